@@ -1,0 +1,101 @@
+"""Which rows stand in which micro-batch of which step: a pure function of (seed, epoch).
+
+Nothing here remembers anything. The rows of step 7,000 are known without the 6,999 before, so
+"where was I" is one integer, workers may prepare any step in any order, and a message about a bad
+step can name its rows afterwards.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+
+class TrainingBatches:
+    """`batches[step]` is the list of micro-batches of that step; steps count from 1.
+
+    `collate(rows, epoch)` makes a micro-batch, a dict of tensors with "labels", from an array of
+    row numbers; epochs count from 0. Each epoch is one pass over all rows in an order of its own.
+    Its last micro-batch may have fewer rows and its last step fewer micro-batches: they are used,
+    and nothing is carried over into the next epoch.
+    """
+
+    def __init__(self, num_rows, settings, collate):
+        self.num_rows = num_rows
+        self.batch_size = settings.per_device_train_batch_size
+        self.accumulation = settings.gradient_accumulation_steps
+        self.seed = settings.seed if settings.data_seed is None else settings.data_seed
+        self.collate = collate
+
+    @property
+    def batches_per_epoch(self):
+        return -(-self.num_rows // self.batch_size)
+
+    @property
+    def steps_per_epoch(self):
+        return -(-self.batches_per_epoch // self.accumulation)
+
+    def __getitem__(self, step):
+        epoch = (step - 1) // self.steps_per_epoch
+        return [self.collate(rows, epoch) for rows in self.rows(step)]
+
+    def rows(self, step):
+        """The row numbers of a step, one array for each of its micro-batches."""
+        epoch, index = divmod(step - 1, self.steps_per_epoch)
+        order = row_order(self.num_rows, self.seed, epoch)
+        rows_per_step = self.batch_size * self.accumulation
+        rows = order[index * rows_per_step : (index + 1) * rows_per_step]
+        return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+
+    def epochs_after(self, step):
+        """The epochs done after a step, counted in micro-batches as Trainer counts them."""
+        epochs, index = divmod(step, self.steps_per_epoch)
+        return epochs + index * self.accumulation / self.batches_per_epoch
+
+
+class EvaluationBatches:
+    """`batches[i]` holds the rows from i * batch size on, in the order of the data."""
+
+    def __init__(self, num_rows, settings, collate):
+        self.num_rows = num_rows
+        self.batch_size = settings.per_device_eval_batch_size
+        self.collate = collate
+
+    def __len__(self):
+        return -(-self.num_rows // self.batch_size)
+
+    def __getitem__(self, index):
+        start = index * self.batch_size
+        return self.collate(np.arange(start, min(start + self.batch_size, self.num_rows)))
+
+
+@lru_cache(maxsize=2)
+def row_order(num_rows, seed, epoch):
+    """The order of the rows in an epoch: the permutation that Trainer 5.23 draws.
+
+    Trainer's sampler seeds a generator of its own with seed + epoch at every epoch.
+    """
+    generator = torch.Generator().manual_seed(seed + epoch)
+    return torch.randperm(num_rows, generator=generator).numpy()
+
+
+def prepared(batches, indices, settings, device):
+    """Iterate over `batches[i]` for i in `indices`; worker processes, if any, make them ahead.
+
+    The loader has a generator of its own: by default, making an iterator draws a number from the
+    global one, and whether an evaluation took place would change the dropout that follows.
+    """
+    return DataLoader(
+        batches,
+        sampler=indices,
+        batch_size=None,
+        num_workers=settings.dataloader_num_workers,
+        collate_fn=_unchanged,
+        generator=torch.Generator(),
+        pin_memory=device.type == "cuda",  # lets the copy to the device run beside the computation
+    )
+
+
+def _unchanged(batch):
+    return batch

@@ -1,0 +1,248 @@
+"""Random masking: the collator for language modeling, and the 80/10/10 rule.
+
+Of all tokens that are not special, 15 % are chosen. Of these, 80 % become the mask token, 10 % a
+random token and 10 % stay as they are; the model is to predict them all, and nothing else. The rule
+stands here once; keyed_mask.py applies it with draws of another origin.
+
+B rows, T sub-words of a padded row.
+"""
+
+import multiprocessing
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rawtrain.collate.pad import (
+    as_tensor,
+    call_for_framework,
+    columns_of,
+    pad_columns,
+    pad_id_lists,
+)
+
+
+@dataclass
+class DataCollatorForLanguageModeling:
+    """Pads features or plain id lists, masks them, and adds the labels.
+
+    Takes the place of the class of this name in transformers 5.23.0: the same draws from the same
+    generator, so the same masks; tests/test_collator_masking.py compares the two. Labels are -100
+    where nothing is to be predicted; with `mlm=False` they are the ids, -100 at pad tokens. A `seed`
+    gives the collator a generator of its own, in a DataLoader worker seeded with seed + worker.
+    `whole_word_mask` needs "offset_mapping", and replaces every chosen word by mask tokens.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    mlm: bool = True
+    whole_word_mask: bool = False
+    mlm_probability: float | None = 0.15
+    mask_replace_prob: float = 0.8
+    random_replace_prob: float = 0.1
+    pad_to_multiple_of: int | None = None
+    return_tensors: str = "pt"
+    seed: int | None = None
+
+    def __post_init__(self):
+        if problems := self._problems():
+            raise ValueError("; ".join(problems))
+        if self.mlm:
+            self.mlm_probability = float(self.mlm_probability)
+        if self.whole_word_mask and self.mask_replace_prob < 1:
+            warnings.warn(
+                "whole_word_mask replaces whole words by mask tokens only: "
+                "mask_replace_prob is set to 1 and random_replace_prob to 0",
+                stacklevel=3,
+            )
+            self.mask_replace_prob, self.random_replace_prob = 1, 0
+        self.mask_replace_prob = float(self.mask_replace_prob)
+        self.random_replace_prob = float(self.random_replace_prob)
+        self.generator = None
+
+    def __call__(self, features, return_tensors: str | None = None) -> dict[str, Any]:
+        return call_for_framework(self, features, return_tensors)
+
+    def torch_call(self, examples) -> dict[str, Any]:
+        return self._collate(examples, "pt")
+
+    def numpy_call(self, examples) -> dict[str, Any]:
+        return self._collate(examples, "np")
+
+    def torch_mask_tokens(self, inputs, special_tokens_mask=None, offset_mapping=None):
+        """(input_ids, labels), int64 (B, T) both; `inputs` itself is not changed."""
+        draws = _TorchDraws(inputs.shape, len(self.tokenizer), self.generator)
+        masked = self._mask(inputs.numpy(), special_tokens_mask, offset_mapping, draws)
+        return tuple(torch.from_numpy(array) for array in masked)
+
+    def numpy_mask_tokens(self, inputs, special_tokens_mask=None, offset_mapping=None):
+        """As `torch_mask_tokens`, from arrays and drawn by numpy."""
+        draws = _NumpyDraws(inputs.shape, len(self.tokenizer), self.generator)
+        return self._mask(inputs, special_tokens_mask, offset_mapping, draws)
+
+    def create_rng(self) -> None:
+        worker = torch.utils.data.get_worker_info()
+        if worker is None and multiprocessing.current_process().name != "MainProcess":
+            raise ValueError(
+                "a seed was given, but this process is neither the main one nor a DataLoader "
+                "worker, so its number is not known: collate in one of these, or leave the seed out"
+            )
+        self.generator = self.get_generator(self.seed + (worker.id if worker else 0))
+
+    def get_generator(self, seed: int) -> torch.Generator | np.random.Generator:
+        if self.return_tensors == "pt":
+            return torch.Generator().manual_seed(seed)
+        return np.random.default_rng(seed)
+
+    def _problems(self) -> list[str]:
+        problems = []
+        if self.mlm and self.tokenizer.mask_token is None:
+            problems.append(
+                f"mlm=True needs a mask token, and {type(self.tokenizer).__name__} has none: "
+                "choose a masked language model's tokenizer, or pass mlm=False"
+            )
+        if self.whole_word_mask and not self.mlm:
+            problems.append("whole_word_mask=True needs mlm=True")
+        names = ["mask_replace_prob", "random_replace_prob"]
+        for name in ["mlm_probability", *names] if self.mlm else names:
+            share = getattr(self, name)
+            if (share is None and name == "mlm_probability") or share < 0 or share > 1:
+                problems.append(f"{name} is {share}: expected 0 to 1")
+        if not problems and self.mask_replace_prob + self.random_replace_prob > 1:
+            problems.append(
+                f"mask_replace_prob {self.mask_replace_prob} and random_replace_prob "
+                f"{self.random_replace_prob} are shares of one whole: expected at most 1 together"
+            )
+        return problems
+
+    def _collate(self, examples, framework: str) -> dict[str, Any]:
+        if self.seed is not None and self.generator is None:
+            self.create_rng()  # only now is it known which worker this is
+        multiple = self.pad_to_multiple_of
+        if isinstance(examples[0], Mapping):
+            columns = columns_of(examples)
+            batch = pad_columns(self.tokenizer, columns, framework, pad_to_multiple_of=multiple)
+        else:
+            ids = pad_id_lists(examples, self.tokenizer, framework, multiple)
+            batch = {"input_ids": as_tensor(ids, framework)}
+        special_tokens_mask = batch.pop("special_tokens_mask", None)
+        offset_mapping = batch.pop("offset_mapping", None)
+        if self.mlm:
+            mask_tokens = self.torch_mask_tokens if framework == "pt" else self.numpy_mask_tokens
+            batch["input_ids"], batch["labels"] = mask_tokens(
+                batch["input_ids"], special_tokens_mask, offset_mapping
+            )
+        else:
+            ids, pad = np.asarray(batch["input_ids"]), self.tokenizer.pad_token_id
+            batch["labels"] = as_tensor(np.where(ids == pad, -100, ids), framework)
+        return batch
+
+    def _mask(self, input_ids, special_tokens_mask, offset_mapping, draws):
+        if special_tokens_mask is None:  # asked once: a token is special by its id, wherever it is
+            special_tokens_mask = np.reshape(
+                self.tokenizer.get_special_tokens_mask(
+                    input_ids.ravel().tolist(), already_has_special_tokens=True
+                ),
+                input_ids.shape,
+            )
+        special = np.asarray(special_tokens_mask)
+        if self.whole_word_mask:
+            starts = _word_starts(special, offset_mapping)
+            chosen = draws.coins(self.mlm_probability, starts)  # a word's first token decides
+            chosen = np.take_along_axis(chosen, first_of_word(starts), axis=1)
+            chosen &= ~special.astype(bool)
+        else:
+            chosen = draws.coins(self.mlm_probability, ~special.astype(bool))
+        mask_token_id = self.tokenizer.convert_tokens_to_ids(self.tokenizer.mask_token)
+        shares = self.mask_replace_prob, self.random_replace_prob
+        return replace_masked(input_ids, chosen, draws, mask_token_id, *shares)
+
+
+def replace_masked(
+    input_ids: np.ndarray,
+    chosen: np.ndarray,
+    draws,
+    mask_token_id: int,
+    mask_replace_prob: float,
+    random_replace_prob: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(what the model sees, labels), both like `input_ids`; labels are -100 where not `chosen`.
+
+    `draws.coins(p)` is true with probability p at each position, independently of all others;
+    `draws.tokens(where)` is a random token for each true position of `where`.
+    """
+    labels = np.where(chosen, input_ids, -100)
+    seen = input_ids.copy()
+    replaced = draws.coins(mask_replace_prob) & chosen
+    seen[replaced] = mask_token_id
+    if mask_replace_prob < 1 and random_replace_prob > 0:
+        share_of_rest = random_replace_prob / (1 - mask_replace_prob)  # 0.1 of all, 0.5 of the rest
+        randomised = draws.coins(share_of_rest) & chosen & ~replaced
+        seen[randomised] = draws.tokens(randomised)
+    return seen, labels
+
+
+def first_of_word(starts: np.ndarray) -> np.ndarray:
+    """For each token (last axis) the index of the latest word start up to it.
+
+    >>> first_of_word(np.array([True, False, True, False, False]))
+    array([0, 0, 2, 2, 2])
+    """
+    return np.maximum.accumulate(np.where(starts, np.arange(starts.shape[-1]), 0), axis=-1)
+
+
+def _word_starts(special_tokens_mask: np.ndarray, offset_mapping) -> np.ndarray:
+    """Bool (B, T): tokens that do not follow on the previous one's last character."""
+    if offset_mapping is None:  # an IndexError, because it is one in transformers
+        raise IndexError(
+            "whole_word_mask=True found no 'offset_mapping' in the features: "
+            "tokenize with return_offsets_mapping=True"
+        )
+    offsets = np.asarray(offset_mapping)
+    begins, ends = offsets[:, :, 0], offsets[:, :, 1]
+    is_apart = begins != np.roll(ends, 1, axis=1)
+    is_apart[:, :1] = True
+    follows_special = np.roll(special_tokens_mask, 1, axis=1) == 1
+    return (is_apart | follows_special) & ~special_tokens_mask.astype(bool)
+
+
+@dataclass(frozen=True)
+class _TorchDraws:
+    """What transformers draws from torch, in its order: always a number for each position."""
+
+    shape: tuple[int, ...]
+    vocab_size: int
+    generator: torch.Generator | None  # None: the global one
+
+    def coins(self, probability: float, where: np.ndarray | None = None) -> np.ndarray:
+        probabilities = torch.full(self.shape, probability)
+        if where is not None:
+            probabilities.masked_fill_(torch.from_numpy(~where), 0.0)
+        return torch.bernoulli(probabilities, generator=self.generator).bool().numpy()
+
+    def tokens(self, where: np.ndarray) -> np.ndarray:
+        tokens = torch.randint(self.vocab_size, self.shape, generator=self.generator)
+        return tokens.numpy()[where]
+
+
+@dataclass(frozen=True)
+class _NumpyDraws:
+    """What transformers draws from numpy, in its order: random tokens only where needed."""
+
+    shape: tuple[int, ...]
+    vocab_size: int
+    generator: np.random.Generator | None  # None: the global state
+
+    def coins(self, probability: float, where: np.ndarray | None = None) -> np.ndarray:
+        if where is not None:
+            probability = np.full(self.shape, probability)
+            probability[~where] = 0
+        source = self.generator or np.random
+        return source.binomial(1, probability, size=self.shape).astype(bool)
+
+    def tokens(self, where: np.ndarray) -> np.ndarray:
+        integers = self.generator.integers if self.generator else np.random.randint
+        return integers(0, self.vocab_size, size=np.count_nonzero(where), dtype=np.int64)

@@ -1,0 +1,269 @@
+"""Padding: rows of different lengths become a rectangle; the collator for token classification.
+
+A collator takes the features (one dict for each row) of a micro-batch and returns them as tensors.
+Here each row is filled up to a common length: token ids with the pad token, the attention mask
+with 0, labels with -100, which the loss ignores.
+
+B rows, T sub-words of a padded row, N sub-words of all rows before padding.
+"""
+
+from array import array
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import LARGE_INTEGER
+from transformers.utils import PaddingStrategy, to_py_obj
+
+
+@dataclass
+class DataCollatorForTokenClassification:
+    """Pads features together with their labels.
+
+    Takes the place of the class of this name in transformers 5.23.0; tests/test_collator_padding.py
+    compares the two. `padding`: True or "longest" to the longest row, "max_length" to `max_length`
+    or, without one, to the model's longest input, False not at all. The labels are in "label" or
+    "labels", come back as int64 (B, T) under the same name, and may be missing.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    padding: bool | str | PaddingStrategy = True
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    label_pad_token_id: int = -100
+    return_tensors: str = "pt"
+
+    def __call__(self, features, return_tensors: str | None = None) -> BatchEncoding:
+        return call_for_framework(self, features, return_tensors)
+
+    def torch_call(self, features) -> BatchEncoding:
+        return self._collate(features, "pt")
+
+    def numpy_call(self, features) -> BatchEncoding:
+        return self._collate(features, "np")
+
+    def _collate(self, features, framework: str) -> BatchEncoding:
+        columns = columns_of(features)
+        label_name = "label" if "label" in columns else "labels"
+        labels = columns.pop(label_name, None)
+        options = self.padding, self.max_length, self.pad_to_multiple_of
+        batch = pad_columns(self.tokenizer, columns, framework, *options)
+        if labels is not None:
+            length, side = batch["input_ids"].shape[1], self.tokenizer.padding_side
+            frame = _Frame([len(row) for row in labels], length, side)
+            padded = _pad_column(labels, self.label_pad_token_id, frame)
+            batch[label_name] = as_tensor(padded, framework)
+        return batch
+
+
+def pad_rows(rows: list[np.ndarray], value: int, length: int, side: str = "right") -> np.ndarray:
+    """One array (B, length) of the dtype of the rows, which are 1-D and none longer than `length`.
+
+    >>> pad_rows([np.array([5, 6, 7]), np.array([8])], value=0, length=4)
+    array([[5, 6, 7, 0],
+           [8, 0, 0, 0]])
+    """
+    return _Frame([len(row) for row in rows], length, side).fill(np.concatenate(rows), value)
+
+
+def pad_columns(
+    tokenizer: PreTrainedTokenizerBase,
+    columns: dict[str, list],
+    framework: str,
+    padding: bool | str | PaddingStrategy = True,
+    max_length: int | None = None,
+    pad_to_multiple_of: int | None = None,
+) -> BatchEncoding:
+    """The columns as tensors ("pt") or arrays ("np"), like `PreTrainedTokenizerBase.pad`'s.
+
+    Padded are token ids, attention mask (made if the tokenizer wants one), token types and
+    special-tokens mask, each (B, T). Any other column becomes a tensor as it is, or an error.
+    """
+    ids_name = tokenizer.model_input_names[0]
+    if ids_name not in columns:
+        raise ValueError(
+            f"the features have {sorted(columns)}, but no {ids_name!r}: pass the tokenizer's output"
+        )
+    columns, matrices = dict(columns), None
+    if getattr(columns.get("attention_mask", [None])[0], "ndim", 0) > 1:
+        matrices = columns.pop("attention_mask")  # says who sees whom: stacked, never padded
+    were_arrays = _are_arrays(columns[ids_name])
+    lengths = [len(row) for row in columns[ids_name]]
+    length = _padded_length(tokenizer, lengths, padding, max_length, pad_to_multiple_of)
+    frame = _Frame(lengths, length, tokenizer.padding_side)
+    values = {
+        ids_name: tokenizer.pad_token_id,
+        "token_type_ids": tokenizer.pad_token_type_id,
+        "special_tokens_mask": 1,
+    }
+    if "attention_mask" in tokenizer.model_input_names:
+        values["attention_mask"] = 0
+        if "attention_mask" not in columns:
+            columns["attention_mask"] = [[1] * n for n in lengths]
+
+    batch = {}
+    for name, rows in columns.items():
+        if name in values:
+            rows = _pad_column(rows, values[name], frame)
+        elif were_arrays:
+            rows = to_py_obj(rows)  # like the others, it loses a dtype of its own
+        batch[name] = as_tensor(rows, framework) if isinstance(rows, np.ndarray) else rows
+    if matrices is not None:
+        batch["attention_mask"] = (torch if torch.is_tensor(matrices[0]) else np).stack(matrices)
+    return BatchEncoding(batch, tensor_type=framework)
+
+
+def pad_id_lists(examples, tokenizer, framework: str, pad_to_multiple_of: int | None) -> np.ndarray:
+    """Plain lists, arrays or tensors of token ids as one array (B, T)."""
+    rows = [_id_row(example, framework) for example in examples]
+    lengths = [len(row) for row in rows]
+    length = _round_up(max(lengths), pad_to_multiple_of)
+    if min(lengths) == length:
+        return np.stack(rows)
+    if tokenizer.pad_token is None:
+        raise ValueError(_no_pad_token(tokenizer))
+    padded = pad_rows(rows, tokenizer.pad_token_id, length, tokenizer.padding_side)
+    return padded.astype(rows[0].dtype, copy=False)
+
+
+def columns_of(features) -> dict[str, list]:
+    """From a dict for each row to a list for each key; the first row says which keys there are."""
+    return {name: [feature[name] for feature in features] for name in features[0].keys()}  # noqa: SIM118
+
+
+def call_for_framework(collator, features, return_tensors: str | None):
+    """The call's own `return_tensors` goes before the collator's."""
+    framework = collator.return_tensors if return_tensors is None else return_tensors
+    if framework == "pt":
+        return collator.torch_call(features)
+    if framework == "np":
+        return collator.numpy_call(features)
+    raise ValueError(f"return_tensors is {framework!r}: expected 'pt' (torch) or 'np' (numpy)")
+
+
+def as_tensor(padded, framework: str) -> np.ndarray | torch.Tensor:
+    """Of an array without a copy; of lists int64, whatever they hold."""
+    if isinstance(padded, np.ndarray):
+        return torch.from_numpy(padded) if framework == "pt" else padded
+    if framework == "pt":
+        return torch.tensor(padded, dtype=torch.int64)
+    return np.array(padded, dtype=np.int64)
+
+
+def _padded_length(tokenizer, lengths, padding, max_length, pad_to_multiple_of) -> int | None:
+    """T, or None for rows that shall keep their different lengths."""
+    named = "longest" if padding is True else "do_not_pad" if padding is False else padding
+    strategy = PaddingStrategy(named)  # a ValueError names what there is
+    if strategy == PaddingStrategy.MAX_LENGTH and max_length is None:
+        max_length = tokenizer.model_max_length
+        if max_length > LARGE_INTEGER:  # transformers' way to say that there is no limit
+            strategy = PaddingStrategy.DO_NOT_PAD
+    if strategy == PaddingStrategy.DO_NOT_PAD:
+        return lengths[0] if len(set(lengths)) == 1 else None
+    if tokenizer.pad_token is None or tokenizer.pad_token_id < 0:
+        raise ValueError(_no_pad_token(tokenizer))
+    length = max(lengths) if strategy == PaddingStrategy.LONGEST else max_length
+    return _round_up(length, pad_to_multiple_of)
+
+
+def _pad_column(rows, value: int, frame: "_Frame") -> np.ndarray | list[list]:
+    """An array (B, T) if the rows are plain integers; else lists, for BatchEncoding to convert.
+
+    The slow way is also that of every mistake (a mask of another length than its ids, rows longer
+    than the frame): it ends in the error, or the ragged array, that transformers answers with.
+    """
+    if frame.length is not None and max(frame.lengths) <= frame.length:
+        flat = _plain_integers(rows)
+        if flat is not None and list(map(len, rows)) == frame.lengths:
+            return frame.fill(flat, value)
+    return frame.fill_lists(to_py_obj(rows), value)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where the items of all rows go: B rows of `lengths`, to be as long as `length` (None: as is)."""
+
+    lengths: list[int]
+    length: int | None
+    side: str
+
+    @cached_property
+    def is_item(self) -> np.ndarray:
+        """Bool (B, T), False in the gaps."""
+        lengths, place = np.array(self.lengths)[:, None], np.arange(self.length)
+        return place < lengths if self.side == "right" else place >= self.length - lengths
+
+    def fill(self, flat: np.ndarray, value: int) -> np.ndarray:
+        """(B, T) of `value`, in which the items of `flat` [N] take their places at one stroke."""
+        if len(flat) == len(self.lengths) * self.length:  # no gaps, so `value` may be missing
+            return flat.reshape(len(self.lengths), self.length)
+        padded = np.full(self.is_item.shape, value, dtype=flat.dtype)
+        padded[self.is_item] = flat
+        return padded
+
+    def fill_lists(self, rows: list[list], value: int) -> list[list]:
+        gaps = [[value] * ((self.length or 0) - n) for n in self.lengths]
+        if self.side == "right":
+            return [row + gap if gap else row for row, gap in zip(rows, gaps, strict=True)]
+        return [gap + row if gap else row for row, gap in zip(rows, gaps, strict=True)]
+
+
+def _plain_integers(rows) -> np.ndarray | None:
+    """All items of the rows, int64 [N], or None if they are anything but integers."""
+    first = _first_item(rows)
+    if isinstance(first, bool):
+        return None
+    try:
+        if isinstance(first, torch.Tensor):
+            flat = torch.cat(rows).numpy()
+        elif isinstance(first, np.ndarray):
+            flat = np.concatenate(rows)
+        else:  # array.array refuses floats and is the quickest way from lists to int64
+            buffer = array("q")
+            for row in rows:
+                buffer.fromlist(row)
+            flat = np.frombuffer(buffer, dtype=np.int64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+    return flat.astype(np.int64, copy=False) if flat.ndim == 1 and flat.dtype.kind in "iu" else None
+
+
+def _are_arrays(rows) -> bool:
+    """True for numpy arrays and torch tensors, False for lists of integers."""
+    first = _first_item(rows)
+    if isinstance(first, (np.ndarray, torch.Tensor)):
+        return True
+    if isinstance(first, (int, list, tuple)):
+        return False
+    raise ValueError(
+        f"the features' token ids hold {first!r} ({type(first).__name__}): "
+        "expected lists of int, numpy arrays or torch tensors"
+    )
+
+
+def _first_item(rows):
+    """The first row if it is an array, else the first item that any of the lists holds."""
+    if not isinstance(rows[0], (list, tuple)):
+        return rows[0]
+    return next((row[0] for row in rows if len(row)), [])
+
+
+def _id_row(example, framework: str) -> np.ndarray:
+    """One row of plain ids; as in transformers, torch makes int64 of all but its own tensors."""
+    to_int64 = (list, tuple, np.ndarray) if framework == "pt" else (list, tuple)
+    if isinstance(example, to_int64):
+        return np.array(example, dtype=np.int64)
+    return example.numpy() if framework == "pt" else np.asarray(example)
+
+
+def _round_up(length: int, multiple: int | None) -> int:
+    return length if multiple is None else -(-length // multiple) * multiple
+
+
+def _no_pad_token(tokenizer) -> str:
+    return (
+        f"padding needs a pad token, and {type(tokenizer).__name__} has none: "
+        "set tokenizer.pad_token (often tokenizer.eos_token)"
+    )

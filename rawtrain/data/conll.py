@@ -1,0 +1,170 @@
+"""CoNLL files: one word a line, its tag in another column, a blank line after each sentence.
+
+    -DOCSTART- -X- O O          a new document: no word, but it ends a sentence
+
+    # newswire, 1996            a comment
+    EU      NNP  I-NP  B-ORG
+    rejects VBZ  I-VP  O
+
+Columns are separated by any run of blanks or tabs. No other character separates anything: a word
+may hold a no-break space, and only LF, CRLF and CR end a line.
+
+A line that starts with # is a comment, unless it can be read as a word: it has as many columns as
+the other lines, and its tag column holds a tag, that is one which other lines have too, one of the
+form O or B-PER, or the # with which the Penn Treebank tags this very word. So "#MeToo B-MISC" is a
+word, and "# sent_id = 12" is a comment also where a line has four columns.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from rawtrain.data.files import raise_problems, read_lines
+from rawtrain.data.tags import IOB_TAG, TaggedSentences
+
+OTHER_FORMATS = (".json", ".jsonl", ".csv", ".parquet")
+DOCUMENT = "-DOCSTART-"
+COLUMN = re.compile(r"[^ \t]+")
+GAP = re.compile(r"[ \t\r\n]+")
+
+
+class Line(NamedTuple):
+    number: int  # from 1
+    text: str
+    kind: str  # "word", "break" (blank or -DOCSTART-) or "comment"
+    word: str = ""
+    tag: str = ""
+
+
+def is_conll(path: str | Path) -> bool:
+    """Whether a file is read as CoNLL columns: by its name, anything that is not another format."""
+    return Path(path).suffix.lower() not in OTHER_FORMATS
+
+
+def read_conll(path: str | Path, token_column: int = 0, tag_column: int = -1) -> TaggedSentences:
+    """The sentences of a CoNLL file. Columns count from 0, negative ones from the end."""
+    words, tags, lines = [], [], []
+    begins = True
+    for line in _classify(path, token_column, tag_column):
+        if line.kind == "word":
+            if begins:
+                words.append([])
+                tags.append([])
+                lines.append([])
+            words[-1].append(line.word)
+            tags[-1].append(line.tag)
+            lines[-1].append(line.number)
+        begins = line.kind == "break" or (begins and line.kind == "comment")
+    _refuse_running_numbers(path, words, token_column)
+    return TaggedSentences(words, tags, lines, str(path))
+
+
+def write_predictions(
+    path: str | Path,
+    test_file: str | Path | None,
+    sentences: Sequence[Sequence[str]],
+    gold: Sequence[Sequence[str]],
+    predicted: Sequence[Sequence[str]],
+    token_column: int = 0,
+    tag_column: int = -1,
+) -> None:
+    """Write a line "word TAB gold TAB predicted" for each word of the `sentences`.
+
+    If they are the first sentences of a CoNLL file, its blank lines, comments and -DOCSTART- lines
+    stand where they stood there; after other sources a blank line ends each sentence. Blanks in a
+    word, which the format cannot hold, are written as _, and so is a word without a character.
+    """
+    rows = [
+        [
+            "\t".join([GAP.sub("_", word) or "_", *tags])
+            for word, *tags in zip(*sentence, strict=True)
+        ]
+        for sentence in zip(sentences, gold, predicted, strict=True)
+    ]
+    if test_file is not None and is_conll(test_file):
+        lines = _in_place(rows, sentences, test_file, token_column, tag_column)
+    else:
+        lines = [line for sentence in rows for line in [*sentence, ""]]
+    Path(path).write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def _classify(path: str | Path, *columns: int) -> Iterator[Line]:
+    """Every line with its kind; lines that cannot be a word are raised together at the end."""
+    texts = read_lines(path)
+    rows = [COLUMN.findall(text) for text in texts]
+    sure = [row for row in rows if row and row[0][0] != "#" and row[0] != DOCUMENT]
+    if not sure:
+        raise ValueError(f"{path}: no sentence in this file; expected a word and a tag a line")
+    width, word_at, tag_at = _layout(sure, f"{path}:{rows.index(sure[0]) + 1}", *columns)
+    known_tags = {row[tag_at] for row in sure if len(row) == width} | {"#"}
+    problems = []
+    for number, (text, row) in enumerate(zip(texts, rows, strict=True), start=1):
+        if not row or row[0] == DOCUMENT:
+            yield Line(number, text, "break")
+        elif row[0][0] == "#" and not (
+            len(row) == width and (row[tag_at] in known_tags or IOB_TAG.fullmatch(row[tag_at]))
+        ):
+            yield Line(number, text, "comment")
+        elif len(row) != width:
+            problems.append(
+                f"{path}:{number}: number of columns: {len(row)}, on other lines {width}"
+            )
+        else:
+            yield Line(number, text, "word", row[word_at], row[tag_at])
+    raise_problems(
+        problems,
+        "Every word has a line of its own with the same columns, separated by blanks or tabs; "
+        "a word cannot hold a blank.",
+    )
+
+
+def _layout(rows, place: str, token_column: int, tag_column: int) -> tuple[int, int, int]:
+    """The number of columns, and which of them, from 0, hold the word and the tag."""
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    needed = max(token_column, ~token_column, tag_column, ~tag_column) + 1  # -2 needs ~(-2) + 1
+    if width < needed or token_column % width == tag_column % width:
+        raise ValueError(
+            f"{place}: number of columns, separated by blanks or tabs: {width}; expected the word "
+            f"in column {token_column} and its tag in column {tag_column} (from 0, negative from "
+            "the end); choose them with --token_column and --tag_column"
+        )
+    return width, token_column % width, tag_column % width
+
+
+def _refuse_running_numbers(path, words: list[list[str]], token_column: int) -> None:
+    several = any(len(sentence) > 1 for sentence in words)
+    for first in (0, 1):
+        if several and all(
+            sentence == [str(first + k) for k in range(len(sentence))] for sentence in words
+        ):
+            raise ValueError(
+                f"{path}: column {token_column} holds nothing but running numbers "
+                f"({first}, {first + 1}, {first + 2} ... in each sentence), not words; "
+                f"if the words are in the next column: --token_column {token_column + 1}"
+            )
+
+
+def _in_place(rows, sentences, test_file, token_column, tag_column) -> list[str]:
+    """The rows where their words stand in the test file, between its other lines."""
+    rows, words = list(chain.from_iterable(rows)), list(chain.from_iterable(sentences))
+    lines, num_written, end = [], 0, 0
+    for line in _classify(test_file, token_column, tag_column):
+        if line.kind != "word":
+            lines.append(line.text)
+        elif num_written == len(rows):
+            return lines[: end + 1]  # of what follows the last row, the break alone belongs to it
+        elif line.word != words[num_written]:
+            break
+        else:
+            lines.append(rows[num_written])
+            num_written += 1
+            end = len(lines)
+    if num_written < len(rows):
+        raise ValueError(
+            f"{test_file}: no longer has the words that were predicted (the first that differs is "
+            f"{words[num_written]!r}); was it changed meanwhile? Put it back and predict again"
+        )
+    return lines

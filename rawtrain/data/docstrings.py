@@ -1,0 +1,166 @@
+"""The corpus of the first run: docstrings of the Python standard library and of torch.
+
+Every installation has them, so both commands do something real without network and without a file.
+Source files are read as text: importing them would be slow and have side effects, and parsing them
+with `ast` takes many seconds. Between two triple quotes there is a docstring or, in a few files,
+code, which `roles.sentences` leaves out.
+"""
+
+import hashlib
+import json
+import platform
+import re
+import sysconfig
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from rawtrain.data.roles import Sentence, sentences
+from rawtrain.data.tags import TaggedSentences
+
+# Where the prose is; the rest of torch (compiler, test tools, code generators) is mostly code.
+TORCH_FOLDERS = """
+    accelerator amp ao autograd cuda distributed distributions export fft futures jit linalg masked
+    nested nn optim package sparse special utils xpu"""
+LIBRARY_FOLDERS = "asyncio concurrent email http importlib json logging unittest urllib xml"
+
+MIN_SENTENCES = 500
+VALIDATION_SHARE, TEST_SHARE = 0.10, 0.15
+
+
+@dataclass(frozen=True)
+class DocstringCorpus:
+    train: TaggedSentences
+    validation: TaggedSentences
+    test: TaggedSentences
+    documents: list[str]  # the prose of one docstring each, without the held-out sentences
+    description: str  # the versions that the text comes from
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all text and tags: runs with the same one had the same data."""
+        splits = [[split.words, split.tags] for split in (self.train, self.validation, self.test)]
+        return _hash(json.dumps([splits, self.documents]))[:12]
+
+
+def read_docstring_corpus(files: Iterable[Path] | None = None) -> DocstringCorpus:
+    """Sentences with a marked name in three splits, and documents without the held-out ones.
+
+    The split of a sentence is a function of its text (see `_split_of`), so it is the same on every
+    machine, whatever the versions. Sentences that differ in names, case, digits or punctuation
+    alone are kept once, and those that are nearly the same mostly share a split, so that what is
+    learnt by heart counts little in the test. Splits and documents are in the order of a hash of
+    their text: the first n of them are a fair sample.
+
+    Raises ValueError if there is too little text, as in an installation without source files.
+    """
+    files = docstring_files() if files is None else list(files)
+    docstrings = [list(sentences(docstring)) for path in files for docstring in _docstrings(path)]
+    tagged: dict[str, Sentence] = {}
+    for sentence in (s for docstring in docstrings for s in docstring if s.has_entity):
+        pattern = _pattern(sentence.text_without_entities)
+        # The smallest hash stays, so that the order of the files has no say.
+        tagged[pattern] = min(tagged.get(pattern, sentence), sentence, key=_sentence_hash)
+    if len(tagged) < MIN_SENTENCES:
+        raise ValueError(
+            f"the docstrings in {len(files)} source files of Python and torch hold {len(tagged)} "
+            f"sentences with marked names, expected at least {MIN_SENTENCES}: this installation "
+            "came without sources or with stripped ones. Give data of your own with --train_file."
+        )
+    splits: dict[str, list[Sentence]] = {"train": [], "validation": [], "test": []}
+    for pattern, sentence in tagged.items():
+        splits[_split_of(pattern)].append(sentence)
+    held_out = splits["validation"] + splits["test"]
+    return DocstringCorpus(
+        **{name: _tagged_sentences(split, name) for name, split in splits.items()},
+        documents=_documents(docstrings, held_out),
+        description=f"docstrings of Python {platform.python_version()}, torch {_torch_version()}",
+    )
+
+
+def docstring_files() -> list[Path]:
+    """The source files that are read, in an order that does not depend on where they lie."""
+    library = Path(sysconfig.get_path("stdlib"))
+    torch = Path(util.find_spec("torch").submodule_search_locations[0])  # imports nothing
+    files = []
+    for root, folders in ((library, LIBRARY_FOLDERS), (torch, TORCH_FOLDERS)):
+        files += sorted(root.glob("*.py"))
+        for folder in folders.split():
+            files += sorted((root / folder).rglob("*.py"))
+    return files
+
+
+def _docstrings(path: Path) -> list[str]:
+    return re.findall(r'"""(.*?)"""', path.read_text("utf-8", errors="replace"), flags=re.DOTALL)
+
+
+def _tagged_sentences(split: list[Sentence], name: str) -> TaggedSentences:
+    pairs = [sentence.words_and_tags() for sentence in sorted(split, key=_sentence_hash)]
+    return TaggedSentences(
+        words=[words for words, _ in pairs],
+        tags=[tags for _, tags in pairs],
+        lines=[[number] * len(words) for number, (words, _) in enumerate(pairs, start=1)],
+        source=f"docstrings ({name})",
+        at=", sentence ",
+    )
+
+
+def _documents(docstrings: list[list[Sentence]], held_out: list[Sentence]) -> list[str]:
+    """The sentences of a docstring in one string; each sentence once, held-out ones not at all."""
+    seen = {_pattern(sentence.text) for sentence in held_out}
+    documents = []
+    for docstring in docstrings:
+        kept = []
+        for sentence in docstring:
+            pattern = _pattern(sentence.text)
+            if pattern not in seen and not _is_held_out(sentence):
+                seen.add(pattern)
+                kept.append(sentence.text)
+        if kept:
+            documents.append(" ".join(kept))
+    return sorted(documents, key=_hash)
+
+
+def _is_held_out(sentence: Sentence) -> bool:
+    """True also for those that were dropped as the near-duplicates of a held-out sentence."""
+    if not sentence.has_entity:
+        return False
+    return _split_of(_pattern(sentence.text_without_entities)) != "train"
+
+
+def _pattern(text: str) -> str:
+    """The sentence without what near-duplicates differ in: case, digits, punctuation.
+
+    A tagged sentence is compared without its marked names: "See :func:`x`." exists once.
+    """
+    return " ".join(re.findall(r"[^\W\d_]+", text.lower()))
+
+
+def _split_of(pattern: str) -> str:
+    """Decided by the one run of three words whose hash is smallest (MinHash).
+
+    Two sentences that share a fraction of their runs share the smallest, and so the split, with
+    that probability.
+    """
+    words = pattern.split()
+    runs = [" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))]
+    position = int(_hash("split " + min(runs, key=_hash))[:8], 16) / 16**8
+    if position < TEST_SHARE:
+        return "test"
+    return "validation" if position < TEST_SHARE + VALIDATION_SHARE else "train"
+
+
+def _sentence_hash(sentence: Sentence) -> str:
+    return _hash(json.dumps(sentence.pieces))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _torch_version() -> str:
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:  # a source tree on the path, not an installed package
+        return "of unknown version"

@@ -1,0 +1,130 @@
+"""From a docstring to its sentences, with the names that its author marked.
+
+":class:`Tensor`" is a Sphinx role: somebody said that Tensor is a class. Stripped of the markup a
+docstring is prose, and its roles are hand-made entity labels. What the author did not mark is O,
+also where it is a name: such labels are noisy, as real ones are.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Exceptions are classes. Modules, data and objects have a few dozen examples in all of torch, too
+# few to learn or to score: their words stay in the text as O.
+ENTITY_TYPE_OF_ROLE = {
+    "attr": "ATTR",
+    "class": "CLASS",
+    "exc": "CLASS",
+    "func": "FUNC",
+    "meth": "METH",
+}
+MIN_WORDS, MAX_WORDS = 4, 60
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Text as a reader of the rendered page sees it: pieces of it, each with its type or None."""
+
+    pieces: list[tuple[str, str | None]]
+
+    @property
+    def text(self) -> str:
+        return "".join(text for text, _ in self.pieces)
+
+    @property
+    def text_without_entities(self) -> str:
+        return "".join(text for text, entity_type in self.pieces if not entity_type)
+
+    @property
+    def has_entity(self) -> bool:
+        return any(entity_type for _, entity_type in self.pieces)
+
+    def words_and_tags(self) -> tuple[list[str], list[str]]:
+        """Words, and IOB2 tags; an entity is the words of one role."""
+        words, tags = [], []
+        for text, entity_type in self.pieces:
+            piece = _WORD.findall(text)
+            words += piece
+            if entity_type:
+                tags += [f"{'I' if i else 'B'}-{entity_type}" for i in range(len(piece))]
+            else:
+                tags += ["O"] * len(piece)
+        return words, tags
+
+
+def sentences(docstring: str) -> Iterator[Sentence]:
+    """The sentences of 4 to 60 words; without code, doctests, formulas and tables."""
+    for paragraph in _paragraphs(docstring):
+        for text in _SENTENCE_END.split(paragraph):
+            if not _CODE.search(text):
+                sentence = strip_markup(text)
+                if _is_prose(sentence.text):
+                    yield sentence
+
+
+def strip_markup(text: str) -> Sentence:
+    pieces = []
+    position = 0
+    for match in _MARKUP.finditer(text):
+        role, *contents = match.groups()
+        pieces.append((text[position : match.start()].replace("*", ""), None))
+        pieces.append((_shown(*filter(None, contents)), ENTITY_TYPE_OF_ROLE.get(role)))
+        position = match.end()
+    return Sentence([*pieces, (text[position:].replace("*", ""), None)])
+
+
+# torch.nn.Linear, requires_grad, element-wise and don't are one word each, other signs are single.
+_WORD = re.compile(r"\w+(?:[.'-]\w+)*|\S")
+_SENTENCE_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)(?<=[.!?])\s+(?=[A-Z`:(])")
+# :role:`text`, ``code``, and `name` or `text <url>`_
+_MARKUP = re.compile(r":(?:[\w-]+:)?([\w-]+):`([^`]+)`|``([^`]+)``|`([^`]+)`_{0,2}")
+_CODE = re.compile(r":math:|[={}\\|^$#@+]|->|\s[<>]\s")
+# ".. note:: text"; without a name it is a comment or a link's target.
+_DIRECTIVE = re.compile(r"\.\.\s+(?:([\w-]+) ?::?(?:\s+|$))?(.*)")
+_PROSE_DIRECTIVES = {"note", "warning", "important", "tip", "caution", "seealso"}
+# "- item", "2. item", "Returns:", "name: what it is", "name (type, optional): what it is"
+_LIST_ITEM = re.compile(r"(?:[-*•]|\d+\.|(?:\w+ )?\**\w+(?: ?\([^()]*\))?\s?:)(?:\s+|$)")
+
+
+def _paragraphs(docstring: str) -> Iterator[str]:
+    """Paragraphs and list items, each on one line."""
+    lines: list[str] = []
+    skipped_below = None  # the indentation of the line whose indented block is no prose
+    for line in [*docstring.expandtabs().splitlines(), ""]:
+        text = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if text and skipped_below is not None:
+            if indent > skipped_below:
+                continue
+            skipped_below = None
+        directive, item = _DIRECTIVE.match(text), _LIST_ITEM.match(text)
+        doctest = text.startswith((">>>", "..."))
+        if lines and (not text or directive or item or doctest):
+            yield " ".join(lines)
+            lines = []
+        if directive and directive[1] in _PROSE_DIRECTIVES:
+            text = directive[2]
+        elif directive or text.endswith("::"):
+            skipped_below = indent
+            text = ""
+        elif item:
+            text = text[item.end() :]
+        if text and not doctest:
+            lines.append(text)
+
+
+def _shown(content: str) -> str:
+    """What Sphinx shows: the title of `title <target>`, c for `~a.b.c` and for `!c`."""
+    titled = re.fullmatch(r"(.+?)\s*<[^<>]+>", content)
+    if titled:
+        return titled[1]
+    name = content.lstrip("!~.").removesuffix("()")
+    return name.rpartition(".")[2] if content.startswith("~") else name
+
+
+def _is_prose(text: str) -> bool:
+    """Whether at least half of the words are plain lower-case ones."""
+    num_words = len(text.split())
+    if not MIN_WORDS <= num_words <= MAX_WORDS:
+        return False
+    return 2 * len(re.findall(r"\b[a-z]+\b", text)) >= num_words

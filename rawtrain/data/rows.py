@@ -1,0 +1,164 @@
+"""Rows that hold a sentence or a document each, from JSONL, Parquet or the hub, value by value."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rawtrain.data.files import pick_column, raise_problems
+from rawtrain.data.tags import TaggedSentences
+
+JSON_NAMES = {"NoneType": "null", "str": "text", "list": "a list", "dict": "an object"}
+JSON_NAMES |= {"int": "a number", "float": "a number", "bool": "true or false"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows as dictionaries, and what is needed to say where a wrong one stands."""
+
+    rows: list[dict]
+    numbers: Sequence[int]  # the line or row of each, from 1
+    source: str
+    columns: list[str]
+    at: str = ":"  # as in TaggedSentences
+
+    def place(self, n: int) -> str:
+        return f"{self.source}{self.at}{self.numbers[n]}"
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Texts to learn a language from, as they were found."""
+
+    texts: list[str]
+    source: str
+    num_empty: int  # documents without a visible character, or null: dropped
+
+
+def sentence_columns(columns: Sequence[str], settings, source: str) -> tuple[str, str]:
+    """The columns of the words and of the tags, chosen as in run_ner.py."""
+    if len(columns) < 2:
+        raise ValueError(f"{source}: a column of words and one of tags expected, found {columns}")
+    text = pick_column(
+        columns,
+        settings.text_column_name,
+        ("tokens", columns[0]),
+        "--text_column_name",
+        source,
+    )
+    label = pick_column(
+        columns,
+        settings.label_column_name,
+        (f"{settings.task_name}_tags", columns[1]),
+        "--label_column_name",
+        source,
+    )
+    if text == label:
+        raise ValueError(
+            f"{source}: words and tags would both come from {text!r}; the columns are {columns}; "
+            "choose with --text_column_name and --label_column_name"
+        )
+    return text, label
+
+
+def text_column(columns: Sequence[str], settings, source: str) -> str:
+    """The column of the documents, chosen as in run_mlm.py."""
+    return pick_column(
+        columns, settings.text_column_name, ("text", columns[0]), "--text_column_name", source
+    )
+
+
+def sentences_from(
+    table: Rows, text: str, label: str, label_names: list[str] | None = None
+) -> TaggedSentences:
+    """One sentence a row. Tags may be numbers where `label_names` says what they stand for."""
+    words, tags, lines, problems = [], [], [], []
+    for n, row in enumerate(table.rows):
+        problem = _sentence_problem(row, text, label, label_names)
+        if problem:
+            problems.append(f"{table.place(n)}: {problem}")
+        elif row[text]:
+            words.append(row[text])
+            numbers = label_names is not None and type(row[label][0]) is int
+            tags.append([label_names[tag] for tag in row[label]] if numbers else row[label])
+            lines.append([table.numbers[n]] * len(row[text]))
+    raise_problems(
+        problems, f"Expected in each row: {text!r}, a list of words; {label!r}, a tag for each."
+    )
+    num_empty = len(table.rows) - len(words)
+    if not words:
+        raise ValueError(f"{table.source}: no sentence ({num_empty} rows without words)")
+    return TaggedSentences(words, tags, lines, table.source, table.at, num_empty, label_names)
+
+
+def documents_from(table: Rows, column: str) -> Documents:
+    """One document a row; null is a document without text."""
+    texts, problems = [], []
+    for n, row in enumerate(table.rows):
+        if column not in row:
+            problems.append(f"{table.place(n)}: no key {column!r}; found {_names(row)}")
+        elif type(row[column]) not in (str, type(None)):
+            problems.append(f"{table.place(n)}: {column!r} is {_kind(row[column])}")
+        elif problem := _surrogate_problem([row[column]]):
+            problems.append(f"{table.place(n)}: {problem}")
+        else:
+            texts.append(row[column] or "")
+    raise_problems(problems, f"Expected in each row: {column!r}, text or null.")
+    return keep_documents(texts, table.source)
+
+
+def keep_documents(texts: Sequence[str], source: str) -> Documents:
+    """The documents that have something to read; the others are counted."""
+    kept = [text for text in texts if text and not text.isspace()]
+    if not kept:
+        raise ValueError(f"{source}: no document ({len(texts)} empty ones); expected some text")
+    return Documents(kept, source, len(texts) - len(kept))
+
+
+def _sentence_problem(row: dict, text: str, label: str, label_names) -> str | None:
+    for key in (text, label):
+        if key not in row:
+            return f"no key {key!r}; found {_names(row)}"
+        if type(row[key]) is not list:
+            split = "; split it into words" if key == text and type(row[key]) is str else ""
+            return f"{key!r} is {_kind(row[key])}, not a list{split}"
+    words, tags = row[text], row[label]
+    for word in words:
+        if type(word) is not str:
+            return f"{text!r} has {_kind(word)} among the words: {word!r}"
+    if len(words) != len(tags):
+        return f"{len(words)} words in {text!r}, but {len(tags)} tags in {label!r}"
+    return _tag_problem(tags, label, label_names) or _surrogate_problem([*words, *tags])
+
+
+def _tag_problem(tags: list, label: str, label_names: list[str] | None) -> str | None:
+    kinds = set(map(type, tags))
+    if kinds <= {str}:
+        return None
+    if kinds != {int}:
+        found = " and ".join(sorted({_kind(tag) for tag in tags}))
+        return f"{label!r} has {found} among the tags"
+    if label_names is None:
+        return (
+            f"{label!r} has numbers, and nothing says which names they stand for; write names "
+            "(B-PER), or save the data with `datasets`, as ClassLabel, in Parquet"
+        )
+    for tag in tags:
+        if not 0 <= tag < len(label_names):
+            return f"{label!r} has the number {tag}; the names have 0 to {len(label_names) - 1}"
+    return None
+
+
+def _surrogate_problem(texts: list) -> str | None:
+    try:
+        "".join(text for text in texts if type(text) is str).encode()
+    except UnicodeEncodeError:
+        return "half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+    return None
+
+
+def _kind(value) -> str:
+    name = type(value).__name__
+    return JSON_NAMES.get(name, name)
+
+
+def _names(row: dict) -> str:
+    return ", ".join(map(repr, row)) or "none"

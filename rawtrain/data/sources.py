@@ -1,0 +1,139 @@
+"""Data as named in the settings: files by their extension, or a data set of the hub.
+
+.jsonl .json   an object a line: a sentence or a document
+.csv           a row a word, with a sentence id, or a row a document
+.parquet       a row a sentence or a document
+others         sentences: CoNLL columns; documents: text with one a line
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import datasets
+
+from rawtrain.data import conll, tags
+from rawtrain.data.files import raise_problems, read_lines
+from rawtrain.data.jsonl import read_jsonl
+from rawtrain.data.rows import (
+    Documents,
+    documents_from,
+    keep_documents,
+    sentence_columns,
+    sentences_from,
+    text_column,
+)
+from rawtrain.data.tables import (
+    documents_from_table,
+    read_csv_rows,
+    read_parquet,
+    sentences_from_table,
+    sentences_from_words,
+)
+from rawtrain.data.tags import TaggedSentences
+
+SPLIT_NAMES = {
+    "train": ("train",),
+    "validation": ("validation", "dev", "val"),
+    "test": ("test",),
+}
+Split = TypeVar("Split", TaggedSentences, Documents)
+
+
+@dataclass(frozen=True)
+class TaggedCorpus:
+    """The splits that there are, with IOB2 tags, and the labels that a model is to predict."""
+
+    splits: dict[str, TaggedSentences]  # of "train", "validation", "test"
+    label_names: list[str]
+    scheme: str  # as found: "IOB1", "IOB2", "IOBES", or "none" for part-of-speech tags
+    num_repaired: int  # I- that continued nothing, read as B-
+
+
+def read_tagged(settings) -> TaggedCorpus:
+    """The tagged sentences that the settings name.
+
+    Labels are the names that the data declares, in its order, where the tags did not have to be
+    converted; else the tags of the training split, sorted, as in run_ner.py.
+    """
+    splits = _read_splits(settings, _read_sentences, sentences_from_table)
+    scheme, num_repaired = "none", 0
+    if settings.task_name != "pos":
+        splits, scheme, num_repaired = tags.unify(splits)
+    first, *others = splits.values()
+    if first.label_names is not None and scheme in ("IOB2", "none"):
+        label_names = first.label_names
+    elif "train" in splits:
+        label_names = tags.label_list(first.tags)
+    else:
+        label_names = tags.label_list(t for split in (first, *others) for t in split.tags)
+    tags.check_known(splits, label_names)
+    return TaggedCorpus(splits, label_names, scheme, num_repaired)
+
+
+def read_documents(settings) -> dict[str, Documents]:
+    """The documents that the settings name, by split."""
+    return _read_splits(settings, _read_document_file, documents_from_table)
+
+
+def _read_splits(
+    settings, read_file: Callable[..., Split], from_table: Callable[..., Split]
+) -> dict[str, Split]:
+    """The splits in the order train, validation, test; what is wrong in any is told together."""
+    splits, problems = {}, []
+    hub = _load_dataset(settings) if settings.dataset_name else {}
+    for split, names in SPLIT_NAMES.items():
+        file = getattr(settings, f"{split}_file", None)
+        name = next((name for name in names if name in hub), None)
+        try:
+            if file:
+                splits[split] = read_file(file, settings)
+            elif name:
+                table = hub[name].with_format("arrow")[:]
+                splits[split] = from_table(table, f"{settings.dataset_name} ({name})", settings)
+        except ValueError as error:
+            problems.append(str(error))
+    raise_problems(problems)
+    if not splits:
+        raise ValueError("No data: name files with --train_file ..., or a --dataset_name")
+    return splits
+
+
+def _load_dataset(settings) -> datasets.DatasetDict:
+    name, config = settings.dataset_name, settings.dataset_config_name
+    try:
+        loaded = datasets.load_dataset(name, config)
+    except (OSError, RuntimeError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error.__cause__ or error)
+        raise ValueError(
+            f"The data set {name!r} (configuration {config!r}) cannot be loaded: {reason}"
+        ) from error
+    if not set(loaded) & {name for names in SPLIT_NAMES.values() for name in names}:
+        raise ValueError(
+            f"The data set {name!r} has the splits {', '.join(map(repr, loaded))}; "
+            "expected train, validation (or dev, val) or test"
+        )
+    return loaded
+
+
+def _read_sentences(path: str, settings) -> TaggedSentences:
+    suffix = Path(path).suffix.lower()
+    if suffix in (".json", ".jsonl"):
+        table = read_jsonl(path)
+        return sentences_from(table, *sentence_columns(table.columns, settings, table.source))
+    if suffix == ".csv":
+        return sentences_from_words(read_csv_rows(path), settings)
+    if suffix == ".parquet":
+        return sentences_from_table(read_parquet(path), path, settings)
+    return conll.read_conll(path, settings.token_column, settings.tag_column)
+
+
+def _read_document_file(path: str, settings) -> Documents:
+    suffix = Path(path).suffix.lower()
+    if suffix in (".json", ".jsonl", ".csv"):
+        table = read_csv_rows(path) if suffix == ".csv" else read_jsonl(path)
+        return documents_from(table, text_column(table.columns, settings, table.source))
+    if suffix == ".parquet":
+        return documents_from_table(read_parquet(path), path, settings)
+    return keep_documents(read_lines(path), path)

@@ -1,0 +1,166 @@
+"""CSV, where a row is a word or a document, and Arrow tables, where it is a sentence or a document.
+
+Arrow tables come from Parquet files and from the hub.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import ClassLabel, Features
+
+from rawtrain.data.files import pick_column, raise_problems, read_bytes, read_text
+from rawtrain.data.rows import (
+    Documents,
+    Rows,
+    documents_from,
+    sentence_columns,
+    sentences_from,
+    text_column,
+)
+from rawtrain.data.tags import TaggedSentences
+
+WORD_NAMES = ("word", "token", "words", "tokens", "text", "form")
+SENTENCE_NAMES = ("sentence_id", "sentence", "sent_id", "sentence #")
+
+
+def read_csv_rows(path: str | Path) -> Rows:
+    """The rows of a CSV file with a header, as text: `NA`, `007` and `1.0` stay what they are."""
+    csv.field_size_limit(
+        2**31 - 1
+    )  # of the whole process; the default, 131,072, is a long document
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    records, line = [], 1
+    try:
+        for cells in reader:
+            if cells:
+                records.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}:{line}: the row that begins here is not CSV: {error}; "
+            'a cell with a quote is written in quotes, and the quote twice: """"'
+        ) from None
+    if len(records) < 2:
+        raise ValueError(f"{path}: expected a header and rows below it, found {len(records)} rows")
+    (_, header), *records = records
+    _check_header(path, header)
+    raise_problems(
+        [
+            f"{path}:{line}: number of cells: {len(cells)}, in the header {len(header)}"
+            for line, cells in records
+            if len(cells) != len(header)
+        ],
+        "Cells are separated by commas; a cell that holds a comma is written in quotes.",
+    )
+    rows = [dict(zip(header, cells, strict=True)) for _, cells in records]
+    return Rows(rows, [line for line, _ in records], str(path), header)
+
+
+def sentences_from_words(table: Rows, settings) -> TaggedSentences:
+    """Rows of a word each as sentences. An empty sentence id repeats the one above it."""
+    columns, source = table.columns, table.source
+    task = settings.task_name
+    tag_names = (f"{task}_tags", f"{task}_tag", task, "tag", "tags", "label", "labels")
+    asked = settings.sentence_column_name
+    sentence = pick_column(columns, asked, SENTENCE_NAMES, "--sentence_column_name", source)
+    asked = settings.text_column_name
+    word = pick_column(columns, asked, WORD_NAMES, "--text_column_name", source)
+    asked = settings.label_column_name
+    tag = pick_column(columns, asked, tag_names, "--label_column_name", source)
+
+    words, tags, lines, problems = [], [], [], []
+    seen, current = set(), None
+    for n, row in enumerate(table.rows):
+        if row[sentence] not in ("", current):
+            current = row[sentence]
+            if current in seen:
+                problems.append(f"{table.place(n)}: the sentence {current!r} comes back")
+            seen.add(current)
+            words.append([])
+            tags.append([])
+            lines.append([])
+        elif current is None:
+            raise ValueError(f"{table.place(n)}: the first row has no sentence id in {sentence!r}")
+        words[-1].append(row[word])
+        tags[-1].append(row[tag])
+        lines[-1].append(table.numbers[n])
+    raise_problems(problems, f"The rows of a sentence (column {sentence!r}) must stand together.")
+    return TaggedSentences(words, tags, lines, source)
+
+
+def read_parquet(path: str | Path) -> pa.Table:
+    """The table in a Parquet file."""
+    data = read_bytes(path)
+    try:
+        return pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
+
+
+def sentences_from_table(table: pa.Table, source: str, settings) -> TaggedSentences:
+    """A sentence a row, its tags as names or as numbers of the table's ClassLabel."""
+    text, label = sentence_columns(table.column_names, settings, source)
+    words_type, tags_type = (_item_type(table.schema.field(c).type) for c in (text, label))
+    problems = []
+    if not _is_text(words_type):
+        problems.append(f"{source}: {text!r} is {table.schema.field(text).type}, not lists of text")
+    if not (_is_text(tags_type) or pa.types.is_integer(tags_type)):
+        problems.append(
+            f"{source}: {label!r} is {table.schema.field(label).type}, not lists of tags"
+        )
+    raise_problems(problems, "Choose the columns with --text_column_name and --label_column_name.")
+    return sentences_from(_rows(table, source, text, label), text, label, _names(table, label))
+
+
+def documents_from_table(table: pa.Table, source: str, settings) -> Documents:
+    """A document a row."""
+    column = text_column(table.column_names, settings, source)
+    found = table.schema.field(column).type
+    if not _is_text(found):
+        raise ValueError(
+            f"{source}: {column!r} is {found}, not text; choose a column with --text_column_name"
+        )
+    return documents_from(_rows(table, source, column), column)
+
+
+def _check_header(path, header: list[str]) -> None:
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{path}:1: the header has {', '.join(map(repr, repeated))} twice")
+    if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
+        raise ValueError(f"{path}:1: one column, {header[0]!r}; cells must be separated by commas")
+
+
+def _rows(table: pa.Table, source: str, *columns: str) -> Rows:
+    rows = table.select(columns).to_pylist()
+    return Rows(rows, range(1, len(rows) + 1), source, table.column_names, at=", row ")
+
+
+def _names(table: pa.Table, label: str) -> list[str] | None:
+    """The names behind the numbers of a column, which `datasets` keeps in the schema's metadata."""
+    if b"huggingface" not in (table.schema.metadata or {}):
+        return None
+    feature = getattr(Features.from_arrow_schema(table.schema)[label], "feature", None)
+    return feature.names if isinstance(feature, ClassLabel) else None
+
+
+def _item_type(found: pa.DataType) -> pa.DataType:
+    is_list = (
+        pa.types.is_list(found)
+        or pa.types.is_large_list(found)
+        or pa.types.is_fixed_size_list(found)
+    )
+    return found.value_type if is_list else pa.null()
+
+
+def _is_text(found: pa.DataType) -> bool:
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    return (
+        pa.types.is_string(found)
+        or pa.types.is_large_string(found)
+        or pa.types.is_string_view(found)
+    )

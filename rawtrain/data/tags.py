@@ -1,0 +1,201 @@
+"""Sentences with tags: which scheme the tags are written in, and the same tags in IOB2.
+
+Four ways to write that "New York" and "Boston" are two places next to each other:
+
+    word    IOB1    IOB2    IOBES   BILOU
+    New     I-LOC   B-LOC   B-LOC   B-LOC
+    York    I-LOC   I-LOC   E-LOC   L-LOC
+    Boston  B-LOC   B-LOC   S-LOC   U-LOC
+
+BILOU is IOBES with L for E and U for S, and is called IOBES here. What comes after this module
+sees IOB2 alone.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rawtrain.data.files import raise_problems
+
+IOB_TAG = re.compile(r"O|[BIESLU]-.+", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class TaggedSentences:
+    """Words, the tag of each word, and the line each word was read from."""
+
+    words: list[list[str]]
+    tags: list[list[str]]
+    lines: list[list[int]]  # of each word, from 1; rows, where the source has no lines
+    source: str
+    at: str = ":"  # stands between source and line: "train.conll:7", "train.parquet, row 7"
+    num_empty: int = 0  # sentences without words, skipped by the reader
+    label_names: list[str] | None = None  # the names that the data declares, in its order
+
+    def place(self, sentence: int, word: int) -> str:
+        """Where a word was read: "train.conll:7"."""
+        return f"{self.source}{self.at}{self.lines[sentence][word]}"
+
+
+def unify(
+    splits: Mapping[str, TaggedSentences],
+) -> tuple[dict[str, TaggedSentences], str, int]:
+    """The splits with IOB2 tags, the scheme they were found in, and the number of repaired tags.
+
+    The first split decides the scheme, the others must agree. Repaired is an I- that continues
+    nothing in an IOB2 split: it is read as B-, as conlleval and seqeval read it.
+    """
+    check_tags(splits.values())
+    first, *_ = splits.values()
+    scheme = detect_scheme(first.tags, first.place)
+    for split in splits.values():
+        found = detect_scheme(split.tags, split.place)
+        if found != scheme and any(tag != "O" for tags in split.tags for tag in tags):
+            raise ValueError(
+                f"{split.source} has {found} tags, but {first.source} has {scheme} tags; "
+                "write both in one scheme, IOB2 for instance"
+            )
+    unified = {
+        name: replace(split, tags=[to_iob2(tags) for tags in split.tags])
+        for name, split in splits.items()
+    }
+    num_repaired = 0
+    if scheme == "IOB2":
+        num_repaired = sum(
+            old != new
+            for name, split in splits.items()
+            for before, after in zip(split.tags, unified[name].tags, strict=True)
+            for old, new in zip(before, after, strict=True)
+        )
+    return unified, scheme, num_repaired
+
+
+def check_tags(splits: Iterable[TaggedSentences]) -> None:
+    """Refuse tags that belong to no scheme, each with its first place and how often it occurs."""
+    problems = []
+    for split in splits:
+        counts = Counter(tag for tags in split.tags for tag in tags)
+        for tag, count in counts.items():
+            if not IOB_TAG.fullmatch(tag):
+                place = _first_place(split, tag)
+                problems.append(f"{place}: the tag {tag!r} is no IOB tag ({count} times)")
+    raise_problems(
+        problems,
+        "Expected were O and a letter B, I, E, S, L or U, a hyphen and a type: B-PER. If this is "
+        "the wrong column, choose another; for part-of-speech tags there is --task_name pos.",
+    )
+
+
+def detect_scheme(
+    tag_sequences: Sequence[Sequence[str]],
+    place: Callable[[int, int], str] = lambda s, w: f"sentence {s + 1}, word {w + 1}",
+) -> str:
+    """ "IOB1", "IOB2" or "IOBES"; ValueError with places as evidence where no scheme fits.
+
+    E, S, L and U belong to IOBES alone, which is taken at its word: each entity opened and closed.
+    IOB1 and IOB2 differ in the entities that follow no entity of their type: IOB1 begins them
+    with I-, IOB2 with B-. Where both occur, a minority of I- are slips in an IOB2 file.
+
+    >>> detect_scheme([["O", "I-PER", "B-PER"]])
+    'IOB1'
+    """
+    if any(tag[0] in "ESLU" for tags in tag_sequences for tag in tags):
+        _check_iobes(tag_sequences, place)
+        return "IOBES"
+    starts: dict[str, list[tuple[int, int]]] = {"B": [], "I": []}
+    for sentence, tags in enumerate(tag_sequences):
+        previous = "O"
+        for word, tag in enumerate(tags):
+            if tag != "O" and tag[2:] != previous[2:]:
+                starts[tag[0]].append((sentence, word))
+            previous = tag
+    with_b, with_i = starts["B"], starts["I"]
+    if with_b and len(with_i) > len(with_b):
+        raise ValueError(
+            f"The tags fit neither IOB1 nor IOB2: of the entities that follow no entity of their "
+            f"type, {len(with_i)} begin with I- (first at {place(*with_i[0])}) and {len(with_b)} "
+            f"with B- (first at {place(*with_b[0])}); write all of them in one way"
+        )
+    return "IOB1" if with_i and not with_b else "IOB2"
+
+
+def to_iob2(tags: Sequence[str]) -> list[str]:
+    """The same entities in IOB2. One rule reads every scheme, so none needs to be named:
+    B, S and U begin an entity, and so does any tag whose type differs from the one before.
+
+    >>> to_iob2(["I-LOC", "I-LOC", "B-LOC", "O"])
+    ['B-LOC', 'I-LOC', 'B-LOC', 'O']
+    """
+    iob2, previous = [], "O"
+    for tag in tags:
+        if tag == "O":
+            iob2.append("O")
+        else:
+            begins = tag[0] in "BSU" or tag[2:] != previous[2:]
+            iob2.append(("B-" if begins else "I-") + tag[2:])
+        previous = tag
+    return iob2
+
+
+def label_list(tag_sequences: Iterable[Sequence[str]]) -> list[str]:
+    """The tags that occur, sorted."""
+    return sorted({tag for tags in tag_sequences for tag in tags})
+
+
+def check_known(splits: Mapping[str, TaggedSentences], label_names: Sequence[str]) -> None:
+    """Refuse tags that are no label: the model could never predict them."""
+    problems = [
+        f"{_first_place(split, tag)}: the tag {tag!r} of the {name} split is none of the labels"
+        for name, split in splits.items()
+        for tag in label_list(split.tags)
+        if tag not in label_names
+    ]
+    raise_problems(
+        problems,
+        f"The labels are those of the training data: {', '.join(label_names)}. Correct the tag, "
+        "or add training sentences that have it.",
+    )
+
+
+def _check_iobes(tag_sequences, place) -> None:
+    letters = {tag[0] for tags in tag_sequences for tag in tags}
+    if letters & set("ES") and letters & set("LU"):
+        raise ValueError(
+            f"The tags mix IOBES (E-, S-) and BILOU (L-, U-): "
+            f"{_first_letter(tag_sequences, place, 'ES')} and "
+            f"{_first_letter(tag_sequences, place, 'LU')}; write all of them in one scheme"
+        )
+    problems = []
+    for sentence, tags in enumerate(tag_sequences):
+        previous = "O"
+        for word, tag in enumerate([*tags, "O"]):  # the end of a sentence closes like an O
+            if previous[0] in "BI":
+                fits = tag[0] in "IEL" and tag[2:] == previous[2:]
+            else:
+                fits = tag[0] in "OBSU"
+            if not fits:
+                where = place(sentence, min(word, len(tags) - 1))
+                after = "the end of the sentence" if word == len(tags) else repr(tag)
+                problems.append(f"{where}: {after} follows {previous!r}")
+            previous = tag
+    raise_problems(
+        problems,
+        "The tags have E-, S-, L- or U-, so they should be IOBES (or BILOU), where an entity of "
+        "several words begins with B- and ends with E- (L-). Correct these, or write IOB2.",
+    )
+
+
+def _first_letter(tag_sequences, place, letters: str) -> str:
+    return next(
+        f"{tag!r} at {place(s, w)}"
+        for s, tags in enumerate(tag_sequences)
+        for w, tag in enumerate(tags)
+        if tag[0] in letters
+    )
+
+
+def _first_place(split: TaggedSentences, wanted: str) -> str:
+    return next(
+        split.place(s, tags.index(wanted)) for s, tags in enumerate(split.tags) if wanted in tags
+    )

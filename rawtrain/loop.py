@@ -1,0 +1,210 @@
+"""The training loop: one step, one evaluation, and the order of events of a run.
+
+What is special about a task comes in from outside: the loss of a micro-batch (`batch_loss`, by
+default a sum that serves both jobs) and the scoring of an evaluation (`score`).
+
+Shapes: B rows, T sub-words, C classes (the labels; the vocabulary for masked words), K labelled
+tokens: those whose label is not -100. A *step* is one optimizer update, a *micro-batch* one
+forward.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from rawtrain.batches import prepared
+from rawtrain.optim import learning_rate_schedule, make_optimizer, set_learning_rate
+from rawtrain.plan import make_plan
+from rawtrain.precision import autocast, choose_device, make_scaler, was_skipped
+from rawtrain.randomness import seed_dropout
+from rawtrain.results.log import RunLog
+from rawtrain.step_record import StepRecord
+
+IGNORED = -100  # the label of a token that has none; cross_entropy leaves it out by default
+
+
+def summed_cross_entropy(model, batch):
+    """The loss () summed, not averaged, over the labelled tokens, and the logits (B, T, C)."""
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    logits = model(**inputs).logits  # without labels: the model's own mean is the wrong unit
+    flat_logits = logits.flatten(
+        0, 1
+    ).float()  # 16 bits are too few for a softmax over many classes
+    return F.cross_entropy(flat_logits, batch["labels"].flatten(), reduction="sum"), logits
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step leaves on the device; nobody waits for it until a log line needs the numbers."""
+
+    loss: torch.Tensor  # () mean over the labelled tokens of the step
+    grad_norm: torch.Tensor  # () before clipping
+    num_labels: int
+    skipped: bool  # fp16 only: a gradient overflowed and the weights were left alone
+
+
+def train_step(model, micro_batches, optimizer, scaler, settings, batch_loss=summed_cross_entropy):
+    """One update. Its loss is the sum over all labelled tokens of the step, over their number.
+
+    So the same rows give the same gradient whether they come at once or as 8 micro-batches of one.
+    A mean of micro-batch means would weigh a token by how few labels stand beside it.
+    """
+    num_labels = sum(count_labels(micro_batch) for micro_batch in micro_batches)
+    step_loss = torch.zeros((), device=model.device)
+    model.train()
+    for micro_batch in micro_batches:
+        with autocast(settings, model.device):
+            loss_sum, _ = batch_loss(model, on_device(micro_batch, model.device))
+        loss = loss_sum / max(num_labels, 1)  # no label in the step: loss 0, gradient 0, never 0/0
+        scaler.scale(loss).backward()  # adds to the gradients of the micro-batches before
+        step_loss += loss.detach()
+    scaler.unscale_(optimizer)  # so that the clip below sees true gradients
+    max_norm = settings.max_grad_norm or math.inf  # inf: measured, not clipped
+    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    scale = scaler.get_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+    return StepResult(step_loss, grad_norm, num_labels, was_skipped(scaler, scale))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a pass over evaluation data found; the arrays are in the order of the data."""
+
+    loss: float  # mean over the labelled tokens of all rows
+    labels: np.ndarray  # [K] their labels
+    predictions: np.ndarray  # [K] the class with the highest logit
+    num_rows: int
+    num_batches: int
+    runtime_seconds: float
+
+    def metrics(self, prefix, score=None):
+        """The loss, what `score` makes of the predictions, and the speed, under Trainer's keys."""
+        scores = {"loss": self.loss, **(score(self) if score else {})}
+        return {
+            **{f"{prefix}_{name}": value for name, value in scores.items()},
+            **speed(prefix, self.runtime_seconds, self.num_rows, self.num_batches),
+        }
+
+
+@torch.no_grad()
+def evaluate(model, batches, settings, batch_loss=summed_cross_entropy):
+    """Evaluate `model` on all rows of `batches`, an `EvaluationBatches`.
+
+    The argmax is taken on the device and only the ids of labelled tokens are kept: memory does not
+    grow by a row of logits for each token, and the mean does not depend on the batch size.
+    """
+    start_time = time.perf_counter()
+    model.eval()
+    loss_sum = torch.zeros((), dtype=torch.float64, device=model.device)
+    labels, predictions = [], []
+    for batch in prepared(batches, range(len(batches)), settings, model.device):
+        flat_labels = batch["labels"].flatten()
+        labelled = (flat_labels != IGNORED).nonzero().squeeze(1)  # on the host: nothing to wait for
+        with autocast(settings, model.device):
+            batch_loss_sum, logits = batch_loss(model, on_device(batch, model.device))
+        loss_sum += batch_loss_sum
+        predicted = logits.argmax(-1).flatten()
+        predictions.append(predicted.index_select(0, labelled.to(model.device, non_blocking=True)))
+        labels.append(flat_labels[labelled])
+    num_labels = sum(map(len, labels))
+    if num_labels == 0:
+        raise ValueError("the evaluation data has no labelled token: there is nothing to evaluate")
+    return Evaluation(
+        loss=loss_sum.item() / num_labels,
+        labels=torch.cat(labels).numpy(),
+        predictions=torch.cat(predictions).cpu().numpy(),
+        num_rows=batches.num_rows,
+        num_batches=len(batches),
+        runtime_seconds=time.perf_counter() - start_time,
+    )
+
+
+def train(
+    model,
+    batches,
+    settings,
+    *,
+    eval_batches=None,
+    score=None,
+    batch_loss=summed_cross_entropy,
+    checkpoints=None,
+    log=None,
+):
+    """Train `model` in place and return the log history, a list of dicts with Trainer's keys.
+
+    batches, eval_batches: `TrainingBatches` and `EvaluationBatches`.
+    score: function of an `Evaluation` that returns a dict of floats, such as {"f1": 0.6}.
+    checkpoints: a `checkpoint.Checkpoints`, which keeps models on the way and the best one.
+    log: a `results.log.RunLog`, which shows and writes the history as it grows.
+
+    Raises NonFiniteError when a loss or a gradient is no number any more, with the step and its
+    rows, before weights that it touched are evaluated or saved.
+    """
+    plan = make_plan(settings, batches.steps_per_epoch, has_validation=eval_batches is not None)
+    model.to(choose_device(settings))
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    optimizer = make_optimizer(model, settings)
+    learning_rate_after = learning_rate_schedule(settings, plan.num_steps)
+    scaler = make_scaler(settings, model.device)
+    record = StepRecord(batches)
+    log = log or RunLog()
+    log.start(plan.num_steps)
+    start_time, num_updates = time.perf_counter(), 0
+
+    steps = range(1, plan.num_steps + 1)
+    loader = prepared(batches, steps, settings, model.device)
+    for step, micro_batches in zip(steps, loader, strict=True):
+        seed_dropout(settings.seed, step)
+        learning_rate = learning_rate_after(num_updates)
+        set_learning_rate(optimizer, learning_rate)
+        result = train_step(model, micro_batches, optimizer, scaler, settings, batch_loss)
+        record.add(step, result)
+        num_updates += not result.skipped  # the schedule waits; the step and its rows are spent
+        log.tick(step)
+
+        when = {"epoch": batches.epochs_after(step), "step": step}
+        if plan.logs_at(step):
+            log.add({**record.summary(), "learning_rate": learning_rate, **when})
+        if plan.evaluates_at(step):
+            record.check()
+            evaluation = evaluate(model, eval_batches, settings, batch_loss)
+            metrics = evaluation.metrics("eval", score)
+            log.add({**metrics, **when})
+            if checkpoints:
+                checkpoints.after_evaluation(model, step, metrics)
+        if checkpoints and plan.saves_at(step):
+            record.check()
+            checkpoints.save(model, step)
+
+    record.check()
+    if checkpoints and settings.load_best_model_at_end:
+        checkpoints.load_best(model)
+    num_rows = round(batches.epochs_after(plan.num_steps) * batches.num_rows)
+    runtime_seconds = time.perf_counter() - start_time
+    rates = speed("train", runtime_seconds, num_rows, plan.num_steps)
+    log.add({**rates, "train_loss": record.mean_loss_of_all(), **when})
+    return log.history
+
+
+def count_labels(micro_batch):
+    return int((micro_batch["labels"] != IGNORED).sum())
+
+
+def on_device(batch, device):
+    """The batch on the device; from pinned memory the copy runs beside the computation."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def speed(prefix, runtime_seconds, num_rows, num_steps):
+    return {
+        f"{prefix}_runtime": round(runtime_seconds, 4),
+        f"{prefix}_samples_per_second": round(num_rows / runtime_seconds, 3),
+        f"{prefix}_steps_per_second": round(num_steps / runtime_seconds, 3),
+    }

@@ -1,0 +1,243 @@
+"""Masked-language modelling: `python -m rawtrain.mlm`. The whole job, read from top to bottom.
+
+Documents become rows of tokens, some tokens of each row are hidden anew in every epoch, and a
+pretrained encoder learns to say what they were: it adapts to the domain of the documents. The job
+is that of chapter 9 of *Natural Language Processing with Transformers* and of transformers'
+run_mlm.py.
+"""
+
+from rawtrain.command import parse, reported_mistakes, run
+from rawtrain.config import MlmSettings, uses_own_data
+
+if __name__ == "__main__":
+    SETTINGS = parse(MlmSettings)  # before torch is imported: a wrong flag is answered at once
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
+
+from rawtrain.batches import EvaluationBatches, TrainingBatches
+from rawtrain.checkpoint import Checkpoints, save_model
+from rawtrain.collate.keyed_mask import mask_tokens
+from rawtrain.collate.pad import pad_rows
+from rawtrain.data.columns import Columns
+from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
+from rawtrain.data.sources import read_documents
+from rawtrain.data.text import encode_documents, split_documents
+from rawtrain.loop import IGNORED, evaluate, train
+from rawtrain.models import check_length, load_config, load_model, load_tokenizer
+from rawtrain.precision import choose_device
+from rawtrain.randomness import fresh_model
+from rawtrain.results import report
+from rawtrain.results.files import (
+    decide_work,
+    prepare_output_dir,
+    write_metrics,
+    write_training_results,
+)
+from rawtrain.results.log import RunLog, configure_logging
+
+LONGEST_BY_DEFAULT = 1024  # as in run_mlm.py
+EVALUATION = -1  # the "epoch" in the key of the masks of evaluation
+
+
+def main(settings):
+    """Do the job that `settings` describe, from the data to the saved model, and report on it."""
+    configure_logging(settings)
+    with reported_mistakes():
+        device = choose_device(settings)
+        documents = read_documents(settings) if uses_own_data(settings) else embedded_documents()
+        splits = with_validation(documents, settings)
+        settings = decide_work(settings, splits)
+        tokenizer = make_tokenizer(settings, splits)
+        model = make_model(settings, tokenizer)
+        encoded = encode(settings, splits, tokenizer, model)
+        output_dir = prepare_output_dir(settings)
+
+    batches = {
+        name: (TrainingBatches if name == "train" else EvaluationBatches)(
+            len(rows.columns), settings, MaskingCollator(rows.columns, tokenizer, settings)
+        )
+        for name, rows in encoded.items()
+    }
+    show_data(splits, encoded, tokenizer, next(iter(batches.values())).collate)
+    model.to(device)
+
+    log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm)
+    if settings.do_train:
+        if "validation" in batches:
+            before = evaluate(model, batches["validation"], settings)
+            log.add({**before.metrics("eval", score), "epoch": 0.0, "step": 0})
+        checkpoints = Checkpoints(settings, tokenizer)
+        history = train(
+            model,
+            batches["train"],
+            settings,
+            eval_batches=batches.get("validation"),
+            score=score,
+            checkpoints=checkpoints,
+            log=log,
+        )
+        save_model(model, tokenizer, output_dir)
+        write_training_results(settings, history, checkpoints, len(encoded["train"].columns))
+    if settings.do_eval:
+        evaluation = evaluate(model, batches["validation"], settings)
+        after = evaluation.metrics("eval", score)
+        num_samples = {"eval_samples": len(encoded["validation"].columns)}
+        perplexity = {"perplexity": after.pop("eval_perplexity")}  # run_mlm.py's key
+        write_metrics(output_dir, "eval", after | perplexity | num_samples)
+        if settings.do_train:
+            show_adaptation(log.history, encoded["train"].columns, evaluation.labels)
+    print(f"\nmodel and results: {output_dir}/")
+
+
+def score(evaluation):
+    """Perplexity, and the share of the masked tokens that were predicted."""
+    return {
+        "perplexity": math.exp(evaluation.loss),
+        "accuracy": float((evaluation.predictions == evaluation.labels).mean()),
+    }
+
+
+@dataclass(frozen=True)
+class MaskingCollator:
+    """Makes the micro-batch of some rows: masked, then padded.
+
+    The masks are a function of (seed, epoch, row, position); those of evaluation are always the
+    same, so that two evaluations of one model give one number.
+    """
+
+    columns: Columns
+    tokenizer: PreTrainedTokenizerBase
+    settings: MlmSettings
+
+    def __call__(self, rows, epoch=EVALUATION):
+        """Three int64 tensors (B, T) for row numbers [B]."""
+        input_ids, labels = self.masked(rows, epoch)
+        lengths = self.columns.lengths[rows]
+        borders, side = np.cumsum(lengths)[:-1], self.tokenizer.padding_side
+
+        def padded(flat, value):
+            array = pad_rows(np.split(flat, borders), value, lengths.max(), side)
+            return torch.from_numpy(array.astype(np.int64))
+
+        return {
+            "input_ids": padded(input_ids, self.tokenizer.pad_token_id),
+            "attention_mask": padded(np.ones_like(input_ids), 0),
+            "labels": padded(labels, IGNORED),
+        }
+
+    def masked(self, rows, epoch=EVALUATION):
+        """The tokens of the rows end to end, some of them hidden, and their labels: two arrays."""
+        settings, values = self.settings, self.columns.values
+        where, positions = self.columns.token_index(rows)
+        return mask_tokens(
+            values["input_ids"][where],
+            values["special"][where],
+            np.repeat(rows, self.columns.lengths[rows]),
+            positions,
+            seed=0 if epoch == EVALUATION else settings.seed,
+            epoch=epoch,
+            vocab_size=len(self.tokenizer),
+            mask_token_id=self.tokenizer.mask_token_id,
+            mlm_probability=settings.mlm_probability,
+            mask_replace_prob=settings.mask_replace_prob,
+            random_replace_prob=settings.random_replace_prob,
+            word_starts=values["word_starts"][where] if settings.whole_word_mask else None,
+        )
+
+
+def with_validation(documents, settings):
+    """The splits of the data; without a validation split, the first documents of training are it."""
+    if "train" not in documents or "validation" in documents or settings.eval_strategy == "no":
+        return documents
+    train_split = documents["train"]
+    texts, held_out = split_documents(train_split.texts, settings.validation_split_percentage)
+    if not texts:
+        raise ValueError(
+            f"{train_split.source}: {len(held_out)} document is not enough to train and validate on; "
+            f"give a --validation_file or --eval_strategy no"
+        )
+    source = f"the first {settings.validation_split_percentage} % of {train_split.source}"
+    return {
+        "train": replace(train_split, texts=texts),
+        "validation": replace(train_split, texts=held_out, source=source, num_empty=0),
+    }
+
+
+def make_tokenizer(settings, splits):
+    if is_from_scratch(settings):
+        return train_small_tokenizer(splits["train"].texts)
+    tokenizer = load_tokenizer(settings)
+    if tokenizer.mask_token_id is None:
+        raise ValueError(
+            f"{settings.model_name_or_path}: its tokenizer has no mask token; choose a model that "
+            f"was trained by masked-language modelling"
+        )
+    return tokenizer
+
+
+def make_model(settings, tokenizer):
+    """The model, with embeddings for all tokens of the tokenizer."""
+    config = small_bert_config(tokenizer) if is_from_scratch(settings) else load_config(settings)
+    load = partial(load_model, AutoModelForMaskedLM, config, settings)
+    model = fresh_model(load, settings.seed)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    return model
+
+
+def is_from_scratch(settings):
+    """Whether this is the run on embedded text that makes its own small model."""
+    return not (uses_own_data(settings) or settings.model_name_or_path)
+
+
+def encode(settings, splits, tokenizer, model):
+    """The splits that the run works on as rows of tokens; see `data.text`."""
+    max_length = check_length(settings, tokenizer, model, LONGEST_BY_DEFAULT)
+    wanted = {
+        "train": (settings.do_train, settings.max_train_samples),
+        "validation": (settings.do_eval or settings.do_train, settings.max_eval_samples),
+    }
+    encoded = {}
+    for name, split in splits.items():
+        is_wanted, max_rows = wanted.get(name, (False, None))
+        if is_wanted:
+            text = encode_documents(tokenizer, split.texts, max_length, settings.line_by_line)
+            encoded[name] = replace(text, columns=text.columns.first(max_rows))
+    return encoded
+
+
+def show_data(splits, encoded, tokenizer, collator):
+    """Print what the data is, and the beginning of a row as the model sees it."""
+    for name in encoded:
+        print(f"{name}: {splits[name].source}")
+    columns = {name: report.describe_text(text) for name, text in encoded.items()}
+    print("\n" + "\n".join(report.table(columns)))
+    print("\n" + "\n".join(report.masked_example(tokenizer, *collator.masked(np.array([0])))))
+
+
+def show_adaptation(history, train_columns, labels):
+    """Print the evaluations before and after training, and what a count of the tokens would do."""
+    evaluations = [entry for entry in history if "eval_loss" in entry]
+    counts = np.bincount(train_columns.values["input_ids"][~train_columns.values["special"]])
+    print("\n" + "\n".join(report.adaptation_table(evaluations, unigram_scores(counts, labels))))
+
+
+def unigram_scores(counts, labels):
+    """Loss, perplexity and accuracy of predicting each token by its frequency in training.
+
+    One is added to every count, so that a token not seen in training has a probability too.
+    """
+    counts = np.pad(counts, (0, max(0, labels.max() + 1 - len(counts)))) + 1
+    loss = float(-np.log(counts / counts.sum())[labels].mean())
+    accuracy = float((labels == counts.argmax()).mean())
+    return {"eval_loss": loss, "eval_perplexity": math.exp(loss), "eval_accuracy": accuracy}
+
+
+if __name__ == "__main__":
+    run(main, SETTINGS)

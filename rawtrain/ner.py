@@ -1,0 +1,267 @@
+"""Named-entity recognition: `python -m rawtrain.ner`. The whole job, read from top to bottom.
+
+Words with tags become sub-words with labels, an encoder with a classification head learns them,
+and entities are scored over all words of data that it has not seen. The job is that of chapter 4
+of *Natural Language Processing with Transformers* and of transformers' run_ner.py.
+"""
+
+from rawtrain.command import parse, reported_mistakes, run
+from rawtrain.config import NerSettings, uses_own_data
+
+if __name__ == "__main__":
+    SETTINGS = parse(NerSettings)  # before torch is imported: a wrong flag is answered at once
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from transformers import AutoModelForTokenClassification
+
+from rawtrain.batches import EvaluationBatches, TrainingBatches
+from rawtrain.checkpoint import Checkpoints, save_model
+from rawtrain.collate.pad import DataCollatorForTokenClassification
+from rawtrain.data.conll import write_predictions
+from rawtrain.data.docstrings import read_docstring_corpus
+from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
+from rawtrain.data.sources import read_tagged
+from rawtrain.data.words import EncodedWords, encode_words, splits_words_like_text
+from rawtrain.loop import evaluate, train
+from rawtrain.models import check_length, load_config, load_model, load_tokenizer
+from rawtrain.precision import choose_device
+from rawtrain.randomness import fresh_model
+from rawtrain.results import report
+from rawtrain.results.files import (
+    decide_work,
+    prepare_output_dir,
+    write_metrics,
+    write_training_results,
+)
+from rawtrain.results.log import RunLog, configure_logging, logger
+from rawtrain.results.metrics import (
+    EntityScores,
+    entity_scores,
+    format_scores,
+    majority_baseline,
+    score_dict,
+    tag_scores,
+)
+
+
+def main(settings):
+    """Do the job that `settings` describe, from the data to the saved model, and report on it."""
+    configure_logging(settings)
+    with reported_mistakes():
+        device = choose_device(settings)
+        corpus = read_tagged(settings) if uses_own_data(settings) else read_docstring_corpus()
+        settings = decide_work(settings, corpus.splits)
+        tokenizer = make_tokenizer(settings, corpus)
+        model, label_names = make_model(settings, corpus, tokenizer)
+        splits = first_samples(settings, corpus.splits)
+        encoded = encode(settings, splits, tokenizer, model, label_names)
+        output_dir = prepare_output_dir(settings)
+    show_data(corpus, splits, encoded, tokenizer, label_names)
+    model.to(device)
+
+    collate = partial(collate_rows, DataCollatorForTokenClassification(tokenizer))
+    batches = {
+        name: (TrainingBatches if name == "train" else EvaluationBatches)(
+            len(rows.columns), settings, partial(collate, rows.columns)
+        )
+        for name, rows in encoded.items()
+    }
+    scorers = {
+        name: WordScorer(
+            rows, label_names, settings.task_name, settings.return_entity_level_metrics
+        )
+        for name, rows in encoded.items()
+    }
+    if settings.do_train:
+        checkpoints = Checkpoints(settings, tokenizer)
+        history = train(
+            model,
+            batches["train"],
+            settings,
+            eval_batches=batches.get("validation"),
+            score=scorers.get("validation"),
+            checkpoints=checkpoints,
+            log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm),
+        )
+        save_model(model, tokenizer, output_dir)
+        num_samples = len(splits["train"].words)
+        write_training_results(settings, history, checkpoints, num_samples)
+
+    for name, prefix in (("validation", "eval"), ("test", "predict")):
+        if not (settings.do_eval if prefix == "eval" else settings.do_predict):
+            continue
+        evaluation = evaluate(model, batches[name], settings)
+        metrics = evaluation.metrics(prefix, scorers[name])
+        write_metrics(output_dir, prefix, metrics | {f"{prefix}_samples": len(splits[name].words)})
+        baseline = (
+            baseline_scores(corpus, splits[name], scorers[name]) if settings.do_train else None
+        )
+        print(f"\n{name}: {report.accounting(encoded[name])}\n")
+        print(format_scores(scorers[name].scores(evaluation), baseline))
+        if name == "test":
+            tags = scorers[name].tags(evaluation)
+            write_test_predictions(settings, output_dir, splits["test"], tags)
+            print(f"\na sentence as tagged: {report.tagged_example(splits['test'], tags)}")
+    print(f"\nmodel and results: {output_dir}/")
+
+
+def make_tokenizer(settings, corpus):
+    """The model's tokenizer, loaded so that single words are split as words of a text are."""
+    if settings.model_name_or_path is None and not uses_own_data(settings):
+        train_split = corpus.splits["train"]
+        return train_small_tokenizer([" ".join(words) for words in train_split.words])
+    tokenizer = load_tokenizer(settings)
+    if not splits_words_like_text(tokenizer):
+        tokenizer = load_tokenizer(settings, add_prefix_space=True)
+        if not splits_words_like_text(tokenizer):
+            logger.warning(
+                "this tokenizer splits single words in another way than the words of a text"
+            )
+    return tokenizer
+
+
+def make_model(settings, corpus, tokenizer):
+    """The model with one output per label, and the labels in the model's order."""
+    if settings.model_name_or_path is None and not uses_own_data(settings):
+        config = small_bert_config(tokenizer)
+    else:
+        config = load_config(settings)
+    label_names = choose_labels(settings, corpus, list(config.id2label.values()))
+    config.id2label = dict(enumerate(label_names))
+    config.label2id = {name: number for number, name in enumerate(label_names)}
+    load = partial(load_model, AutoModelForTokenClassification, config, settings)
+    return fresh_model(load, settings.seed), label_names
+
+
+def choose_labels(settings, corpus, model_labels):
+    """The data's labels; in the model's order if it was trained on the very same ones.
+
+    Raises ValueError if an untrained-on label would have to be predicted without training.
+    """
+    unknown = sorted(set(corpus.label_names) - set(model_labels))
+    if not settings.do_train and unknown:
+        raise ValueError(
+            f"the data has tags that the model {settings.model_name_or_path} does not know: "
+            f"{', '.join(unknown)}; it knows {', '.join(model_labels)}. Train it with --train_file"
+        )
+    same = set(corpus.label_names) == set(model_labels)
+    return model_labels if same or not settings.do_train else list(corpus.label_names)
+
+
+def first_samples(settings, splits):
+    """The splits that the run works on, cut to the first max_..._samples sentences."""
+    limits = {
+        "train": (settings.do_train, settings.max_train_samples),
+        "validation": (
+            settings.do_eval or (settings.do_train and settings.eval_strategy != "no"),
+            settings.max_eval_samples,
+        ),
+        "test": (settings.do_predict, settings.max_predict_samples),
+    }
+    return {
+        name: replace(split, words=split.words[:limit], tags=split.tags[:limit])
+        for name, split in splits.items()
+        for wanted, limit in [limits[name]]
+        if wanted
+    }
+
+
+def encode(settings, splits, tokenizer, model, label_names):
+    """Every split as rows of sub-words; see `data.words`."""
+    max_length = check_length(settings, tokenizer, model)
+    stride = settings.stride
+    if stride is None:
+        stride = (max_length - tokenizer.num_special_tokens_to_add()) // 4
+    label2id = {name: number for number, name in enumerate(label_names)}
+    return {
+        name: encode_words(
+            tokenizer,
+            split.words,
+            split.tags,
+            label2id,
+            max_length,
+            stride,
+            settings.label_all_tokens,
+        )
+        for name, split in splits.items()
+    }
+
+
+def collate_rows(collator, columns, rows, epoch=0):
+    """The micro-batch of these rows; what stands in it is the same in every epoch."""
+    return collator([columns.row(row) for row in rows])
+
+
+@dataclass(frozen=True)
+class WordScorer:
+    """Scores an evaluation over all words of a split, those that no row shows included."""
+
+    rows: EncodedWords
+    label_names: list[str]
+    task_name: str
+    per_type: bool
+
+    def __call__(self, evaluation):
+        scores = self.scores(evaluation)
+        return score_dict(scores) | (score_dict(scores, True) if self.per_type else {})
+
+    def scores(self, evaluation) -> EntityScores:
+        return self.scores_of(self._words(evaluation))
+
+    def scores_of(self, predicted) -> EntityScores:
+        """Scores of label ids [W], one for each word of the split."""
+        if self.task_name == "pos":
+            return tag_scores(self.rows.gold, predicted, self._names)
+        offsets = self.rows.sentence_offsets
+        return entity_scores(self.rows.gold, predicted, self._names, offsets)
+
+    def tags(self, evaluation):
+        """For each sentence the predicted tags of its words."""
+        names = np.array(self._names, dtype=object)
+        parts = np.split(names[self._words(evaluation)], self.rows.sentence_offsets[1:-1])
+        return [part.tolist() for part in parts]
+
+    @property
+    def _names(self):
+        """The labels and O, which may be none of them and is what an unseen word is tagged with."""
+        return self.label_names + ["O"] * ("O" not in self.label_names)
+
+    def _words(self, evaluation):
+        return self.rows.word_predictions(evaluation.predictions, self._names.index("O"))
+
+
+def baseline_scores(corpus, split, scorer):
+    """What tagging every word with its most frequent tag in the training data scores."""
+    train_split = corpus.splits["train"]
+    tagged = majority_baseline(train_split.words, train_split.tags, split.words)
+    number = {name: number for number, name in enumerate(scorer._names)}
+    return scorer.scores_of(np.array([number[tag] for tags in tagged for tag in tags]))
+
+
+def write_test_predictions(settings, output_dir, split, tags):
+    write_predictions(
+        output_dir / "predictions.conll",
+        settings.test_file,
+        split.words,
+        split.tags,
+        tags,
+        settings.token_column,
+        settings.tag_column,
+    )
+
+
+def show_data(corpus, splits, encoded, tokenizer, label_names):
+    """Print what the data is, and one row as the model sees it."""
+    print("\n".join(report.describe_corpus(corpus)))
+    columns = {name: report.describe_tagged(split, encoded[name]) for name, split in splits.items()}
+    print("\n" + "\n".join(report.table(columns)))
+    name = next(iter(encoded))
+    print(f"\na row of {name}:\n")
+    print("\n".join(report.aligned_example(tokenizer, encoded[name].columns, label_names)))
+
+
+if __name__ == "__main__":
+    run(main, SETTINGS)

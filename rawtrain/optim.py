@@ -1,0 +1,84 @@
+"""AdamW, the parameters it decays, and the learning rate as a function of the step."""
+
+import math
+import re
+
+import torch
+from torch import nn
+from transformers import get_scheduler
+
+# Weight decay pulls weights to zero. For a bias or the gain of a normalisation that pull has no
+# use as regularisation, so these are left out; the patterns are those of Trainer 5.23.
+NOT_DECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
+
+
+def decay_groups(model, weight_decay):
+    """Two parameter groups for an optimizer: with weight decay, and without.
+
+    Every trainable parameter is in exactly one of them; a tied one appears once.
+    Source: Trainer.get_decay_parameter_names, transformers 5.23.0.
+    """
+    in_layer_norm = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.LayerNorm)
+        for parameter in module.parameters(recurse=False)
+    }
+    decayed, not_decayed = [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        exempt = id(parameter) in in_layer_norm or NOT_DECAYED.search(name.lower())
+        (not_decayed if exempt else decayed).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": not_decayed, "weight_decay": 0.0},
+    ]
+
+
+def make_optimizer(model, settings):
+    """AdamW as Trainer makes it: fused, one kernel for all parameters instead of one for each."""
+    return torch.optim.AdamW(
+        decay_groups(model, settings.weight_decay),
+        lr=settings.learning_rate,
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        eps=settings.adam_epsilon,
+        fused=True,
+    )
+
+
+def learning_rate_schedule(settings, num_steps):
+    """A function from the number of updates done (from 0) to the learning rate of the next one.
+
+    The formulas are transformers' own. Its scheduler objects multiply a base rate with a function
+    of a counter that they keep; taken out of them, that function needs no state, so a resumed run
+    has nothing to restore and a skipped step nothing to undo.
+
+    Raises ValueError for lr_scheduler_kwargs that the schedule does not take.
+    """
+    unused_optimizer = torch.optim.SGD([torch.zeros(1)], lr=settings.learning_rate)
+    try:
+        scheduler = get_scheduler(
+            settings.lr_scheduler_type,
+            unused_optimizer,
+            num_warmup_steps=num_warmup_steps(settings.warmup_steps, num_steps),
+            num_training_steps=num_steps,
+            scheduler_specific_kwargs=settings.lr_scheduler_kwargs,
+        )
+    except (TypeError, ValueError) as mistake:
+        raise ValueError(
+            f"--lr_scheduler_kwargs {settings.lr_scheduler_kwargs} does not suit "
+            f"--lr_scheduler_type {settings.lr_scheduler_type}: {mistake}"
+        ) from None
+    (factor,) = scheduler.lr_lambdas
+    return lambda num_updates: settings.learning_rate * factor(num_updates)
+
+
+def num_warmup_steps(warmup_steps, num_steps):
+    """Whole warm-up steps; a value below 1 is a share of the run, rounded up as Trainer does."""
+    return int(warmup_steps) if warmup_steps >= 1 else math.ceil(num_steps * warmup_steps)
+
+
+def set_learning_rate(optimizer, learning_rate):
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate

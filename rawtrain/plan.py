@@ -1,0 +1,65 @@
+"""When a run logs, evaluates, saves and ends: functions of the step alone."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The events of a run; a step is one optimizer update and the first is step 1.
+
+    "steps" events come every so many steps, "epoch" events at the end of each epoch. The last step
+    is always evaluated and counts as the end of an epoch, as in Trainer 5.23.
+    """
+
+    num_steps: int
+    steps_per_epoch: int
+    log_strategy: str
+    log_every: int
+    eval_strategy: str
+    eval_every: int
+    save_strategy: str
+    save_every: int
+
+    def logs_at(self, step):
+        return self._due(self.log_strategy, self.log_every, step)
+
+    def evaluates_at(self, step):
+        last = step == self.num_steps and self.eval_strategy != "no"
+        return last or self._due(self.eval_strategy, self.eval_every, step)
+
+    def saves_at(self, step):
+        """Whether a checkpoint is due; after the last step the model itself is saved instead."""
+        return step < self.num_steps and self._due(self.save_strategy, self.save_every, step)
+
+    def _due(self, strategy, every, step):
+        if strategy == "steps":
+            return step % every == 0
+        at_end = step == self.num_steps or step % self.steps_per_epoch == 0
+        return strategy == "epoch" and at_end
+
+
+def make_plan(settings, steps_per_epoch, has_validation):
+    """The plan of a run of `steps_per_epoch` updates an epoch.
+
+    A number of steps below 1 in the settings is a share of the whole run, rounded up as in Trainer.
+    """
+    num_steps = settings.max_steps
+    if num_steps < 0:
+        num_steps = math.ceil(settings.num_train_epochs * steps_per_epoch)
+
+    def whole(steps):
+        return math.ceil(steps * num_steps) if steps < 1 else int(steps)
+
+    log_every = whole(settings.logging_steps or min(500, max(1, num_steps // 20)))
+    default_strategy = "epoch" if has_validation else "no"
+    return Plan(
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        log_strategy=settings.logging_strategy,
+        log_every=log_every,
+        eval_strategy=(settings.eval_strategy or default_strategy) if has_validation else "no",
+        eval_every=whole(settings.eval_steps) if settings.eval_steps else log_every,
+        save_strategy=settings.save_strategy,
+        save_every=whole(settings.save_steps),
+    )

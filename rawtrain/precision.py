@@ -1,0 +1,49 @@
+"""AMP: which device, which precision, and the scaler that keeps float16 gradients from vanishing.
+
+Weights and optimizer state are float32 always. Under autocast the matrix products run in 16 bits;
+the loss is computed in float32 (`loop.summed_cross_entropy`).
+"""
+
+import torch
+
+
+def choose_device(settings):
+    """The CUDA device if there is one and `use_cpu` does not forbid it, else the CPU.
+
+    Raises ValueError for a precision that this device cannot run.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() and not settings.use_cpu else "cpu")
+    if settings.fp16 and device.type == "cpu":
+        raise ValueError(
+            "--fp16 needs a CUDA device and none was found; use --bf16, which runs on a CPU too"
+        )
+    if settings.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ValueError("--bf16: this GPU cannot compute in bfloat16; use --fp16")
+    return device
+
+
+def autocast(settings, device):
+    """The context of a forward: matrix products in bf16 or fp16 if set, else unchanged.
+
+    Backward runs outside of it: each backward kernel takes the precision of its forward.
+    """
+    dtype = torch.float16 if settings.fp16 else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=settings.bf16 or settings.fp16)
+
+
+def make_scaler(settings, device):
+    """The gradient scaler of fp16, and for every other precision one that does nothing.
+
+    float16 has no numbers below 6e-8, where many gradients lie. So the loss is multiplied by a
+    large power of two, the gradients divided by it again before clipping, and a step whose
+    gradients overflowed is skipped and the power halved. bfloat16 has float32's range: no scaler.
+    """
+    return torch.amp.GradScaler(device.type, enabled=settings.fp16)
+
+
+def was_skipped(scaler, scale_before):
+    """Whether the last `scaler.step` left the weights alone because gradients overflowed.
+
+    Reads the scale from the device: with fp16, and only then, a step waits for the device once.
+    """
+    return scaler.is_enabled() and scaler.get_scale() < scale_before

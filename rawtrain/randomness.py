@@ -1,0 +1,59 @@
+"""Every random draw in the program: who draws, from what key.
+
+    draw                     from                          key
+    new weights              the global generators         seed (`fresh_model`)
+    order of the rows        a generator of its own        seed + epoch (batches.row_order)
+    masks of training        `uniform`                     seed, epoch, row, position
+    masks of evaluation      `uniform`                     row, position
+    dropout                  the global generators         seed, step (`seed_dropout`)
+
+A draw is a function of counters, never of what was drawn before it. So an evaluation in between,
+another number of workers or an interruption cannot change what is learnt.
+"""
+
+import numpy as np
+import torch
+import transformers
+
+# SplitMix64 (Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number Generators"):
+# the step between two states, and the two multipliers of the mixing function.
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+def fresh_model(model_init, seed: int):
+    """A model from `model_init()` whose random weights are a function of the seed.
+
+    Two runs that begin with it begin alike; it takes the place of Trainer's `model_init` argument.
+    """
+    transformers.set_seed(seed)
+    return model_init()
+
+
+def seed_dropout(seed: int, step: int) -> None:
+    """Seed the global generators of torch, on all devices, for the forwards of this step."""
+    torch.manual_seed(int(uniform(seed, step) * 2**53))
+
+
+def uniform(seed: int, *counters) -> np.ndarray:
+    """Numbers in [0, 1), float64, that are a function of the key (seed, *counters) alone.
+
+    Counters are integers or integer arrays, broadcast against each other; their order matters.
+    Scalars first is faster, since an array is mixed from where it enters. `seed` is in 0..2**64-1.
+
+    >>> uniform(42, 0, [7, 8, 9]).round(4)
+    array([0.3186, 0.8406, 0.4066])
+    """
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
+        bits = _mix(np.uint64(seed))
+        for counter in counters:
+            bits = _mix(bits + _GAMMA * np.asarray(counter).astype(np.uint64))
+    return (bits >> np.uint64(11)) * 2.0**-53  # a float64 has 53 bits to fill
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+    """A bijection of the 64-bit integers in which every bit of the input moves every output bit."""
+    bits = bits + _GAMMA
+    bits = (bits ^ (bits >> np.uint64(30))) * _MULTIPLIERS[0]
+    bits = (bits ^ (bits >> np.uint64(27))) * _MULTIPLIERS[1]
+    return bits ^ (bits >> np.uint64(31))

@@ -1,0 +1,119 @@
+"""Our collator for token classification is transformers', and padding is what it is there for."""
+
+import numpy as np
+import pytest
+import torch
+from collator_cases import (
+    FRAMEWORKS,
+    MULTIPLES,
+    TOKENIZERS,
+    assert_same_as_transformers,
+    feature_lists,
+    with_a_mistake,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import BatchEncoding
+from transformers.utils import PaddingStrategy
+
+from rawtrain.collate.pad import DataCollatorForTokenClassification, pad_rows
+
+PADDINGS = [True, True, True, False, "longest", "max_length", "do_not_pad", *PaddingStrategy]
+COLLATOR_SETTINGS = st.fixed_dictionaries(
+    {"tokenizer": st.sampled_from(list(TOKENIZERS.values()))},
+    optional={
+        "padding": st.sampled_from([*PADDINGS, None, 1, "longer"]),
+        "max_length": st.sampled_from([None, 3, 9, 14]),
+        "pad_to_multiple_of": MULTIPLES,
+        "label_pad_token_id": st.sampled_from([-100, -1, 0]),
+        "return_tensors": FRAMEWORKS,
+    },
+)
+NO_CHANGE = st.just({})
+SWITCH = st.fixed_dictionaries({"return_tensors": FRAMEWORKS})
+CALLS = st.tuples(
+    st.one_of(NO_CHANGE, SWITCH),
+    with_a_mistake(feature_lists()),
+    st.one_of(st.none(), FRAMEWORKS),
+)
+
+
+@settings(max_examples=3000, deadline=None, derandomize=True)
+@given(COLLATOR_SETTINGS, st.lists(CALLS, min_size=1, max_size=2))
+def test_token_classification_collator_equals_transformers(collator_settings, calls):
+    assert_same_as_transformers(DataCollatorForTokenClassification, collator_settings, calls)
+
+
+@pytest.mark.parametrize("framework", ["pt", "np"])
+@pytest.mark.parametrize(
+    "features",
+    [
+        [],
+        {},
+        {"input_ids": [[1, 2], [3]]},
+        [[1, 2], [3]],
+        ["text"],
+        [{}],
+        [BatchEncoding({"input_ids": [1, 2]}), BatchEncoding({"input_ids": [3]})],
+        [{"input_ids": [torch.tensor(1), torch.tensor(2)]}, {"input_ids": [torch.tensor(3)]}],
+        [{"input_ids": torch.ones((1, 3), dtype=torch.int64), "labels": [1]}] * 2,
+        [{"input_ids": [1, 2], "attention_mask": torch.ones(1, 2, 2)}] * 2,
+        [{"attention_mask": np.ones((2, 2)), "input_ids": [1, 2], "labels": [0, 1]}] * 2,
+        [{"attention_mask": np.ones((n, n)), "input_ids": [1] * n} for n in (1, 2)],
+        [{"input_ids": [1, 2], "labels": "OO"}],
+        [{"input_ids": [1, 2], "labels": 1}],
+        [{"input_ids": [1, 2], "labels": [0.9, 2]}],
+        [{"input_ids": [1], "labels": [0, 1, 2]}] * 2,
+        [{"input_ids": [1, 2], "labels": torch.tensor([1, 0])}, {"input_ids": [1], "labels": [1]}],
+        [{"input_ids": [1, 2], "label": [1, 0], "labels": [3, 4]}],
+        [{"input_ids": [2**70, 2]}],
+    ],
+    ids=str,
+)
+def test_unusual_features_fare_as_in_transformers(features, framework):
+    for name in ("right", "no attention mask"):
+        assert_same_as_transformers(
+            DataCollatorForTokenClassification,
+            {"tokenizer": TOKENIZERS[name]},
+            [({}, features, framework)],
+        )
+
+
+def test_labels_of_different_lengths_end_in_minus_100():
+    features = [{"input_ids": [2, 5, 3], "labels": [-100, 4, -100]}, {"input_ids": [2], "labels": [0]}]
+    batch = DataCollatorForTokenClassification(TOKENIZERS["right"])(features)
+    assert batch["labels"].tolist() == [[-100, 4, -100], [0, -100, -100]]
+    assert batch["input_ids"].tolist() == [[2, 5, 3], [2, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_return_tensors_is_switched_on_a_living_collator():
+    collator = DataCollatorForTokenClassification(TOKENIZERS["right"])
+    features = [{"input_ids": [2, 3]}]
+    assert isinstance(collator(features)["input_ids"], torch.Tensor)
+    collator.return_tensors = "np"
+    assert isinstance(collator(features)["input_ids"], np.ndarray)
+    assert isinstance(collator(features, return_tensors="pt")["input_ids"], torch.Tensor)
+
+
+@pytest.mark.parametrize(
+    "side, expected", [("right", [[5, 6, 9], [7, 9, 9]]), ("left", [[9, 5, 6], [9, 9, 7]])]
+)
+def test_pad_rows_fills_up_one_side_and_keeps_the_dtype(side, expected):
+    rows = [np.array([5, 6], dtype=np.int32), np.array([7], dtype=np.int32)]
+    padded = pad_rows(rows, value=9, length=3, side=side)
+    assert padded.tolist() == expected
+    assert padded.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    "tokenizer, features, message",
+    [
+        ("no pad token", [{"input_ids": [1]}], "has none: set tokenizer.pad_token"),
+        ("right", [{"ids": [1]}], r"\['ids'\], but no 'input_ids'"),
+        ("right", [{"input_ids": "text"}], "'text'.*expected lists of int"),
+    ],
+)
+def test_an_error_says_what_was_found_and_what_to_do(tokenizer, features, message):
+    with pytest.raises(ValueError, match=message):
+        DataCollatorForTokenClassification(TOKENIZERS[tokenizer])(features)

@@ -1,0 +1,243 @@
+"""CoNLL files: what is a word, what is refused, and predictions that read like their source."""
+
+import pytest
+
+from rawtrain.data.conll import read_conll, write_predictions
+
+TWO_SENTENCES = [["EU", "rejects"], ["Peter"]]
+
+
+def write(tmp_path, content, name="data.conll"):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "EU B-ORG\nrejects O\n\nPeter B-PER\n",
+        "EU B-ORG\nrejects O\n\nPeter B-PER",
+        "\n\nEU B-ORG\nrejects O\n \t\n\n\nPeter B-PER\n\n\n",
+        "EU\tB-ORG\r\nrejects\tO\r\n\r\nPeter\tB-PER\r\n",
+        "EU B-ORG\rrejects O\r\rPeter B-PER\r",
+        "\ufeffEU B-ORG\nrejects O\n\nPeter B-PER\n",
+        "EU \t  B-ORG\n rejects\tO \n\nPeter  B-PER\n",
+        "-DOCSTART-\n\nEU B-ORG\nrejects O\n-DOCSTART- O\nPeter B-PER\n",
+        "# id 1\n#\nEU B-ORG\n# a remark\nrejects O\n\n# text = Peter\nPeter B-PER\n# end\n",
+        "# sent_id = 1\nEU NNP I-NP B-ORG\nrejects VBZ I-VP O\n\n# text = 2\nPeter NNP I-NP B-PER",
+    ],
+)
+def test_the_same_sentences_come_out_of_every_way_to_write_them(tmp_path, content):
+    read = read_conll(write(tmp_path, content))
+    assert read.words == TWO_SENTENCES
+    assert read.tags == [["B-ORG", "O"], ["B-PER"]]
+
+
+def test_every_word_knows_its_line(tmp_path):
+    content = "# id 1\nEU B-ORG\n# a remark\nrejects O\n\nPeter B-PER\n"
+    path = write(tmp_path, content)
+    read = read_conll(path)
+    assert read.lines == [[2, 4], [6]]
+    assert read.place(1, 0) == f"{path}:6"
+
+
+@pytest.mark.parametrize(
+    "word", ["NA", "007", "1.0", "null", "a\u2028b", "a\u0085b", "a\x0bb", "a\xa0b", "\ufeff", '"']
+)
+def test_words_are_never_changed_or_cut(tmp_path, word):
+    assert read_conll(write(tmp_path, f"x O\n{word}\tO\n")).words == [["x", word]]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_word"),
+    [
+        ("# O", True),
+        ("#MeToo B-MISC", True),
+        ("#1 NOUN", True),  # a tag that another line has
+        ("# #", True),  # the tag of # in the Penn Treebank
+        ("#MeToo", False),
+        ("# remark", False),
+        ("# three columns O", False),
+    ],
+)
+def test_a_line_that_starts_with_a_hash_is_a_word_where_it_has_a_tag(tmp_path, line, is_word):
+    read = read_conll(write(tmp_path, f"a NOUN\n{line}\nb O\n"))
+    assert len(read.words[0]) == (3 if is_word else 2)
+
+
+def test_columns_are_counted_from_either_end(tmp_path):
+    path = write(tmp_path, "0 EU B-ORG x\n1 rejects O x\n")
+    for token_column, tag_column in [(1, 2), (-3, -2), (1, -2)]:
+        read = read_conll(path, token_column, tag_column)
+        assert (read.words, read.tags) == ([["EU", "rejects"]], [["B-ORG", "O"]])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_of_running_numbers_is_refused_with_the_flag_that_is_meant(tmp_path, first):
+    lines = [f"{first} EU B-ORG", f"{first + 1} rejects O", "", f"{first} Peter B-PER"]
+    path = write(tmp_path, "\n".join(lines))
+    with pytest.raises(ValueError, match="--token_column 1"):
+        read_conll(path)
+    assert read_conll(path, 1, 2).words == TWO_SENTENCES
+
+
+def test_numbers_are_words_where_they_do_not_run(tmp_path):
+    content = "0 O\n1 O\n\n2 O\n"
+    assert read_conll(write(tmp_path, content)).words == [["0", "1"], ["2"]]
+    assert read_conll(write(tmp_path, "1 O\n")).words == [["1"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "line", "found"),
+    [
+        ("a O\nb\n", (0, -1), 2, "number of columns: 1, on other lines 2"),
+        ("a O\nb x y O\nc O\n", (0, -1), 2, "number of columns: 4, on other lines 2"),
+        ("a b O\nc O\nd O\n", (0, -1), 1, "number of columns: 3, on other lines 2"),
+        (
+            "\n# c\na\nb\n",
+            (0, -1),
+            3,
+            "number of columns, separated by blanks or tabs: 1; expected",
+        ),
+        ("a O\n", (0, 2), 1, "tabs: 2; expected the word in column"),
+        ("a O\n", (-3, -1), 1, "tabs: 2; expected the word in column"),
+        ("a O\n", (1, -1), 1, "tabs: 2; expected the word in column"),
+        (b"a O\nM\xfcller O\n", (0, -1), 2, "byte 0xfc at offset 5 is not UTF-8"),
+        (b"\xef\xbb\xbfM\xfcller O\n", (0, -1), 1, "byte 0xfc at offset 4 is not UTF-8"),
+        (b"a O\nb\0 O\n", (0, -1), 2, "byte 0x00 at offset 5"),
+        ("a O\n".encode("utf-16"), (0, -1), 1, "UTF-16"),
+        (b"\x1f\x8b\x08\x00", (0, -1), 1, "gzip"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_line(tmp_path, content, columns, line, found):
+    path = write(tmp_path, content)
+    with pytest.raises(ValueError) as error:
+        read_conll(path, *columns)
+    assert str(error.value).startswith(f"{path}:{line}: ")
+    assert found in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("", "the file is empty"),
+        ("\n \n\t\n", "no sentence"),
+        ("-DOCSTART- -X- O\n\n# nothing\n", "no sentence"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        ("\n<!DOCTYPE html>\n<html></html>\n", "an HTML page"),
+    ],
+)
+def test_a_file_without_data_is_refused_by_what_it_is(tmp_path, content, found):
+    with pytest.raises(ValueError, match=found):
+        read_conll(write(tmp_path, content))
+
+
+def test_a_wrong_path_is_answered_with_the_nearest_name(tmp_path):
+    write(tmp_path, "a O\n", "train.conll")
+    with pytest.raises(ValueError, match=r"trian\.conll: no such file; is .*train\.conll meant"):
+        read_conll(tmp_path / "trian.conll")
+    with pytest.raises(ValueError, match=r"no such file$"):
+        read_conll(tmp_path / "nowhere" / "train.conll")
+    with pytest.raises(ValueError, match="a directory"):
+        read_conll(tmp_path)
+
+
+def test_twenty_problems_are_shown_and_the_others_counted(tmp_path):
+    with pytest.raises(ValueError) as error:
+        read_conll(write(tmp_path, "a O\n" * 30 + "b\n" * 23))
+    message = str(error.value).splitlines()
+    assert sum("columns: 1" in line for line in message) == 20
+    assert "and 3 more" in message
+
+
+SOURCE = """-DOCSTART- -X- O
+
+# first
+EU\tB-ORG
+# between
+rejects\tO
+
+
+# second
+Peter\tB-PER
+
+# last
+#tag\tO
+
+# the end
+"""
+PREDICTED_THERE = """-DOCSTART- -X- O
+
+# first
+EU\tB-ORG\tO
+# between
+rejects\tO\tO
+
+
+# second
+Peter\tB-PER\tB-PER
+
+# last
+#tag\tO\tO
+
+# the end
+"""
+SENTENCES = [["EU", "rejects"], ["Peter"], ["#tag"]]
+GOLD = [["B-ORG", "O"], ["B-PER"], ["O"]]
+PREDICTED = [["O", "O"], ["B-PER"], ["O"]]
+
+
+def predictions(tmp_path, source, sentences, gold, predicted, **columns):
+    path = tmp_path / "predictions.conll"
+    write_predictions(path, source, sentences, gold, predicted, **columns)
+    return path
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_predictions_stand_where_their_words_stood(tmp_path, line_end):
+    source = write(tmp_path, SOURCE.replace("\n", line_end))
+    path = predictions(tmp_path, source, SENTENCES, GOLD, PREDICTED)
+    assert path.read_bytes().decode() == PREDICTED_THERE
+
+
+@pytest.mark.parametrize(("num", "last_line"), [(1, 7), (2, 11), (3, 15)])
+def test_predictions_of_the_first_sentences_stop_after_them(tmp_path, num, last_line):
+    source = write(tmp_path, SOURCE)
+    path = predictions(tmp_path, source, SENTENCES[:num], GOLD[:num], PREDICTED[:num])
+    assert path.read_text().splitlines() == PREDICTED_THERE.splitlines()[:last_line]
+
+
+def test_predictions_follow_the_columns_of_their_source(tmp_path):
+    source = write(tmp_path, "0\tEU\tB-ORG\n1\trejects\tO\n\n0\tPeter\tB-PER\n")
+    columns = {"token_column": 1, "tag_column": 2}
+    path = predictions(tmp_path, source, TWO_SENTENCES, GOLD[:2], PREDICTED[:2], **columns)
+    assert path.read_text() == "EU\tB-ORG\tO\nrejects\tO\tO\n\nPeter\tB-PER\tB-PER\n"
+
+
+@pytest.mark.parametrize("source", [None, "test.jsonl", "test.parquet", "test.csv"])
+def test_predictions_of_other_sources_are_divided_by_blank_lines(tmp_path, source):
+    path = predictions(tmp_path, source, SENTENCES, GOLD, PREDICTED)
+    rows = ["EU\tB-ORG\tO", "rejects\tO\tO", "", "Peter\tB-PER\tB-PER", "", "#tag\tO\tO", ""]
+    assert path.read_text().split("\n") == [*rows, ""]
+
+
+@pytest.mark.parametrize("with_source", [True, False])
+def test_predictions_are_read_back_as_they_were_written(tmp_path, with_source):
+    source = write(tmp_path, SOURCE) if with_source else None
+    path = predictions(tmp_path, source, SENTENCES, GOLD, PREDICTED)
+    assert read_conll(path).words == SENTENCES
+    assert read_conll(path).tags == PREDICTED
+    assert read_conll(path, tag_column=1).tags == GOLD
+
+
+def test_a_word_that_the_format_cannot_hold_is_written_with_underscores(tmp_path):
+    words = [["New York", "", "a\tb\r\nc", "d\u2028e"]]
+    path = predictions(tmp_path, None, words, [["O"] * 4], [["O"] * 4])
+    assert read_conll(path).words == [["New_York", "_", "a_b_c", "d\u2028e"]]
+
+
+def test_predictions_beside_a_changed_source_are_refused(tmp_path):
+    for changed in (SOURCE.replace("Peter", "Paul"), "EU\tO\nrejects\tO\n"):
+        with pytest.raises(ValueError, match=r"no longer has the words.*'Peter'"):
+            predictions(tmp_path, write(tmp_path, changed), SENTENCES, GOLD, PREDICTED)
