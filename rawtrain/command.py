@@ -11,55 +11,80 @@ import sys
 import tomllib
 import types
 import typing
-from argparse import SUPPRESS, HelpFormatter, Namespace
+from argparse import SUPPRESS, ArgumentError, HelpFormatter, Namespace
+from functools import partial
 from pathlib import Path
 
 from transformers.hf_argparser import HfArgumentParser
 
-from rawtrain.config import check, uses_own_data
+from rawtrain.config import MlmSettings, NerSettings, check, uses_own_data
+from rawtrain.data.files import raise_problems, read_text
 
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
-# Flags of older commands and of the scripts: what to write instead.
-RENAMED = {
-    "evaluation_strategy": "use --eval_strategy",
-    "warmup_ratio": "use --warmup_steps with a share of the run below 1",
-    "num_warmup_steps": "use --warmup_steps",
-    "no_cuda": "use --use_cpu",
-    "epochs": "use --num_train_epochs",
-    "num_epochs": "use --num_train_epochs",
-    "max_train_steps": "use --max_steps",
-    "lr": "use --learning_rate",
-    "batch_size": "use --per_device_train_batch_size",
-    "train_batch_size": "use --per_device_train_batch_size",
-    "eval_batch_size": "use --per_device_eval_batch_size",
-    "per_gpu_train_batch_size": "use --per_device_train_batch_size",
-    "per_gpu_eval_batch_size": "use --per_device_eval_batch_size",
-    "max_length": "use --max_seq_length",
-    "model": "use --model_name_or_path",
-    "model_type": "use --config_name with a configuration of that type",
-    "test_split": "use --test_file or --dataset_name",
-    "checkpointing_steps": "use --save_strategy and --save_steps",
-    "activation_checkpointing": "use --gradient_checkpointing",
-    "wwm": "use --whole_word_mask",
-    "logging_dir": "leave it out: metrics.jsonl in --output_dir holds every logged number",
-    "report_to": "leave it out: metrics.jsonl in --output_dir holds every logged number",
-    "with_tracking": "leave it out: metrics.jsonl in --output_dir holds every logged number",
-    "group_by_length": "leave it out: the order of the rows is Trainer's random one",
-    "pad_to_max_length": "leave it out: a batch is padded to its longest row",
-    "save_safetensors": "leave it out: models are always saved as safetensors",
-    "overwrite_cache": "leave it out: encoded rows are not cached",
-    "preprocessing_num_workers": "leave it out: the tokenizer uses all cores",
-    "half_precision_backend": "leave it out: --bf16 and --fp16 use torch.autocast",
-    "fp16_backend": "leave it out: --bf16 and --fp16 use torch.autocast",
-    "fp16_opt_level": "leave it out: --bf16 and --fp16 use torch.autocast",
-    "optim": "leave it out: the optimizer is AdamW",
-    "cache_dir": "set the environment variable HF_HOME",
-    "token": "set HF_TOKEN or run `hf auth login`: a token on a command line is seen by others",
-    "hub_token": "set HF_TOKEN or run `hf auth login`: a token on a command line is seen by others",
-    "use_auth_token": "set HF_TOKEN or run `hf auth login`",
+# Names that older commands, the book and the scripts use: what to do instead.
+OLD_NAMES = {
+    "use --eval_strategy": "evaluation_strategy evaluate_during_training",
+    "use --warmup_steps with a share of the run below 1": "warmup_ratio",
+    "use --warmup_steps": "num_warmup_steps",
+    "use --use_cpu": "no_cuda cpu",
+    "use --num_train_epochs": "epochs num_epochs",
+    "use --max_steps": "max_train_steps",
+    "use --learning_rate": "lr",
+    "use --lr_scheduler_type": "scheduler lr_scheduler",
+    "use --per_device_train_batch_size": "batch_size train_batch_size per_gpu_train_batch_size",
+    "use --per_device_eval_batch_size": "eval_batch_size per_gpu_eval_batch_size",
+    "use --max_grad_norm": "gradient_clipping clip_grad_norm",
+    "use --gradient_checkpointing": "activation_checkpointing",
+    "use --max_seq_length": "max_length block_size max_seq_len",
+    "use --model_name_or_path": "model model_name model_ckpt model_checkpoint",
+    "use --config_name with a configuration of that type": "model_type",
+    "write them into a configuration and name it with --config_name": "config_overrides",
+    "use --tokenizer_name": "tokenizer",
+    "use --dataset_name": "dataset",
+    "use --dataset_config_name": "dataset_config",
+    "use --train_file, --validation_file and --test_file (ner)": "data_dir",
+    "use --train_file": "train_data_file train_data",
+    "use --validation_file": "eval_data_file eval_file dev_file valid_file",
+    "use --test_file or --dataset_name": "test_split",
+    "use --max_train_samples and --max_eval_samples": "debug",
+    "use --whole_word_mask": "wwm wwm_probability",
+    "use --save_strategy and --save_steps": "checkpointing_steps",
+    "use --logging_steps": "logging_first_step",
+    "name a saved checkpoint with --model_name_or_path; a run always starts at its first step": (
+        "resume_from_checkpoint ignore_data_skip"
+    ),
+    "leave it out: metrics.jsonl in --output_dir holds every logged number": (
+        "logging_dir report_to with_tracking run_name project"
+    ),
+    "leave it out: the labels are those of the data": "labels",
+    "leave it out: masked-language modelling is all that rawtrain.mlm does": "mlm",
+    "leave it out: the order of the rows is Trainer's random one": (
+        "group_by_length train_sampling_strategy length_column_name"
+    ),
+    "leave it out: a batch is padded to its longest row": "pad_to_max_length",
+    "leave it out: models are always saved as safetensors": "save_safetensors",
+    "leave it out: encoded rows are not cached": "overwrite_cache",
+    "leave it out: the tokenizer uses all cores": "preprocessing_num_workers",
+    "leave it out: the tokenizer is always a fast one": "use_fast_tokenizer use_slow_tokenizer",
+    "leave it out: --bf16 and --fp16 use torch.autocast": (
+        "half_precision_backend fp16_backend fp16_opt_level fp16_full_eval bf16_full_eval"
+    ),
+    "leave it out: the optimizer is AdamW": "optim adafactor",
+    "leave it out: the loss is cross-entropy without smoothing": "label_smoothing_factor",
+    "leave it out: transformers 5 always saves memory there": "low_cpu_mem_usage",
+    "leave it out: the data is encoded before training starts": "streaming",
+    "leave it out: this version runs in one process": "local_rank",
+    "set the environment variable HF_HOME": "cache_dir",
+    "upload --output_dir afterwards with `hf upload`": (
+        "push_to_hub push_to_hub_model_id hub_model_id hub_strategy hub_private_repo"
+    ),
+    "set HF_TOKEN or run `hf auth login`: a token on a command line is seen by others": (
+        "token hub_token push_to_hub_token use_auth_token"
+    ),
 }
+RENAMED = {name: answer for answer, names in OLD_NAMES.items() for name in names.split()}
 
 
 def parse(settings_class, arguments=None):
@@ -74,13 +99,14 @@ def parse(settings_class, arguments=None):
 
 def settings_from(settings_class, arguments):
     """Like `parse`, with the mistakes raised as one ValueError."""
-    given = {}
-    if arguments and Path(arguments[0]).suffix in (".toml", ".json"):
-        given = _from_file(settings_class, Path(arguments[0]))
+    problems, given = [], {}
+    if arguments and arguments[0][:1] != "-" and Path(arguments[0]).suffix in (".toml", ".json"):
+        given = _from_file(settings_class, Path(arguments[0]), problems)
         arguments = arguments[1:]
-    given |= _from_flags(settings_class, arguments)
+    given |= _from_flags(settings_class, arguments, problems)
     if isinstance(given.get("lr_scheduler_kwargs"), str):
-        given["lr_scheduler_kwargs"] = _json_object(given["lr_scheduler_kwargs"])
+        given["lr_scheduler_kwargs"] = _json_object(given["lr_scheduler_kwargs"], problems)
+    raise_problems(problems)
     settings = settings_class(**given)
     if not uses_own_data(settings):
         settings = settings_class(**settings_class.embedded_recipe | given)
@@ -98,7 +124,7 @@ def reported_mistakes():
     try:
         yield
     except (ValueError, OSError) as mistake:
-        lines = str(mistake).strip().split("\n")
+        lines = (str(mistake).strip() or repr(mistake)).split("\n")
         print("\n".join(f"error: {line}" for line in lines if line.strip()), file=sys.stderr)
         sys.exit(EXIT_MISTAKE)
 
@@ -122,16 +148,33 @@ def write_settings(settings, file):
     file.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n", encoding="utf-8")
 
 
+NOT_GIVEN = object()
+IN_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    dict: "a table",
+}
+
+
 class _Parser(HfArgumentParser):
+    """Notes a wrong value and goes on, so that all of them are reported at once."""
+
+    def _get_values(self, action, arg_strings):
+        try:
+            return super()._get_values(action, arg_strings)
+        except ArgumentError:
+            hint = self.type_hints[action.dest]
+            self.problems.append(_wrong_value(f"--{action.dest}", " ".join(arg_strings), hint))
+            return NOT_GIVEN
+
     def error(self, message):
-        raise ValueError(f"{message}; see --help")
+        raise_problems([*self.problems, f"{message.removeprefix('argument ')}; see --help"])
 
 
 class _Help(HelpFormatter):
     """One spelling per flag, and the default where there is one to tell."""
-
-    def __init__(self, prog):
-        super().__init__(prog, max_help_position=34, width=100)
 
     def _format_action_invocation(self, action):
         value = f" {self._format_args(action, self._get_default_metavar_for_optional(action))}"
@@ -141,7 +184,7 @@ class _Help(HelpFormatter):
 
     def _get_default_metavar_for_optional(self, action):
         name = getattr(action.type, "__name__", "value")
-        return None if action.choices else {"string_to_bool": "true|false"}.get(name, name)
+        return {"string_to_bool": "true|false"}.get(name, name)
 
     def _get_help_string(self, action):
         if action.default is None or action.default is SUPPRESS or action.default is False:
@@ -149,62 +192,85 @@ class _Help(HelpFormatter):
         return f"{action.help} (default: %(default)s)"
 
 
-NOT_GIVEN = object()
-
-
-def _from_flags(settings_class, arguments):
-    """The settings named on the command line, and no others."""
-    names = [field.name for field in dataclasses.fields(settings_class)]
+def _from_flags(settings_class, arguments, problems):
+    """The settings named on the command line, and no others; what is wrong joins `problems`."""
+    recipe = settings_class.embedded_recipe.items()
     parser = _Parser(
         settings_class.groups,
-        usage="python -m %(prog)s [settings.toml | settings.json] [--flag value ...]",
+        usage=f"{settings_class.command} [settings.toml | settings.json] [--flag value ...]",
         description=settings_class.__doc__,
-        epilog="Flags are written --a_b or --a-b. Names and defaults are TrainingArguments' 5.23, "
-        "run_ner.py's and run_mlm.py's, except: evaluation each epoch if there is validation data, "
-        "at least twenty log lines a run, and for the run on embedded text a recipe of its own: "
-        + " ".join(f"--{name} {value}" for name, value in settings_class.embedded_recipe.items()),
-        formatter_class=_Help,
+        epilog="Flags are written --a_b or --a-b; one without a value after it means true. Names "
+        "and defaults are TrainingArguments' 5.23, run_ner.py's and run_mlm.py's, except: "
+        "evaluation each epoch if there is validation data, at least twenty log lines a run, and "
+        "for the run on text that comes with Python and torch, without any data named, "
+        + " ".join(f"--{name} {value}" for name, value in recipe),
+        formatter_class=partial(_Help, max_help_position=34, width=100),
         allow_abbrev=False,
     )
+    parser.problems = problems
+    parser.type_hints = typing.get_type_hints(settings_class)
     parser.set_defaults(output_dir=settings_class.output_dir)
-    namespace = Namespace(**dict.fromkeys(names, NOT_GIVEN))
+    namespace = Namespace(**dict.fromkeys(_names(settings_class), NOT_GIVEN))
     namespace, unknown = parser.parse_known_args(arguments, namespace)
-    if unknown:
-        raise ValueError(
-            "\n".join(_unknown(flag, names) for flag in unknown if flag[:1] == "-")
-            or f"unexpected argument {unknown[0]!r}; every value follows its --flag"
+    flags = [argument for argument in unknown if argument[:1] == "-"]
+    problems += [_unknown(flag, settings_class) for flag in flags]
+    if unknown and not flags:
+        problems.append(
+            f"unexpected argument {unknown[0]!r}; every value follows its --flag, and a settings "
+            f"file (.toml or .json) comes first"
         )
     return {name: value for name, value in vars(namespace).items() if value is not NOT_GIVEN}
 
 
-def _unknown(flag, names):
-    name = flag.lstrip("-").partition("=")[0].replace("-", "_")
-    if name in RENAMED:
-        return f"--{name} is not a setting here; {RENAMED[name]}"
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean --{nearest[0]}?" if nearest else "see --help"
-    return f"--{name} is not a setting; {hint}"
-
-
-def _from_file(settings_class, file):
+def _from_file(settings_class, file, problems):
+    """The settings in a TOML or JSON file; what is wrong with them joins `problems`."""
+    text = read_text(file)
     try:
-        text = file.read_text(encoding="utf-8")
         values = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
     except ValueError as mistake:  # both decoders name line and column
         raise ValueError(f"{file}: not readable as {file.suffix[1:].upper()}: {mistake}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{file}: holds a {type(values).__name__}; expected names and values")
-    allowed = typing.get_type_hints(settings_class)
-    names = [field.name for field in dataclasses.fields(settings_class)]
-    problems = [_unknown(name, names) for name in values if name not in names]
-    problems += [
-        f"{name} is {json.dumps(value)}; expected {_expected(allowed[name])}"
-        for name, value in values.items()
-        if name in names and not _fits(value, allowed[name])
-    ]
-    if problems:
-        raise ValueError("\n".join(f"{file}: {problem}" for problem in problems))
+    hints = typing.get_type_hints(settings_class)
+    for name, value in values.items():
+        if name not in _names(settings_class):
+            problems.append(f"{file}: {_unknown(name, settings_class)}")
+        elif not _fits(value, hints[name]):
+            shown = json.dumps(value, default=str)  # TOML has dates
+            problems.append(f"{file}: {_wrong_value(name, shown, hints[name])}")
     return values
+
+
+def _names(settings_class):
+    return [field.name for field in dataclasses.fields(settings_class)]
+
+
+def _unknown(typed, settings_class):
+    """The answer to a name that is no setting. It never shows the value, which may be a token."""
+    typed = typed.partition("=")[0]
+    dashes = "--" if typed[:1] == "-" else ""
+    name = typed.lstrip("-").replace("-", "_")
+    if name in RENAMED:
+        return f"{typed} is not a setting here; {RENAMED[name]}"
+    for other in (NerSettings, MlmSettings):
+        if other is not settings_class and name in _names(other):
+            return f"{typed} is a setting of {other.command} alone; leave it out"
+    nearest = difflib.get_close_matches(name, _names(settings_class), n=1, cutoff=0.4)
+    hint = f"did you mean {dashes}{nearest[0]}?" if nearest else "see --help"
+    return f"{typed} is not a setting; {hint}"
+
+
+def _wrong_value(name, value, hint):
+    parts = [IN_WORDS.get(part, part) for part in _alternatives(hint)]
+    expected = " or ".join(part for part in parts if isinstance(part, str))
+    return f"{name} is {value}; expected {expected}"
+
+
+def _fits(value, hint):
+    kinds = [part for part in _alternatives(hint) if isinstance(part, type)]
+    if type(value) in kinds or (type(value) is int and float in kinds):
+        return True
+    return isinstance(value, str) and value in _alternatives(hint)
 
 
 def _alternatives(hint):
@@ -214,26 +280,12 @@ def _alternatives(hint):
     return list(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else [hint]
 
 
-def _fits(value, hint):
-    for part in _alternatives(hint):
-        if isinstance(part, str):
-            if value == part:
-                return True
-        elif type(value) is part or (part is float and type(value) is int):
-            return True
-    return False
-
-
-def _expected(hint):
-    parts = [part if isinstance(part, str) else part.__name__ for part in _alternatives(hint)]
-    return " or ".join(part for part in parts if part != "NoneType")
-
-
-def _json_object(text):
+def _json_object(text, problems):
     try:
         value = json.loads(text)
     except ValueError as mistake:
-        raise ValueError(f"--lr_scheduler_kwargs is not JSON: {mistake}") from None
+        problems.append(f"--lr_scheduler_kwargs is not JSON: {mistake}")
+        return None
     if not isinstance(value, dict):
-        raise ValueError(f"--lr_scheduler_kwargs is {text}; expected a JSON object")
+        problems.append(f"--lr_scheduler_kwargs is {text}; expected a JSON object")
     return value

@@ -1,17 +1,19 @@
 """The settings of both jobs, and what is allowed in them.
 
 A setting that means what a field of `transformers.TrainingArguments` 5.23 or an argument of its
-run_ner.py / run_mlm.py means has that field's name and, where its help says nothing else, its
-default.
+run_ner.py / run_mlm.py means has that name and, where its help says nothing else, that default.
 `command.py` makes these dataclasses from a command line or a settings file.
 """
 
 import dataclasses
+import json
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
+
+from rawtrain.data.files import raise_problems
 
 LEARNING_RATE_SCHEDULES = (
     "linear",
@@ -27,8 +29,9 @@ LEARNING_RATE_SCHEDULES = (
 )
 
 
-def setting(default, help_text):
-    return dataclasses.field(default=default, metadata={"help": help_text})
+def setting(default, help_text, **options):
+    """A field with the options of its flag, see `argparse.ArgumentParser.add_argument`."""
+    return dataclasses.field(default=default, metadata={"help": help_text, **options})
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class DataSettings:
     )
 
     dataset_name: str | None = setting(None, "data set on the hub, or a folder of one")
-    dataset_config_name: str | None = setting(None, "its configuration, such as PAN-X.de")
+    dataset_config_name: str | None = setting(
+        None, "configuration of the data set, such as PAN-X.de"
+    )
     train_file: str | None = setting(None, "training data")
     validation_file: str | None = setting(None, "validation data")
     text_column_name: str | None = setting(None, "column of the words or of the text")
@@ -97,7 +102,7 @@ class NerDataSettings(DataSettings):
 @dataclass(frozen=True)
 class MlmDataSettings(DataSettings):
     validation_split_percentage: int = setting(
-        5, "share of the training documents, from the first, that validates if nothing else does"
+        5, "percent of the training documents, the first ones, that validate if nothing else does"
     )
     line_by_line: bool = setting(
         False, "a row is a document cut at max_seq_length; else blocks of it over all documents"
@@ -114,7 +119,9 @@ class TrainingSettings:
 
     output_dir: str = setting("", "where everything is written")
     overwrite_output_dir: bool = setting(False, "replace what an earlier run wrote there")
-    do_train: bool = setting(False, "train (default without any do_: all that there is data for)")
+    do_train: bool = setting(
+        False, "train (default without any of the three: do all that there is data for)"
+    )
     do_eval: bool = setting(False, "evaluate on the validation data")
     do_predict: bool = setting(False, "predict the test data (ner)")
     per_device_train_batch_size: int = setting(8, "rows per micro-batch")
@@ -124,22 +131,24 @@ class TrainingSettings:
     num_train_epochs: float = setting(3.0, "passes over the data; 1.3 ends within the second")
     max_steps: int = setting(-1, "steps; above 0 it takes the place of num_train_epochs")
     learning_rate: float = setting(5e-5, "highest learning rate")
-    weight_decay: float = setting(0.0, "AdamW's, on all but biases and normalisation weights")
-    adam_beta1: float = setting(0.9, "AdamW's")
-    adam_beta2: float = setting(0.999, "AdamW's")
-    adam_epsilon: float = setting(1e-8, "AdamW's")
+    weight_decay: float = setting(0.0, "AdamW: decay of all weights but biases and normalisation")
+    adam_beta1: float = setting(0.9, "AdamW: decay of the running mean of gradients")
+    adam_beta2: float = setting(0.999, "AdamW: decay of the running mean of their squares")
+    adam_epsilon: float = setting(1e-8, "AdamW: added to the divisor")
     max_grad_norm: float = setting(1.0, "clip the gradient norm to this; 0: do not clip")
     lr_scheduler_type: Literal[LEARNING_RATE_SCHEDULES] = setting(
-        "linear", "learning-rate schedule"
+        "linear",
+        f"learning-rate schedule: {', '.join(LEARNING_RATE_SCHEDULES)}",
+        metavar="name",
     )
     lr_scheduler_kwargs: dict | str | None = setting(
-        None, "more arguments for the schedule, as JSON"
+        None, "more arguments for the schedule, a JSON object"
     )
     warmup_steps: float = setting(
         0, "steps to the highest learning rate; below 1: share of the run"
     )
-    seed: int = setting(42, "of everything random")
-    data_seed: int | None = setting(None, "of the order of the rows (default: seed)")
+    seed: int = setting(42, "seed of everything random")
+    data_seed: int | None = setting(None, "seed of the order of the rows (default: seed)")
     bf16: bool = setting(False, "autocast to bfloat16")
     fp16: bool = setting(False, "autocast to float16 with a gradient scaler (CUDA only)")
     use_cpu: bool = setting(False, "stay on the CPU although there is a CUDA device")
@@ -158,12 +167,18 @@ class TrainingSettings:
         "steps", "when to keep the model as checkpoint-<step> on the way"
     )
     save_steps: float = setting(500, "steps between checkpoints; below 1: share of the run")
-    save_total_limit: int | None = setting(None, "keep that many checkpoints (and the best one)")
+    save_total_limit: int | None = setting(
+        None, "keep the last n checkpoints, and the best one (default: all)"
+    )
     load_best_model_at_end: bool = setting(
         False, "end with the model of the best evaluation instead of the last"
     )
-    metric_for_best_model: str | None = setting(None, "what best means (default: loss)")
-    greater_is_better: bool | None = setting(None, "of that metric (default: unless it is a loss)")
+    metric_for_best_model: str | None = setting(
+        None, "metric that decides which evaluation is best (default: loss)"
+    )
+    greater_is_better: bool | None = setting(
+        None, "whether more of it is better (default: unless loss or perplexity)"
+    )
     dataloader_num_workers: int = setting(0, "processes that prepare batches; 0: the main one")
     disable_tqdm: bool | None = setting(None, "no progress bar (default: only on a terminal)")
     log_level: Literal["debug", "info", "warning", "error", "critical", "passive"] = setting(
@@ -187,6 +202,7 @@ class TrainingSettings:
 class NerSettings(TrainingSettings, NerDataSettings, ModelSettings):
     """Fine-tune an encoder for named-entity recognition (token classification)."""
 
+    command: ClassVar[str] = "python -m rawtrain.ner"
     groups: ClassVar[tuple] = (ModelSettings, NerDataSettings, TrainingSettings)
     metrics: ClassVar[tuple] = ("loss", "f1", "precision", "recall", "accuracy")
     embedded_recipe: ClassVar[dict] = {"num_train_epochs": 5.0, "learning_rate": 5e-4}
@@ -198,6 +214,7 @@ class NerSettings(TrainingSettings, NerDataSettings, ModelSettings):
 class MlmSettings(TrainingSettings, MlmDataSettings, ModelSettings):
     """Adapt an encoder to a domain by masked-language modelling."""
 
+    command: ClassVar[str] = "python -m rawtrain.mlm"
     groups: ClassVar[tuple] = (ModelSettings, MlmDataSettings, TrainingSettings)
     metrics: ClassVar[tuple] = ("loss", "perplexity", "accuracy")
     embedded_recipe: ClassVar[dict] = {"num_train_epochs": 5.0, "learning_rate": 5e-4}
@@ -207,9 +224,17 @@ class MlmSettings(TrainingSettings, MlmDataSettings, ModelSettings):
 
 def check(settings):
     """Raise one ValueError that names every value out of range and every contradiction."""
-    problems = [*_out_of_range(settings), *_contradictions(settings), *_file_problems(settings)]
-    if problems:
-        raise ValueError("\n".join(problems))
+    raise_problems(
+        [
+            *_out_of_range(settings),
+            *_contradictions(settings),
+            *_model_problems(settings),
+            *_metric_problems(settings),
+            *_job_contradictions(settings),
+            *_file_problems(settings),
+            *_output_problems(settings),
+        ]
+    )
 
 
 def uses_own_data(settings) -> bool:
@@ -267,8 +292,16 @@ ALLOWED = {
 def _out_of_range(settings):
     for name, (allowed, is_allowed) in ALLOWED.items():
         value = getattr(settings, name, None)
-        if value is not None and not (math.isfinite(value) and is_allowed(value)):
+        # the first comparison is False for NaN and, unlike math.isfinite, takes any integer
+        if value is not None and not (abs(value) < math.inf and is_allowed(value)):
             yield f"--{name} is {value}; allowed: {allowed}"
+    try:
+        json.dumps(settings.lr_scheduler_kwargs, allow_nan=False)
+    except (TypeError, ValueError):
+        yield (
+            f"--lr_scheduler_kwargs is {settings.lr_scheduler_kwargs}; "
+            f"allowed: what JSON can hold, no NaN and no infinity"
+        )
 
 
 def _contradictions(settings):
@@ -276,13 +309,6 @@ def _contradictions(settings):
         yield "--bf16 and --fp16 are both given; choose one"
     if settings.fp16 and settings.use_cpu:
         yield "--fp16 needs a CUDA device and --use_cpu forbids it; use --bf16 on a CPU"
-    if uses_own_data(settings) and not (settings.model_name_or_path or settings.config_name):
-        yield (
-            "own data but no model; name one with --model_name_or_path, "
-            "or its configuration with --config_name for a new one"
-        )
-    if settings.config_name and not (settings.model_name_or_path or settings.tokenizer_name):
-        yield "--config_name makes a new model, which needs a --tokenizer_name"
     if settings.dataset_name and (settings.train_file or settings.validation_file):
         yield "--dataset_name and data files are both given; choose one"
     if settings.dataset_config_name and not settings.dataset_name:
@@ -296,16 +322,34 @@ def _contradictions(settings):
             f"--warmup_steps {settings.warmup_steps:g} is more than "
             f"--max_steps {settings.max_steps}"
         )
-    yield from _metric_problems(settings)
-    yield from _job_contradictions(settings)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        yield f"WORLD_SIZE is {os.environ['WORLD_SIZE']}; this version runs in one process only"
+    world_size = os.environ.get("WORLD_SIZE", "")
+    if world_size.isdecimal() and int(world_size) > 1:
+        yield f"WORLD_SIZE is {world_size}; this version runs in one process only"
+
+
+def _model_problems(settings):
+    if settings.model_name_or_path:
+        return
+    own_data = uses_own_data(settings)
+    if own_data and not settings.config_name:
+        yield (
+            "own data but no model; name one with --model_name_or_path, "
+            "or its configuration with --config_name for a new one"
+        )
+    if own_data and settings.config_name and not settings.tokenizer_name:
+        yield "--config_name makes a new model, which needs a --tokenizer_name"
+    for name in ("config_name", "tokenizer_name"):
+        if not own_data and getattr(settings, name):
+            yield (
+                f"--{name} is given without data, and the run on embedded text makes a small "
+                f"model of its own; name data, or a --model_name_or_path"
+            )
 
 
 def _metric_problems(settings):
-    known = [f"eval_{name}" for name in settings.metrics]
-    per_type = getattr(settings, "return_entity_level_metrics", False)
-    if settings.best_metric_key not in known and not per_type:
+    name = settings.best_metric_key.removeprefix("eval_")
+    per_type = getattr(settings, "return_entity_level_metrics", False) and "_" in name
+    if name not in settings.metrics and not per_type:
         yield (
             f"--metric_for_best_model is {settings.metric_for_best_model}; "
             f"allowed: {', '.join(settings.metrics)}"
@@ -321,15 +365,13 @@ def _job_contradictions(settings):
             )
         if settings.do_predict:
             yield "--do_predict is for ner; mlm has nothing to predict"
-    elif (
-        settings.stride
-        and settings.max_seq_length
-        and settings.stride > settings.max_seq_length - 4
-    ):
-        yield (
-            f"--stride {settings.stride} leaves nothing new in a window of --max_seq_length "
-            f"{settings.max_seq_length}; allowed: up to {settings.max_seq_length - 4}"
-        )
+    elif settings.stride and settings.max_seq_length:
+        longest = max(0, settings.max_seq_length - 3)  # two special tokens and one new sub-word
+        if settings.stride > longest:
+            yield (
+                f"--stride {settings.stride} leaves nothing new in a window of --max_seq_length "
+                f"{settings.max_seq_length}; allowed: up to {longest}"
+            )
 
 
 def _file_problems(settings):
@@ -344,6 +386,9 @@ def _file_problems(settings):
             splits_train = file == "validation_file" and isinstance(settings, MlmSettings)
             if getattr(settings, do) and not getattr(settings, file, None) and not splits_train:
                 yield f"--{do} is given without --{file}"
+
+
+def _output_problems(settings):
     output_dir = Path(settings.output_dir)
     if output_dir.is_file():
         yield f"--output_dir {output_dir} is a file; a folder is expected"
@@ -352,11 +397,9 @@ def _file_problems(settings):
             f"--output_dir {output_dir} is not empty; choose another, or add "
             f"--overwrite_output_dir to replace what an earlier run wrote there"
         )
-    for name in ("model_name_or_path", "train_file", "validation_file", "test_file"):
+    sources = ("model_name_or_path", "config_name", "tokenizer_name", "dataset_name")
+    for name in (*sources, "train_file", "validation_file", "test_file"):
         source = getattr(settings, name, None)
-        if (
-            source
-            and Path(source).exists()
-            and Path(source).resolve().is_relative_to(output_dir.resolve())
-        ):
+        exists = source and Path(source).exists()
+        if exists and Path(source).resolve().is_relative_to(output_dir.resolve()):
             yield f"--{name} {source} lies in --output_dir {output_dir}; choose another output"

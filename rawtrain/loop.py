@@ -19,7 +19,13 @@ from torch.nn import functional as F
 from rawtrain.batches import prepared
 from rawtrain.optim import learning_rate_schedule, make_optimizer, set_learning_rate
 from rawtrain.plan import make_plan
-from rawtrain.precision import autocast, choose_device, make_scaler, was_skipped
+from rawtrain.precision import (
+    autocast,
+    choose_device,
+    make_scaler,
+    recompute_activations,
+    was_skipped,
+)
 from rawtrain.randomness import seed_dropout
 from rawtrain.results.log import RunLog
 from rawtrain.step_record import StepRecord
@@ -149,7 +155,7 @@ def train(
     plan = make_plan(settings, batches.steps_per_epoch, has_validation=eval_batches is not None)
     model.to(choose_device(settings))
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        recompute_activations(model)
     optimizer = make_optimizer(model, settings)
     learning_rate_after = learning_rate_schedule(settings, plan.num_steps)
     scaler = make_scaler(settings, model.device)
@@ -183,6 +189,7 @@ def train(
             record.check()
             checkpoints.save(model, step)
 
+    log.close()
     record.check()
     if checkpoints and settings.load_best_model_at_end:
         checkpoints.load_best(model)

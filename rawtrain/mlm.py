@@ -26,6 +26,7 @@ from rawtrain.collate.keyed_mask import mask_tokens
 from rawtrain.collate.pad import pad_rows
 from rawtrain.data.columns import Columns
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
+from rawtrain.data.rows import Documents
 from rawtrain.data.sources import read_documents
 from rawtrain.data.text import encode_documents, split_documents
 from rawtrain.loop import IGNORED, evaluate, train
@@ -152,21 +153,27 @@ class MaskingCollator:
 
 
 def with_validation(documents, settings):
-    """The splits of the data; without a validation split, the first documents of training are it."""
+    """The splits of the data; where none validates, the first documents of training do."""
     if "train" not in documents or "validation" in documents or settings.eval_strategy == "no":
         return documents
     train_split = documents["train"]
     texts, held_out = split_documents(train_split.texts, settings.validation_split_percentage)
     if not texts:
         raise ValueError(
-            f"{train_split.source}: {len(held_out)} document is not enough to train and validate on; "
-            f"give a --validation_file or --eval_strategy no"
+            f"{train_split.source}: one document is not enough to train and to validate on; give "
+            f"a --validation_file, or --eval_strategy no"
         )
     source = f"the first {settings.validation_split_percentage} % of {train_split.source}"
     return {
         "train": replace(train_split, texts=texts),
         "validation": replace(train_split, texts=held_out, source=source, num_empty=0),
     }
+
+
+def embedded_documents():
+    """The text that comes with every installation, without the sentences that test ner."""
+    corpus = read_docstring_corpus()
+    return {"train": Documents(corpus.documents, corpus.description, num_empty=0)}
 
 
 def make_tokenizer(settings, splits):
@@ -201,7 +208,7 @@ def encode(settings, splits, tokenizer, model):
     max_length = check_length(settings, tokenizer, model, LONGEST_BY_DEFAULT)
     wanted = {
         "train": (settings.do_train, settings.max_train_samples),
-        "validation": (settings.do_eval or settings.do_train, settings.max_eval_samples),
+        "validation": (True, settings.max_eval_samples),
     }
     encoded = {}
     for name, split in splits.items():

@@ -1,8 +1,10 @@
 """Tokenizers and models, from a folder or the hub, checked before anything is trained."""
 
+import contextlib
 import math
 
 import torch
+import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
@@ -36,9 +38,10 @@ def load_model(auto_class, config, settings):
     name = settings.model_name_or_path
     if name is None:
         return auto_class.from_config(config, trust_remote_code=settings.trust_remote_code).float()
-    model, report = auto_class.from_pretrained(
-        name, config=config, dtype=torch.float32, output_loading_info=True, **_source(settings)
-    )
+    with _without_warnings():  # its report of the weights; ours is shorter, or an error
+        model, report = auto_class.from_pretrained(
+            name, config=config, dtype=torch.float32, output_loading_info=True, **_source(settings)
+        )
     _check_weights(name, model, report)
     return model
 
@@ -90,6 +93,16 @@ def _check_weights(name, model, report):
             raise ValueError(f"{name}: the weight {key} holds numbers that are infinite or none")
     if missing:
         logger.info(f"new, trained from random weights: {', '.join(missing)}")
+
+
+@contextlib.contextmanager
+def _without_warnings():
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
 
 
 def _source(settings):

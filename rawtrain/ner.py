@@ -90,21 +90,23 @@ def main(settings):
         num_samples = len(splits["train"].words)
         write_training_results(settings, history, checkpoints, num_samples)
 
-    for name, prefix in (("validation", "eval"), ("test", "predict")):
-        if not (settings.do_eval if prefix == "eval" else settings.do_predict):
-            continue
-        evaluation = evaluate(model, batches[name], settings)
-        metrics = evaluation.metrics(prefix, scorers[name])
-        write_metrics(output_dir, prefix, metrics | {f"{prefix}_samples": len(splits[name].words)})
-        baseline = (
-            baseline_scores(corpus, splits[name], scorers[name]) if settings.do_train else None
-        )
-        print(f"\n{name}: {report.accounting(encoded[name])}\n")
-        print(format_scores(scorers[name].scores(evaluation), baseline))
-        if name == "test":
-            tags = scorers[name].tags(evaluation)
-            write_test_predictions(settings, output_dir, splits["test"], tags)
-            print(f"\na sentence as tagged: {report.tagged_example(splits['test'], tags)}")
+    if settings.do_eval:
+        evaluation = evaluate(model, batches["validation"], settings)
+        metrics = evaluation.metrics("eval", scorers["validation"])
+        metrics["eval_samples"] = len(splits["validation"].words)
+        if settings.do_train:
+            metrics["epoch"] = history[-1]["epoch"]
+        write_metrics(output_dir, "eval", metrics)
+        show_scores("validation", splits, encoded, scorers, evaluation)
+    if settings.do_predict:
+        evaluation = evaluate(model, batches["test"], settings)
+        metrics = evaluation.metrics("predict", scorers["test"])
+        metrics["predict_samples"] = len(splits["test"].words)
+        write_metrics(output_dir, "predict", metrics)
+        show_scores("test", splits, encoded, scorers, evaluation)
+        tags = scorers["test"].tags(evaluation)
+        write_test_predictions(settings, output_dir, splits["test"], tags)
+        print(f"\na sentence as tagged: {report.tagged_example(splits['test'], tags)}")
     print(f"\nmodel and results: {output_dir}/")
 
 
@@ -209,10 +211,14 @@ class WordScorer:
         return score_dict(scores) | (score_dict(scores, True) if self.per_type else {})
 
     def scores(self, evaluation) -> EntityScores:
-        return self.scores_of(self._words(evaluation))
+        return self._scores(self._words(evaluation))
 
-    def scores_of(self, predicted) -> EntityScores:
-        """Scores of label ids [W], one for each word of the split."""
+    def scores_of(self, tags) -> EntityScores:
+        """Scores of other tags [W] for the words of the split."""
+        number = {name: number for number, name in enumerate(self._names)}
+        return self._scores(np.array([number[tag] for tag in tags]))
+
+    def _scores(self, predicted):
         if self.task_name == "pos":
             return tag_scores(self.rows.gold, predicted, self._names)
         offsets = self.rows.sentence_offsets
@@ -233,12 +239,17 @@ class WordScorer:
         return self.rows.word_predictions(evaluation.predictions, self._names.index("O"))
 
 
-def baseline_scores(corpus, split, scorer):
-    """What tagging every word with its most frequent tag in the training data scores."""
-    train_split = corpus.splits["train"]
-    tagged = majority_baseline(train_split.words, train_split.tags, split.words)
-    number = {name: number for number, name in enumerate(scorer._names)}
-    return scorer.scores_of(np.array([number[tag] for tags in tagged for tag in tags]))
+def show_scores(name, splits, encoded, scorers, evaluation):
+    """Print the scores by type; beside them, if there is training data, what a look-up scores."""
+    scorer, baseline = scorers[name], None
+    if "train" in splits:
+        train_split = splits["train"]
+        tagged = majority_baseline(train_split.words, train_split.tags, splits[name].words)
+        baseline = scorer.scores_of([tag for tags in tagged for tag in tags])
+    print(f"\n{name}: {report.accounting(encoded[name])}\n")
+    print(format_scores(scorer.scores(evaluation), baseline))
+    if baseline:
+        print("baseline: every word tagged as it mostly is in the training data")
 
 
 def write_test_predictions(settings, output_dir, split, tags):

@@ -1,4 +1,4 @@
-"""AMP: which device, which precision, and the scaler that keeps float16 gradients from vanishing.
+"""Device, memory and AMP: which precision, and the scaler that keeps fp16 gradients from vanishing.
 
 Weights and optimizer state are float32 always. Under autocast the matrix products run in 16 bits;
 the loss is computed in float32 (`loop.summed_cross_entropy`).
@@ -20,6 +20,13 @@ def choose_device(settings):
     if settings.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ValueError("--bf16: this GPU cannot compute in bfloat16; use --fp16")
     return device
+
+
+def recompute_activations(model):
+    """Keep only the input of each layer for the backward pass, which computes the rest again."""
+    # transformers renamed its method on the way from 5.0 to 5.23
+    old_name = getattr(model, "gradient_checkpointing_enable", None)
+    getattr(model, "activation_checkpointing_enable", old_name)()
 
 
 def autocast(settings, device):

@@ -118,15 +118,29 @@ def _drop_everywhere(features, row, name):
 
 
 def _lengthen(features, row, name):
-    row[name] = [*np.atleast_1d(row[name]).tolist(), 1, 1]
+    row[name] = _of_the_same_kind(row[name], [*np.atleast_1d(row[name]).tolist(), 1, 1])
 
 
 def _replace_everywhere(make):
     def replace(features, row, name):
         for feature in features:
-            feature[name] = make(len(np.atleast_1d(feature.get(name, 0))))
+            old = feature[name]
+            feature[name] = _of_the_same_kind(old, make(len(np.atleast_1d(old))))
 
     return replace
+
+
+def _of_the_same_kind(old, new):
+    """An array for an array: what lists beside arrays become is a test of its own.
+
+    As is what labels of numpy bools become: transformers lets torch stumble over them.
+    """
+    kind = np.array(new).dtype.kind
+    if isinstance(old, np.ndarray) and kind in "bif":
+        return old if kind == "b" else np.array(new)
+    if isinstance(old, torch.Tensor) and kind in "bif":
+        return torch.tensor(new)
+    return new
 
 
 MISTAKES = {

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 from collator_cases import (
     FRAMEWORKS,
     MULTIPLES,
@@ -65,6 +66,8 @@ def test_token_classification_collator_equals_transformers(collator_settings, ca
         [{"input_ids": [1, 2], "labels": [0.9, 2]}],
         [{"input_ids": [1], "labels": [0, 1, 2]}] * 2,
         [{"input_ids": [1, 2], "labels": torch.tensor([1, 0])}, {"input_ids": [1], "labels": [1]}],
+        [{"input_ids": [], "attention_mask": []}] * 2,
+        [{"input_ids": np.array([1.0]), "labels": np.array([1])}, {"input_ids": [2], "labels": [0]}],
         [{"input_ids": [1, 2], "label": [1, 0], "labels": [3, 4]}],
         [{"input_ids": [2**70, 2]}],
     ],
@@ -85,6 +88,24 @@ def test_labels_of_different_lengths_end_in_minus_100():
     assert batch["labels"].tolist() == [[-100, 4, -100], [0, -100, -100]]
     assert batch["input_ids"].tolist() == [[2, 5, 3], [2, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "name, rows, expected",
+    [
+        ("attention_mask", [np.array([1, 1]), np.array([1])], [[1, 1], [1, 0]]),
+        ("token_type_ids", [(1, 1), (1,)], [[1, 1], [1, 2]]),
+        ("labels", [np.array([True, False]), np.array([True])], [[1, 0], [1, -100]]),
+    ],
+    ids=["arrays beside lists", "tuples", "numpy bools"],
+)
+def test_what_transformers_stumbles_over_is_padded_all_the_same(name, rows, expected):
+    features = [{"input_ids": [5] * len(row), name: row} for row in rows]
+    tokenizer = TOKENIZERS["right"]
+    with pytest.raises((ValueError, TypeError)):
+        transformers.DataCollatorForTokenClassification(tokenizer)(features)
+    batch = DataCollatorForTokenClassification(tokenizer)(features)
+    assert batch[name].tolist() == expected
 
 
 def test_return_tensors_is_switched_on_a_living_collator():

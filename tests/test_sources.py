@@ -95,6 +95,7 @@ SOURCES = {
     "no_end.json": lambda path: path.write_text(jsonl(*ROWS).replace("\n", "\n\n").rstrip()),
     "more.jsonl": lambda path: path.write_text(jsonl(*({"id": [1], **row} for row in ROWS))),
     "plain.csv": lambda path: path.write_text(CSV),
+    "mac.csv": lambda path: path.write_text(CSV, newline="\r"),
     "gaps.CSV": lambda path: path.write_text(CSV.replace("1,rej", ",rej").replace("2,NA", ",NA")),
     "kaggle.csv": lambda path: path.write_text(KAGGLE),
     "plain.parquet": lambda path: pq.write_table(pa.table(sentence(WORDS, TAGS)), path),
@@ -133,6 +134,26 @@ def test_a_folder_is_read_like_a_data_set_of_the_hub(tmp_path):
     assert list(corpus.splits) == ["train", "validation"]
     assert corpus.splits["validation"].words == WORDS
     assert corpus.label_names == NAMES
+
+
+def named_split(tmp_path, split):
+    """A folder whose card gives its only split a name of its own."""
+    folder = tmp_path / f"corpus_{split}"
+    class_label_parquet(folder / "some.parquet")
+    data_files = f"data_files:\n  - {{split: {split}, path: some.parquet}}"
+    write(folder, "README.md", f"---\nconfigs:\n- config_name: default\n  {data_files}\n---\n")
+    return str(folder)
+
+
+@pytest.mark.parametrize("split", ["validation", "dev", "val"])
+def test_a_split_named_dev_or_val_is_the_validation_split(tmp_path, split):
+    corpus = read_tagged(settings(dataset_name=named_split(tmp_path, split)))
+    assert list(corpus.splits) == ["validation"]
+
+
+def test_a_data_set_without_a_known_split_is_refused_with_those_it_has(tmp_path):
+    text = message(read_tagged, dataset_name=named_split(tmp_path, "extra"))
+    assert "has the splits 'extra'; expected train, validation (or dev, val) or test" in text
 
 
 def test_a_data_set_that_is_not_there_is_told_by_its_name(tmp_path):
@@ -199,6 +220,7 @@ def test_iob1_is_converted_and_a_stray_i_is_counted(tmp_path):
 
 def test_columns_are_chosen_as_in_run_ner_or_by_name(tmp_path):
     rows = {"words": ["a"], "upos": ["B-X"], "tokens": ["b"], "chunk_tags": ["B-Y"]}
+    rows |= {"Tokens": ["c"]}
     path = write(tmp_path, "a.jsonl", jsonl(rows))
 
     def read(**given):
@@ -209,7 +231,9 @@ def test_columns_are_chosen_as_in_run_ner_or_by_name(tmp_path):
     assert read(task_name="chunk") == ("b", "B-Y")
     assert read(text_column_name="words", label_column_name="chunk_tags") == ("a", "B-Y")
     text = message(read_tagged, train_file=path, text_column_name="Words")
-    assert "no column 'Words'" in text and "'words', 'upos', 'tokens', 'chunk_tags'" in text
+    assert (
+        "no column 'Words'" in text and "'words', 'upos', 'tokens', 'chunk_tags', 'Tokens'" in text
+    )
     assert "--text_column_name" in text
     assert "both come from" in message(read_tagged, train_file=path, label_column_name="tokens")
 

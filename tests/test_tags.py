@@ -93,6 +93,14 @@ def test_loose_tags_are_read_as_seqeval_reads_them(tags):
 
 
 @pytest.mark.parametrize(
+    ("tags", "scheme"),
+    [("", "IOB2"), ("O O", "IOB2"), ("B-A B-A", "IOB2"), ("I-A B-A", "IOB1"), ("I-A B-B", "IOB2")],
+)
+def test_a_b_that_follows_another_type_is_no_iob1(tags, scheme):
+    assert detect_scheme([tags.split()]) == scheme
+
+
+@pytest.mark.parametrize(
     ("tags", "iob2"),
     [
         ("I-A I-A B-A I-A", "B-A I-A B-A I-A"),
@@ -150,7 +158,9 @@ def test_a_split_in_another_scheme_is_refused_unless_it_has_no_entity():
     assert unify({"train": iobes, "test": sentences(["O"])})[1] == "IOBES"
 
 
-@pytest.mark.parametrize("tag", ["b-per", "B_PER", "B-", "", "0", "o", "PER", "X-PER", "-PER", "_"])
+@pytest.mark.parametrize(
+    "tag", ["b-per", "B_PER", "B-", "", "0", "o", "PER", "X-PER", "O-PER", "_"]
+)
 def test_a_tag_of_no_scheme_is_listed_with_its_line_and_number(tag):
     with pytest.raises(ValueError) as error:
         check_tags([sentences(["O"], ["B-PER", tag], [tag, tag])])

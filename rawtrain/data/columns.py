@@ -35,11 +35,16 @@ class Columns:
         values = {name: values[: offsets[-1]] for name, values in self.values.items()}
         return Columns(values, offsets)
 
+    def select(self, rows):
+        """These rows, in this order, as a copy."""
+        where, _ = self.token_index(rows)
+        values = {name: values[where] for name, values in self.values.items()}
+        return Columns(values, offsets_of(self.lengths[rows]))
+
     def token_index(self, rows):
         """Where the tokens of `rows` stand, and the position of each in its row: two arrays."""
         lengths = self.lengths[rows]
-        ends = np.cumsum(lengths)
-        positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+        positions = positions_in_rows(lengths)
         return np.repeat(self.offsets[rows], lengths) + positions, positions
 
 
@@ -50,3 +55,22 @@ def offsets_of(lengths):
     [0, 3, 5]
     """
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def positions_in_rows(lengths):
+    """The position of each token in its row, for rows of these lengths.
+
+    >>> positions_in_rows([3, 2]).tolist()
+    [0, 1, 2, 0, 1]
+    """
+    offsets = offsets_of(lengths)
+    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+
+
+def flat(rows):
+    """The numbers of all rows in one array; None, where a token belongs to no word, becomes -1.
+
+    >>> flat([[None, 0, 1], [7]]).tolist()
+    [-1, 0, 1, 7]
+    """
+    return np.fromiter((-1 if n is None else n for row in rows for n in row), dtype=np.int32)

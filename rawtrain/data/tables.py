@@ -28,9 +28,8 @@ SENTENCE_NAMES = ("sentence_id", "sentence", "sent_id", "sentence #")
 
 def read_csv_rows(path: str | Path) -> Rows:
     """The rows of a CSV file with a header, as text: `NA`, `007` and `1.0` stay what they are."""
-    csv.field_size_limit(
-        2**31 - 1
-    )  # of the whole process; the default, 131,072, is a long document
+    # Holds for the whole process. The default, 131,072 characters, cuts off a long document.
+    csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     records, line = [], 1
     try:

@@ -4,6 +4,8 @@ The first sub-word of a word carries its label and every other token -100, as in
 *Natural Language Processing with Transformers*. A sentence that does not fit becomes several rows
 that overlap. Each word is labelled in one of them only, the one that shows most of its context, so
 every word is trained on and scored exactly once.
+
+R rows with N tokens in all, of which K carry a label; W words in S sentences.
 """
 
 import copy
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rawtrain.data.columns import Columns, offsets_of
+from rawtrain.data.columns import Columns, flat, offsets_of, positions_in_rows
 
 IGNORED = -100
 CHUNK = 1000  # sentences handed to the tokenizer at once
@@ -19,7 +21,7 @@ CHUNK = 1000  # sentences handed to the tokenizer at once
 
 @dataclass(frozen=True)
 class EncodedWords:
-    """A split, encoded: R rows, K labelled tokens, W words in S sentences."""
+    """A split, encoded."""
 
     columns: Columns  # input_ids, labels (and token_type_ids where they are not all 0)
     scored_word: np.ndarray  # [K] the word that a labelled token is the first piece of, else -1
@@ -27,7 +29,7 @@ class EncodedWords:
     sentence_offsets: np.ndarray  # [S + 1]
     num_long: int  # sentences that did not fit into one row
     num_cut: int  # words lost because long sentences were cut (stride 0)
-    num_cut_entities: int
+    num_cut_entities: int  # entities that begin with such a word
     num_without_pieces: int  # words that the tokenizer makes nothing of
 
     @property
@@ -50,46 +52,40 @@ def encode_words(tokenizer, words, tags, label2id, max_length, stride, label_all
     """Encode sentences for token classification.
 
     words, tags: for each sentence its words and their tags.
-    max_length: the longest row in tokens. stride: the overlap, in tokens, of the rows of a longer
-    sentence; 0 cuts it off instead, as run_ner.py does.
+    max_length: the longest row in tokens. stride: the overlap, in sub-words, of the rows of a
+    longer sentence; 0 cuts it off instead, as run_ner.py does.
     label_all_tokens: label the later pieces of a word too, a B- as I-, as run_ner.py does.
+    Raises ValueError if a row has no room for more than what it repeats of the one before.
     """
-    sentence_offsets = offsets_of([len(sentence) for sentence in words])
-    ids, types, word_of, is_first = [], [], [], []
-    num_long, is_cut = 0, np.zeros(sentence_offsets[-1], dtype=bool)
-    for sentence, windows in enumerate(_windows(tokenizer, words, max_length, stride)):
-        first_word, end_word = sentence_offsets[sentence : sentence + 2]
-        for window, (word, first) in zip(windows, _owned_words(windows, stride), strict=True):
-            ids.append(window.ids)
-            types.append(window.type_ids)
-            word_of.append(np.where(word >= 0, word + first_word, -1))
-            is_first.append(first)
-        if len(windows) > 1 or windows[0].overflowing:
-            num_long += 1
-            if not stride:
-                is_cut[first_word + 1 + word.max(initial=-1) : end_word] = True
+    _check_room(tokenizer, max_length, stride)
+    rows, sentence_of = _windows(tokenizer, words, max_length, stride)
+    num_long = np.count_nonzero(np.bincount(sentence_of) > 1)
+    tags = [tag for sentence in tags for tag in sentence]
+    has_pieces = np.isin(np.arange(len(tags)), rows.values["word"])
+    if not stride:
+        beginnings = np.flatnonzero(np.diff(sentence_of, prepend=-1))
+        rows, sentence_of = rows.select(beginnings), sentence_of[beginnings]
 
-    word_of, is_first = np.concatenate(word_of), np.concatenate(is_first)
-    gold = np.array([label2id[tag] for sentence in tags for tag in sentence], dtype=np.int64)
-    labels = np.where(is_first, gold[word_of], IGNORED)
+    values = dict(rows.values)
+    word = values.pop("word")
+    is_owned, is_first = _owned_tokens(word, rows.lengths, sentence_of, stride)
+    gold = np.array([label2id[tag] for tag in tags], dtype=np.int64)
+    values["labels"] = np.full(len(word), IGNORED)
+    values["labels"][is_first] = gold[word[is_first]]
     if label_all_tokens:
-        inside = np.array([label2id.get(_inside(tag), label2id[tag]) for tag in label2id])
-        labels = np.where((word_of >= 0) & ~is_first, inside[gold[word_of]], labels)
-    values = {"input_ids": np.concatenate(ids).astype(np.int32), "labels": labels}
-    if np.concatenate(types).any():  # all 0 is what every model assumes by itself
-        values["token_type_ids"] = np.concatenate(types)
-    begins_entity = np.array([tag.startswith("B-") for sentence in tags for tag in sentence], bool)
-    has_pieces = np.zeros(len(gold), dtype=bool)
-    has_pieces[word_of[is_first]] = True
+        is_later = is_owned & ~is_first
+        values["labels"][is_later] = _inside(label2id)[gold[word[is_later]]]
+
+    is_cut = has_pieces & ~np.isin(np.arange(len(tags)), word[is_first])
     return EncodedWords(
-        columns=Columns(values, offsets_of([len(row) for row in ids])),
-        scored_word=np.where(is_first, word_of, -1)[labels != IGNORED],
+        columns=Columns(values, rows.offsets),
+        scored_word=np.where(is_first, word, -1)[values["labels"] != IGNORED],
         gold=gold,
-        sentence_offsets=sentence_offsets,
-        num_long=num_long,
+        sentence_offsets=offsets_of([len(sentence) for sentence in words]),
+        num_long=int(num_long),
         num_cut=int(is_cut.sum()),
-        num_cut_entities=int((is_cut & begins_entity).sum()),
-        num_without_pieces=int((~has_pieces & ~is_cut).sum()),
+        num_cut_entities=sum(tags[lost].startswith("B-") for lost in np.flatnonzero(is_cut)),
+        num_without_pieces=int((~has_pieces).sum()),
     )
 
 
@@ -100,25 +96,39 @@ def splits_words_like_text(tokenizer):
     this unless it was loaded with add_prefix_space=True. Tried out, because a list of names rots.
     """
     words = ["Jeff", "lives", "in", "California"]
-    try:
-        apart = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
-    except (AssertionError, ValueError):  # some classes refuse words outright
-        return False
+    apart = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
     together = tokenizer(" ".join(words), add_special_tokens=False)
     # all but the first word: a text may begin without a blank
     num_pieces = sum(word > 0 for word in apart.word_ids())
     return apart["input_ids"][-num_pieces:] == together["input_ids"][-num_pieces:]
 
 
-def _inside(tag):
-    return f"I-{tag[2:]}" if tag.startswith("B-") else tag
+def _check_room(tokenizer, max_length, stride):
+    num_special = tokenizer.num_special_tokens_to_add()
+    room = max_length - num_special
+    if room < 1:
+        raise ValueError(
+            f"a row of {max_length} tokens has no room for words: {num_special} are special tokens; "
+            f"give a --max_seq_length above {num_special}"
+        )
+    if stride >= room:
+        raise ValueError(
+            f"--stride {stride} leaves nothing new in a window of {room} sub-words (a row of "
+            f"{max_length} tokens without its {num_special} special ones); "
+            f"give at most {room - 1}"
+        )
 
 
 def _windows(tokenizer, words, max_length, stride):
-    """For each sentence the encodings of its windows, or the one encoding of its beginning."""
-    if stride and tokenizer.truncation_side != "right":
-        tokenizer = copy.deepcopy(tokenizer)  # windows are laid out from the left
-        tokenizer.truncation_side = "right"
+    """A row for each window over each sentence, and the sentence of each row [R].
+
+    The column `word` numbers the words through all sentences; special tokens have -1.
+    """
+    tokenizer = copy.deepcopy(tokenizer)  # how it truncates stays in it, and would be saved with it
+    if stride:
+        tokenizer.truncation_side = "right"  # windows are laid out from the left
+    first_word = offsets_of([len(sentence) for sentence in words])
+    chunks, lengths, sentence_of = [], [], []
     for start in range(0, len(words), CHUNK):
         encoded = tokenizer(
             words[start : start + CHUNK],
@@ -126,42 +136,58 @@ def _windows(tokenizer, words, max_length, stride):
             truncation=True,
             max_length=max_length,
             stride=stride,
+            return_overflowing_tokens=True,
+            return_attention_mask=False,
         )
-        for encoding in encoded.encodings:
-            yield [encoding, *encoding.overflowing] if stride else [encoding]
+        lengths.append([len(row) for row in encoded["input_ids"]])
+        sentence_of.append(start + np.array(encoded.pop("overflow_to_sample_mapping")))
+        word = flat(encoding.word_ids for encoding in encoded.encodings)
+        word = np.where(word >= 0, word + np.repeat(first_word[sentence_of[-1]], lengths[-1]), -1)
+        chunks.append({"word": word} | {name: flat(rows) for name, rows in encoded.items()})
+    values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    if "token_type_ids" in values and not values["token_type_ids"].any():
+        del values["token_type_ids"]  # all 0 is what every model assumes by itself
+    return Columns(values, offsets_of(np.concatenate(lengths))), np.concatenate(sentence_of)
 
 
-def _owned_words(windows, stride):
-    """For each window of a sentence two arrays [T]: the word of a token, and if it is its first.
+def _owned_tokens(word, lengths, sentence_of, stride):
+    """Two masks [N]: tokens of words that their row owns, and of these the first of each word.
 
-    The word is -1 for special tokens and for words that another window owns: the one in which the
-    first piece of the word stands farther from a border that is not the sentence's own.
+    A word is owned by the row in which its first piece stands farthest from a border that is not
+    the sentence's own; of equals by the first.
     """
-    word_ids = [
-        np.array([-1 if word is None else word for word in window.word_ids]) for window in windows
-    ]
-    texts = [np.flatnonzero(ids >= 0) for ids in word_ids]  # where no special token stands
-    starts = np.cumsum([0] + [len(text) - stride for text in texts[:-1]])
-    num_pieces = starts[-1] + len(texts[-1])
-    word = np.empty(num_pieces, dtype=np.int64)  # of each sub-word of the whole sentence
-    owner, best_context = np.zeros(num_pieces, dtype=np.int64), np.full(num_pieces, -1)
-    for number, (ids, text, start) in enumerate(zip(word_ids, texts, starts, strict=True)):
-        piece = slice(start, start + len(text))
-        word[piece] = ids[text]
-        before = np.arange(len(text)) if number else num_pieces
-        after = np.arange(len(text))[::-1] if number < len(windows) - 1 else num_pieces
-        context = np.broadcast_to(np.minimum(before, after), len(text))
-        better = context > best_context[piece]
-        owner[piece][better], best_context[piece][better] = number, context[better]
-    first = np.diff(word, prepend=-1) != 0
-    owner = owner[np.maximum.accumulate(np.where(first, np.arange(num_pieces), 0))]
+    where = np.flatnonzero(word >= 0)  # from here on a row is what it has beside special tokens
+    word, num_tokens = word[where], len(word)
+    row = np.repeat(np.arange(len(lengths)), lengths)[where]
+    lengths = np.bincount(row, minlength=len(lengths))
+    continues = np.diff(sentence_of, prepend=-1) == 0  # [R] a row: the sentence of the one before
+    is_continued = np.append(continues[1:], False)
 
-    owned = []
-    for number, (ids, text, start) in enumerate(zip(word_ids, texts, starts, strict=True)):
-        piece = slice(start, start + len(text))
-        is_mine = owner[piece] == number
-        ids[text] = np.where(is_mine, word[piece], -1)
-        is_first = np.zeros(len(ids), dtype=bool)
-        is_first[text] = is_mine & first[piece]
-        owned.append((ids, is_first))
-    return owned
+    # what precedes the first piece of a row stands before what the row repeats
+    preceding = np.arange(len(word)) - 1
+    preceding[offsets_of(lengths)[:-1][continues]] -= stride
+    is_first = word != np.where(preceding >= 0, word[preceding], -1)
+
+    before = positions_in_rows(lengths)
+    after = lengths[row] - 1 - before
+    context = np.minimum(
+        np.where(continues[row], before, num_tokens), np.where(is_continued[row], after, num_tokens)
+    )
+    firsts = np.flatnonzero(is_first)
+    firsts = firsts[np.lexsort((-row[firsts], context[firsts]))]
+    owner = np.zeros(word.max(initial=-1) + 1, dtype=np.int64)
+    owner[word[firsts]] = row[firsts]  # of several rows the last stays: the one with most context
+
+    is_owned = owner[word] == row
+    masks = np.zeros((2, num_tokens), dtype=bool)
+    masks[0, where], masks[1, where] = is_owned, is_owned & is_first
+    return masks
+
+
+def _inside(label2id):
+    """For each label id that of the later words of the same entity, where there is such a label."""
+    inside = np.arange(len(label2id))
+    for tag, number in label2id.items():
+        if tag.startswith("B-"):
+            inside[number] = label2id.get(f"I-{tag[2:]}", number)
+    return inside

@@ -1,0 +1,133 @@
+"""What several tests share: tiny random models and rows, made on the spot."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForTokenClassification
+
+from rawtrain import NerSettings
+from rawtrain.data.columns import Columns, offsets_of
+
+torch.set_num_threads(1)  # tiny models: a second thread only waits
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Settings of a short run on a CPU, as keyword overrides of the defaults."""
+
+    def make(**overrides):
+        defaults = {"output_dir": str(tmp_path / "output"), "use_cpu": True, "disable_tqdm": True}
+        return NerSettings(**defaults | overrides)
+
+    return make
+
+
+def tiny_bert(dropout=0.0, seed=0, num_labels=5):
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=60,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=40,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        num_labels=num_labels,
+    )
+    return BertForTokenClassification(config)
+
+
+def random_rows(num_rows=26, seed=0, longest=12, num_labels=5):
+    """Rows of 3 to `longest` tokens; the first and the last token and some others have no label."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(3, longest + 1, num_rows)
+    ids = rng.integers(5, 60, lengths.sum())
+    labels = rng.integers(0, num_labels, lengths.sum())
+    offsets = offsets_of(lengths)
+    labels[rng.random(len(labels)) < 0.3] = -100
+    labels[offsets[:-1]] = labels[offsets[1:] - 1] = -100
+    labels[offsets[:-1] + 1] = 1  # at least one
+    return Columns({"input_ids": ids, "labels": labels}, offsets)
+
+
+def padded(columns):
+    """A collate function: the micro-batch of some rows, padded with 0 and -100."""
+
+    def collate(rows, epoch=0):
+        features = [columns.row(row) for row in rows]
+        longest = max(len(feature["labels"]) for feature in features)
+
+        def fill(name, value):
+            full = torch.full((len(rows), longest), value)
+            for line, feature in zip(full, features, strict=True):
+                line[: len(feature[name])] = torch.from_numpy(feature[name])
+            return full
+
+        input_ids = fill("input_ids", 0)
+        return {
+            "input_ids": input_ids,
+            "attention_mask": (input_ids != 0).long(),
+            "labels": fill("labels", -100),
+        }
+
+    return collate
+
+
+NAMES = {
+    "PER": ["Ada", "Grace", "Alan"],
+    "LOC": ["Paris", "Rome", "Oslo"],
+    "ORG": ["Acme", "Globex"],
+}
+
+
+def tagged_sentences(num_sentences, seed=0):
+    """Sentences of known and unknown words with one or two entities each, in IOB2."""
+    rng = np.random.default_rng(seed)
+    words, tags = [], []
+    for _ in range(num_sentences):
+        sentence = [("we", "O"), ("met", "O")]
+        for kind in rng.choice(list(NAMES), rng.integers(1, 3)):
+            sentence.append((str(rng.choice(NAMES[kind])), f"B-{kind}"))
+            if rng.random() < 0.5:
+                sentence.append(("Nova", f"I-{kind}"))
+            sentence.append(("today", "O"))
+        words.append([word for word, _ in sentence])
+        tags.append([tag for _, tag in sentence])
+    return words, tags
+
+
+def write_conll(path, words, tags):
+    sentences = (
+        "\n".join(map("\t".join, zip(*pair, strict=True))) for pair in zip(words, tags, strict=True)
+    )
+    path.write_text("\n\n".join(sentences) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory):
+    """A saved tiny BERT with its tokenizer, as a user's model."""
+    from transformers import BertForMaskedLM
+
+    from rawtrain.data.small_bert import train_small_tokenizer
+
+    words, _ = tagged_sentences(200)
+    tokenizer = train_small_tokenizer([" ".join(sentence) for sentence in words], vocab_size=80)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=48,
+    )
+    folder = tmp_path_factory.mktemp("model")
+    BertForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)

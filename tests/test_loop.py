@@ -1,0 +1,288 @@
+import copy
+import math
+
+import pytest
+import torch
+from conftest import padded, random_rows, tiny_bert
+from torch.nn import functional as F
+from transformers import Trainer, TrainingArguments
+
+import rawtrain.loop
+from rawtrain.batches import EvaluationBatches, TrainingBatches
+from rawtrain.loop import evaluate, summed_cross_entropy, train, train_step
+from rawtrain.optim import make_optimizer
+from rawtrain.precision import make_scaler
+from rawtrain.results.log import RunLog
+from rawtrain.step_record import NonFiniteError
+
+CPU = torch.device("cpu")
+COLUMNS = random_rows()
+HELD_OUT = random_rows(10, seed=1)
+
+
+def run(settings, model, columns=COLUMNS, eval_columns=None, **more):
+    """Train `model` on `columns` and return the history."""
+    batches = TrainingBatches(len(columns), settings, padded(columns))
+    if eval_columns is not None:
+        collate = padded(eval_columns)
+        more["eval_batches"] = EvaluationBatches(len(eval_columns), settings, collate)
+    return train(model, batches, settings, **more)
+
+
+def same_weights(one, other):
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return all(torch.equal(left, right) for left, right in pairs)
+
+
+def gradients_of_first_step(model, settings, columns):
+    batches = TrainingBatches(len(columns), settings, padded(columns))
+    optimizer = make_optimizer(model, settings)
+    gradients = {}
+    optimizer.register_step_pre_hook(
+        lambda *_: gradients.update({n: p.grad.clone() for n, p in model.named_parameters()})
+    )
+    result = train_step(model, batches[1], optimizer, make_scaler(settings, CPU), settings)
+    return result, gradients
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.float64, 1e-13)])
+def test_loss_and_gradients_do_not_depend_on_how_a_step_is_split(settings, dtype, tolerance):
+    """The tolerance is rounding: the same sums in another order."""
+    columns = random_rows(8)
+    big, big_gradients = None, None
+    for size, accumulation in [(8, 1), (4, 2), (2, 4), (1, 8)]:
+        chosen = settings(
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulation,
+            max_grad_norm=0,
+        )
+        result, gradients = gradients_of_first_step(tiny_bert().to(dtype), chosen, columns)
+        if big is None:
+            big, big_gradients = result, gradients
+        assert abs(result.loss - big.loss) <= tolerance
+        assert abs(result.grad_norm - big.grad_norm) <= tolerance * 10  # of a norm above 1
+        for name, gradient in gradients.items():
+            assert (gradient - big_gradients[name]).abs().max() <= tolerance, name
+
+
+def test_whole_runs_agree_however_their_steps_are_split(settings):
+    histories = []
+    for size, accumulation in [(8, 1), (4, 2), (2, 4), (1, 8)]:
+        chosen = settings(
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulation,
+            logging_steps=1,
+        )
+        histories.append(run(chosen, tiny_bert()))
+    for history in histories[1:]:
+        assert [entry["step"] for entry in history] == [entry["step"] for entry in histories[0]]
+        for ours, theirs in zip(history[:-1], histories[0][:-1], strict=True):
+            assert abs(ours["loss"] - theirs["loss"]) < 1e-6  # float32 sums in another order
+            assert abs(ours["grad_norm"] - theirs["grad_norm"]) < 1e-6
+
+
+def test_the_loss_of_a_step_is_the_mean_over_all_its_labelled_tokens(settings):
+    chosen = settings(per_device_train_batch_size=3, gradient_accumulation_steps=3)
+    model, columns = tiny_bert(), random_rows(9)
+    everything = padded(columns)(range(9))
+    logits = model(everything["input_ids"], everything["attention_mask"]).logits
+    expected = F.cross_entropy(logits.flatten(0, 1), everything["labels"].flatten())
+    result, _ = gradients_of_first_step(model, chosen, columns)
+    assert result.loss.item() == pytest.approx(expected.item(), abs=1e-6)  # another order of sums
+
+
+def without_labels(columns, rows):
+    columns = copy.deepcopy(columns)
+    for row in rows:
+        columns.row(row)["labels"][:] = -100
+    return columns
+
+
+def test_a_micro_batch_without_labels_changes_nothing(settings):
+    split = settings(per_device_train_batch_size=4, gradient_accumulation_steps=2, max_grad_norm=0)
+    order = TrainingBatches(8, split, None).rows(1)
+    columns = without_labels(random_rows(8), order[1])
+    result, gradients = gradients_of_first_step(tiny_bert(), split, columns)
+    alone = settings(per_device_train_batch_size=8, max_grad_norm=0)
+    expected, expected_gradients = gradients_of_first_step(tiny_bert(), alone, columns)
+    assert math.isfinite(result.loss) and result.num_labels == expected.num_labels > 0
+    assert result.loss.item() == pytest.approx(expected.loss.item(), abs=1e-6)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected_gradients[name], rtol=0, atol=1e-6)
+
+
+def test_a_step_without_labels_is_counted_and_not_logged_as_a_loss_of_0(settings):
+    chosen = settings(per_device_train_batch_size=4, max_steps=7, logging_steps=1)
+    order = TrainingBatches(26, chosen, None)
+    columns = without_labels(COLUMNS, order.rows(2)[0])
+    history = run(chosen, tiny_bert(), columns)
+    assert "loss" not in history[1] and history[1]["steps_without_labels"] == 1
+    assert all(entry["loss"] > 0 for entry in history[:-1] if entry["step"] != 2)
+    losses = [entry["loss"] for entry in history[:-1] if "loss" in entry]
+    assert history[-1]["train_loss"] == pytest.approx(sum(losses) / 6, abs=1e-12)
+
+
+def test_evaluating_changes_nothing_that_is_learnt(settings):
+    never, often = tiny_bert(dropout=0.1), tiny_bert(dropout=0.1)
+    run(settings(eval_strategy="no"), never)
+    run(settings(eval_strategy="steps", eval_steps=1), often, eval_columns=HELD_OUT)
+    assert same_weights(never, often)
+
+
+def test_the_same_command_gives_the_same_bits_and_another_seed_others(settings):
+    models = [tiny_bert(dropout=0.1) for _ in range(4)]
+    for model, overrides in zip(
+        models, ({}, {"dataloader_num_workers": 2}, {"seed": 1}, {"data_seed": 1}), strict=True
+    ):
+        run(settings(max_steps=6, **overrides), model)
+    assert same_weights(models[0], models[1])
+    assert not same_weights(models[0], models[2])
+    assert not same_weights(models[0], models[3])
+
+
+def test_dropout_differs_from_step_to_step(settings):
+    """Two steps over one row: with the same dropout they would have the same loss at rate 0."""
+    chosen = settings(learning_rate=1e-12, max_steps=2, logging_steps=1)
+    history = run(chosen, tiny_bert(dropout=0.5), random_rows(1))
+    assert history[0]["loss"] != history[1]["loss"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 10])
+def test_the_evaluation_loss_does_not_depend_on_the_batch_size(settings, batch_size):
+    model = tiny_bert()
+    chosen = settings(per_device_eval_batch_size=batch_size)
+    found = evaluate(model, EvaluationBatches(10, chosen, padded(HELD_OUT)), chosen)
+    everything = padded(HELD_OUT)(range(10))
+    logits = model.eval()(everything["input_ids"], everything["attention_mask"]).logits
+    expected = F.cross_entropy(logits.flatten(0, 1).double(), everything["labels"].flatten())
+    assert found.loss == pytest.approx(expected.item(), abs=1e-6)  # logits in float32
+    is_labelled = everything["labels"] != -100
+    assert found.labels.tolist() == everything["labels"][is_labelled].tolist()
+    assert found.predictions.tolist() == logits.argmax(-1)[is_labelled].tolist()
+
+
+def test_evaluation_data_without_labels_is_refused(settings):
+    nothing = without_labels(HELD_OUT, range(10))
+    with pytest.raises(ValueError, match="no labelled token"):
+        evaluate(tiny_bert(), EvaluationBatches(10, settings(), padded(nothing)), settings())
+
+
+def test_the_history_has_the_keys_steps_and_epochs_of_trainers(settings, tmp_path):
+    values = {
+        "num_train_epochs": 1.3,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 3,
+        "logging_steps": 2,
+        "eval_strategy": "epoch",
+    }
+    ours = run(settings(**values), tiny_bert(), eval_columns=HELD_OUT, score=lambda _: {"f1": 0.5})
+    trainer = Trainer(
+        tiny_bert(),
+        TrainingArguments(str(tmp_path), use_cpu=True, disable_tqdm=True, **values),
+        data_collator=lambda rows: padded(COLUMNS)(rows),
+        train_dataset=range(26),
+        eval_dataset=range(10),
+        compute_metrics=lambda _: {"f1": 0.5},
+    )
+    trainer.train()
+    theirs = trainer.state.log_history
+    not_ours = {"total_flos"}  # a guess from the number of parameters
+    assert [set(entry) for entry in ours] == [set(entry) - not_ours for entry in theirs]
+    for name in ("step", "epoch", "learning_rate"):
+        assert [entry.get(name) for entry in ours] == [entry.get(name) for entry in theirs]
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_number_that_is_none_stops_the_run_with_its_step_and_rows(settings, where, tmp_path):
+    chosen = settings(max_steps=9, logging_steps=4, save_steps=1, save_strategy="steps")
+    model, steps_done, saved = tiny_bert(), [], []
+
+    def poisoned(model, batch):
+        loss_sum, logits = summed_cross_entropy(model, batch)
+        steps_done.append(1)
+        if len(steps_done) == 3:
+            loss_sum = loss_sum * math.inf if where == "loss" else loss_sum + broken(logits)
+        return loss_sum, logits
+
+    def broken(logits):
+        """Finite itself, with an infinite derivative: the root at 0."""
+        return torch.sqrt(logits.sum() * 0)
+
+    class Saved:
+        def save(self, model, step):
+            saved.append(step)
+
+    columns = random_rows(72)
+    batches = TrainingBatches(72, chosen, padded(columns))
+    with pytest.raises(NonFiniteError, match="step 3 ") as stopped:
+        train(model, batches, chosen, batch_loss=poisoned, checkpoints=Saved())
+    assert str(batches.rows(3)[0].tolist()) in str(stopped.value)
+    assert saved == [1, 2]
+
+
+def test_without_log_lines_a_number_that_is_none_is_found_before_the_run_ends(settings):
+    chosen = settings(max_steps=3, logging_strategy="no", eval_strategy="no", save_strategy="no")
+    model = tiny_bert()
+    model.classifier.weight.data[0, 0] = math.nan
+    with pytest.raises(NonFiniteError, match="step 1 "):
+        run(chosen, model)
+
+
+def test_a_step_that_overflows_in_fp16_is_counted_and_the_schedule_waits(settings, monkeypatch):
+    """The scaler's own logic, on a CPU in float32: an infinite gradient in step 2."""
+    monkeypatch.setattr(
+        rawtrain.loop, "make_scaler", lambda *_: torch.amp.GradScaler("cpu", init_scale=8.0)
+    )
+    chosen = settings(max_steps=5, logging_steps=1, learning_rate=1e-3)
+    model, forwards, weights = tiny_bert(), [], []
+
+    def overflowing(model, batch):
+        loss_sum, logits = summed_cross_entropy(model, batch)
+        forwards.append(1)
+        weights.append([parameter.detach().clone() for parameter in model.parameters()])
+        return loss_sum * (math.inf if len(forwards) == 2 else 1), logits
+
+    history = run(chosen, model, batch_loss=overflowing)
+    unchanged = [torch.equal(a, b) for a, b in zip(weights[1], weights[2], strict=True)]
+    assert all(unchanged)  # by step 2
+    assert [entry["step"] for entry in history] == [1, 2, 3, 4, 5, 5]
+    rates = [entry["learning_rate"] for entry in history[:5]]
+    assert rates == pytest.approx([1e-3, 8e-4, 8e-4, 6e-4, 4e-4], abs=1e-15)
+    assert "loss" not in history[1] and history[1]["skipped_steps"] == 1
+    assert all(entry["skipped_steps"] == 1 for entry in history[2:5])
+
+
+def test_clipping_sees_true_gradients_whatever_the_scale(settings, monkeypatch):
+    norms = []
+    for scale in (1.0, 1024.0):
+        monkeypatch.setattr(
+            rawtrain.loop, "make_scaler", lambda *_, s=scale: torch.amp.GradScaler("cpu", s)
+        )
+        norms.append([e["grad_norm"] for e in run(settings(logging_steps=1), tiny_bert())[:-1]])
+    assert norms[0] == norms[1]  # powers of two: not even rounding
+
+
+def test_bf16_keeps_the_weights_in_float32_and_stays_near_fp32(settings):
+    model = tiny_bert()
+    half = run(settings(bf16=True, max_steps=4, logging_steps=1), model)
+    full = run(settings(max_steps=4, logging_steps=1), tiny_bert())
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert half[0]["loss"] != full[0]["loss"]
+    assert half[0]["loss"] == pytest.approx(full[0]["loss"], rel=0.02)  # 8 bits of mantissa
+
+
+def test_gradient_checkpointing_changes_no_bit(settings):
+    plain, checkpointed = tiny_bert(), tiny_bert()
+    run(settings(max_steps=3), plain)
+    run(settings(max_steps=3, gradient_checkpointing=True), checkpointed)
+    assert checkpointed.bert.encoder.layer[0].gradient_checkpointing
+    assert same_weights(plain, checkpointed)
+
+
+def test_the_metrics_file_grows_with_the_history(settings, tmp_path):
+    import json
+
+    log = RunLog(tmp_path / "metrics.jsonl", disable_tqdm=True)
+    history = run(settings(max_steps=4, logging_steps=2), tiny_bert(), log=log)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == history

@@ -1,0 +1,209 @@
+"""The mlm command from documents to saved model, on tiny data."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import tagged_sentences
+from torch.nn import functional as F
+from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+from rawtrain import mlm
+from rawtrain.batches import TrainingBatches
+from rawtrain.command import settings_from
+from rawtrain.config import MlmSettings
+from rawtrain.data.text import encode_documents
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    words, _ = tagged_sentences(150)
+    file = tmp_path_factory.mktemp("text") / "train.txt"
+    file.write_text("\n".join(map(" ".join, words)) + "\n")
+    return str(file)
+
+
+def run_mlm(output_dir, model_dir, text_file, *more):
+    flags = ["--model_name_or_path", model_dir, "--train_file", text_file, "--use_cpu"]
+    flags += ["--learning_rate", "3e-3", "--disable_tqdm", "true", "--output_dir", str(output_dir)]
+    settings = settings_from(MlmSettings, [*flags, *more])
+    mlm.main(settings)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory, model_dir, text_file):
+    output_dir = tmp_path_factory.mktemp("runs") / "output"
+    run_mlm(output_dir, model_dir, text_file, "--line_by_line")
+    return output_dir
+
+
+def history(output):
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def collator(model_dir, text_file, **overrides):
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    texts = open(text_file).read().splitlines()
+    settings = MlmSettings(per_device_train_batch_size=4, **overrides)
+    columns = encode_documents(tokenizer, texts, 48, line_by_line=True).columns
+    return mlm.MaskingCollator(columns, tokenizer, settings)
+
+
+def test_the_adapted_model_is_better_than_before(output):
+    evaluations = [entry for entry in history(output) if "eval_loss" in entry]
+    assert [entry["epoch"] for entry in evaluations] == [0, 1, 2, 3]
+    assert evaluations[0]["step"] == 0
+    assert evaluations[-1]["eval_loss"] < evaluations[0]["eval_loss"] - 1
+    assert evaluations[-1]["eval_accuracy"] > evaluations[0]["eval_accuracy"]
+    for entry in evaluations:
+        assert entry["eval_perplexity"] == math.exp(entry["eval_loss"])
+
+
+def test_results_have_the_keys_of_run_mlm(output):
+    speed = "eval_runtime eval_samples_per_second eval_steps_per_second"
+    found = json.loads((output / "eval_results.json").read_text())
+    assert set(found) == set(
+        f"epoch eval_loss eval_accuracy perplexity eval_samples {speed}".split()
+    )
+    assert found["perplexity"] == math.exp(found["eval_loss"])
+    assert found["eval_loss"] == [e for e in history(output) if "eval_loss" in e][-1]["eval_loss"]
+
+
+def test_the_saved_model_fills_masks_in_transformers(output):
+    fill = pipeline("fill-mask", model=str(output))
+    assert fill("we [MASK] Ada today")[0]["token_str"] == "met"
+
+
+def test_two_evaluations_and_two_seeds_have_the_same_masks(model_dir, text_file):
+    one, other = (collator(model_dir, text_file, seed=seed) for seed in (1, 2))
+    rows = np.arange(20)
+    assert all(torch.equal(one(rows)[name], other(rows)[name]) for name in one(rows))
+    assert not torch.equal(one(rows, epoch=0)["input_ids"], other(rows, epoch=0)["input_ids"])
+
+
+def test_masks_are_new_in_each_epoch_and_the_same_for_any_batch(model_dir, text_file):
+    collate = collator(model_dir, text_file)
+    rows = np.array([7, 3, 99, 12])
+    together, _ = collate.masked(rows, epoch=1)
+    apart = [collate.masked(rows[i : i + 1], epoch=1)[0] for i in range(4)]
+    assert together.tolist() == np.concatenate(apart).tolist()
+    everything = np.arange(150)
+    assert (collate.masked(everything, 0)[0] != collate.masked(everything, 1)[0]).any()
+
+
+def test_what_is_not_masked_is_unchanged_and_labels_are_the_original(model_dir, text_file):
+    collate = collator(model_dir, text_file)
+    rows = np.arange(150)
+    where, _ = collate.columns.token_index(rows)
+    original = collate.columns.values["input_ids"][where]
+    masked, labels = collate.masked(rows, epoch=0)
+    is_hidden = labels != -100
+    assert (masked[~is_hidden] == original[~is_hidden]).all()
+    assert (labels[is_hidden] == original[is_hidden]).all()
+    assert not is_hidden[collate.columns.values["special"][where]].any()
+
+
+def test_a_batch_is_padded_as_transformers_pads(model_dir, text_file):
+    collate = collator(model_dir, text_file)
+    rows = np.array([0, 5, 9])
+    batch = collate(rows)
+    features = [{"input_ids": collate.columns.row(row)["input_ids"]} for row in rows]
+    expected = collate.tokenizer.pad(features, return_tensors="pt")
+    assert torch.equal(batch["attention_mask"], expected["attention_mask"])
+    is_open = batch["labels"] == -100
+    assert torch.equal(batch["input_ids"][is_open], expected["input_ids"][is_open])
+    assert (batch["labels"][expected["attention_mask"] == 0] == -100).all()
+    assert batch["input_ids"].dtype == batch["labels"].dtype == torch.int64
+
+
+def test_whole_word_mask_hides_all_pieces_of_a_word_or_none(model_dir, text_file):
+    collate = collator(model_dir, text_file, whole_word_mask=True, mlm_probability=0.4)
+    for row in range(30):
+        words = collate.columns.row(row)["word_starts"].cumsum()
+        _, labels = collate.masked(np.array([row]), epoch=0)
+        for word in np.unique(words):
+            assert len(set((labels[words == word] != -100).tolist())) == 1
+
+
+def test_loss_and_accuracy_are_those_of_the_masked_positions(output, model_dir, text_file):
+    """Counted once more, row by row without padding, from the saved model."""
+    model = AutoModelForMaskedLM.from_pretrained(output).eval()
+    collate = collator(model_dir, text_file)
+    loss_sum, num_right, num_labels = 0.0, 0, 0
+    for row in range(8):  # the first 5 % of 150 documents
+        batch = collate(np.array([row]))
+        hidden = batch["labels"] != -100
+        with torch.no_grad():
+            logits = model(batch["input_ids"]).logits[hidden]
+        loss_sum += F.cross_entropy(
+            logits.double(), batch["labels"][hidden], reduction="sum"
+        ).item()
+        num_right += int((logits.argmax(-1) == batch["labels"][hidden]).sum())
+        num_labels += int(hidden.sum())
+    found = json.loads((output / "eval_results.json").read_text())
+    assert found["eval_samples"] == 8
+    assert found["eval_loss"] == pytest.approx(loss_sum / num_labels, abs=1e-6)  # padding, float32
+    assert found["eval_accuracy"] == num_right / num_labels
+
+
+def test_workers_change_no_bit(output, model_dir, text_file, tmp_path):
+    run_mlm(
+        tmp_path / "out", model_dir, text_file, "--line_by_line", "--dataloader_num_workers", "2"
+    )
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (output, tmp_path / "out")]
+    assert weights[0] == weights[1]
+
+
+def test_without_line_by_line_all_tokens_are_in_blocks(model_dir, text_file, tmp_path, capsys):
+    run_mlm(tmp_path / "out", model_dir, text_file, "--max_seq_length", "16", "--max_steps", "2")
+    printed = capsys.readouterr().out
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    texts = open(text_file).read().splitlines()
+    num_tokens = sum(len(tokenizer(text)["input_ids"]) for text in texts[8:])
+    assert f"{num_tokens:,}" in printed
+    assert f"{-(-num_tokens // 16):,}" in printed
+    assert "tokens cut off" not in printed
+
+
+def test_documents_that_are_cut_are_counted(model_dir, text_file, tmp_path, capsys):
+    run_mlm(
+        tmp_path / "out", model_dir, text_file, "--line_by_line", "--max_seq_length", "6",
+        "--max_steps", "1",
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "tokens cut off" in printed and "documents cut" in printed
+
+
+def test_a_tokenizer_without_mask_token_is_refused(model_dir, text_file, tmp_path, capsys):
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    with pytest.raises(SystemExit) as stopped:
+        run_mlm(
+            tmp_path / "out", model_dir, text_file, "--tokenizer_name", str(tmp_path / "tokenizer")
+        )
+    assert stopped.value.code == 2
+    assert "mask token" in capsys.readouterr().err
+
+
+def test_the_first_documents_validate_unless_nothing_shall(model_dir, text_file, tmp_path):
+    run_mlm(
+        tmp_path / "out", model_dir, text_file, "--line_by_line", "--max_steps", "1",
+        "--validation_split_percentage", "20",
+    )  # fmt: skip
+    counts = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert (counts["train_samples"], counts["eval_samples"]) == (120, 30)
+    run_mlm(tmp_path / "no", model_dir, text_file, "--max_steps", "1", "--eval_strategy", "no")
+    assert not (tmp_path / "no" / "eval_results.json").exists()
+
+
+def test_a_batch_has_one_position_in_the_run_whatever_drew_before(model_dir, text_file):
+    collate = collator(model_dir, text_file)
+    batches = TrainingBatches(150, collate.settings, collate)
+    late = batches[50][0]["input_ids"]
+    list(map(batches.__getitem__, range(1, 10)))
+    np.random.rand(3), torch.rand(3)
+    assert torch.equal(batches[50][0]["input_ids"], late)
