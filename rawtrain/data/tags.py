@@ -43,15 +43,17 @@ def unify(
 ) -> tuple[dict[str, TaggedSentences], str, int]:
     """The splits with IOB2 tags, the scheme they were found in, and the number of repaired tags.
 
-    The first split decides the scheme, the others must agree. Repaired is an I- that continues
-    nothing in an IOB2 split: it is read as B-, as conlleval and seqeval read it.
+    The first split decides the scheme, and all are IOBES or none is. IOB1 and IOB2 are read by one
+    rule, and a short split may not tell them apart. Repaired is an I- that continues nothing where
+    the scheme is IOB2: it is read as B-, as conlleval and seqeval read it.
     """
     check_tags(splits.values())
     first, *_ = splits.values()
     scheme = detect_scheme(first.tags, first.place)
     for split in splits.values():
         found = detect_scheme(split.tags, split.place)
-        if found != scheme and any(tag != "O" for tags in split.tags for tag in tags):
+        has_entities = any(tag != "O" for tags in split.tags for tag in tags)
+        if has_entities and (found == "IOBES") != (scheme == "IOBES"):
             raise ValueError(
                 f"{split.source} has {found} tags, but {first.source} has {scheme} tags; "
                 "write both in one scheme, IOB2 for instance"

@@ -1,6 +1,5 @@
 """Documents to rows of tokens: a row a document, or blocks over all of them."""
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,22 +26,22 @@ def encode_documents(tokenizer, texts, max_length, line_by_line):
     one after the other, each with its special tokens, and rows are blocks of `max_length` of that;
     the last is shorter, and nothing is lost between the documents handed over at once.
     """
-    pieces, document_of = _pieces(tokenizer, texts, max_length if line_by_line else None)
-    is_cut_off = np.diff(document_of, prepend=-1) == 0  # [R] all but the first piece of a document
-    documents = pieces.select(np.flatnonzero(~is_cut_off))
-    values = dict(documents.values)
-    word = values.pop("word")  # a token that belongs to no word stands for itself
-    values["word_starts"] = (np.diff(word, prepend=-1) != 0) | (word < 0)
-    values["word_starts"] |= positions_in_rows(documents.lengths) == 0
-    offsets = documents.offsets
+    longest = max_length if line_by_line else None
+    chunks = [
+        _encode_chunk(tokenizer, texts[start : start + CHUNK], longest)
+        for start in range(0, len(texts), CHUNK)
+    ]
+    tokenizer.backend_tokenizer.no_truncation()  # or it stays, and is saved with the model
+    values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    lengths, num_cut = values.pop("length"), values.pop("num_cut")
+    offsets = offsets_of(lengths)
     if not line_by_line:
         offsets = np.append(np.arange(0, offsets[-1], max_length), offsets[-1])
-    cut_off = pieces.select(np.flatnonzero(is_cut_off))
     return EncodedText(
         columns=Columns(values, offsets),
         num_documents=len(texts),
-        num_cut_documents=len(np.unique(document_of[is_cut_off])),
-        num_cut_tokens=int((~cut_off.values["special"]).sum()),
+        num_cut_documents=int((num_cut > 0).sum()),
+        num_cut_tokens=int(num_cut.sum()),
     )
 
 
@@ -52,31 +51,29 @@ def split_documents(texts, validation_percentage):
     return texts[num_validation:], texts[:num_validation]
 
 
-def _pieces(tokenizer, texts, max_length):
-    """A row for each piece of up to `max_length` tokens of each document, and its document [R].
+def _encode_chunk(tokenizer, texts, max_length):
+    """The columns of some documents, and `length` and `num_cut` for each of them."""
+    encoded = tokenizer(
+        texts,
+        truncation=max_length is not None,
+        max_length=max_length,
+        return_special_tokens_mask=True,
+        return_attention_mask=False,
+        verbose=False,  # a document longer than the model is what blocks are for
+    )
+    documents = encoded.encodings
+    length = np.array([len(document) for document in documents])
+    word = flat(document.word_ids for document in documents)
+    begins = (positions_in_rows(length) == 0) | (np.diff(word, prepend=-1) != 0)
+    return {
+        "input_ids": flat(encoded["input_ids"]),
+        "special": flat(encoded["special_tokens_mask"]).astype(bool),
+        "word_starts": begins | (word < 0),  # a token that belongs to no word stands for itself
+        "length": length,
+        "num_cut": np.array([_num_tokens(document.overflowing) for document in documents]),
+    }
 
-    None makes one piece of each. The column `word` numbers the words of a document; special tokens
-    have -1.
-    """
-    tokenizer = copy.deepcopy(tokenizer)  # how it truncates stays in it, and would be saved with it
-    chunks, lengths, document_of = [], [], []
-    for start in range(0, len(texts), CHUNK):
-        encoded = tokenizer(
-            texts[start : start + CHUNK],
-            truncation=max_length is not None,
-            max_length=max_length,
-            return_overflowing_tokens=True,
-            return_special_tokens_mask=True,
-            verbose=False,  # a document longer than the model is what blocks are for
-        )
-        chunks.append(
-            {
-                "input_ids": flat(encoded["input_ids"]),
-                "special": flat(encoded["special_tokens_mask"]).astype(bool),
-                "word": flat(encoding.word_ids for encoding in encoded.encodings),
-            }
-        )
-        lengths.append([len(row) for row in encoded["input_ids"]])
-        document_of.append(start + np.array(encoded["overflow_to_sample_mapping"]))
-    values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    return Columns(values, offsets_of(np.concatenate(lengths))), np.concatenate(document_of)
+
+def _num_tokens(pieces):
+    """Tokens of a text, so without the special ones that every piece of it has."""
+    return sum(piece.special_tokens_mask.count(0) for piece in pieces)

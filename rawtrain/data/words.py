@@ -108,7 +108,7 @@ def _check_room(tokenizer, max_length, stride):
     room = max_length - num_special
     if room < 1:
         raise ValueError(
-            f"a row of {max_length} tokens has no room for words: {num_special} are special tokens; "
+            f"a row of {max_length} tokens has no room for a sub-word: {num_special} are special; "
             f"give a --max_seq_length above {num_special}"
         )
     if stride >= room:
@@ -124,8 +124,8 @@ def _windows(tokenizer, words, max_length, stride):
 
     The column `word` numbers the words through all sentences; special tokens have -1.
     """
-    tokenizer = copy.deepcopy(tokenizer)  # how it truncates stays in it, and would be saved with it
     if stride:
+        tokenizer = copy.copy(tokenizer)
         tokenizer.truncation_side = "right"  # windows are laid out from the left
     first_word = offsets_of([len(sentence) for sentence in words])
     chunks, lengths, sentence_of = [], [], []
@@ -144,6 +144,7 @@ def _windows(tokenizer, words, max_length, stride):
         word = flat(encoding.word_ids for encoding in encoded.encodings)
         word = np.where(word >= 0, word + np.repeat(first_word[sentence_of[-1]], lengths[-1]), -1)
         chunks.append({"word": word} | {name: flat(rows) for name, rows in encoded.items()})
+    tokenizer.backend_tokenizer.no_truncation()  # or it stays, and is saved with the model
     values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     if "token_type_ids" in values and not values["token_type_ids"].any():
         del values["token_type_ids"]  # all 0 is what every model assumes by itself

@@ -1,0 +1,68 @@
+"""Documents for masked-LM training: kept as they are, empty ones counted, bad ones refused."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from source_files import document_rows, jsonl, message, parquet, refusal, settings, write
+
+from rawtrain.data.sources import read_documents
+
+TEXTS = ["one  line ", "NA", "x\u2028y\u0085z", '"quoted", and more']
+
+
+@pytest.mark.parametrize("kind", ["txt", "dos.txt", "jsonl", "csv", "parquet", "large.parquet"])
+def test_documents_are_the_same_from_every_format_and_empty_ones_are_counted(tmp_path, kind):
+    texts = [TEXTS[0], "", *TEXTS[1:], " \t"]
+    path = tmp_path / f"a.{kind}"
+    if kind.endswith("txt"):
+        end = "\r\n" if kind == "dos.txt" else "\n"
+        path.write_bytes(end.join(texts).encode())
+    elif kind == "jsonl":
+        path.write_text(document_rows(texts).replace('""', "null"))
+    elif kind == "csv":
+        cells = ['"' + text.replace('"', '""') + '"' for text in texts]
+        path.write_text("text\n" + "\n".join(cells), encoding="utf-8")
+    else:
+        strings = pa.string() if kind == "parquet" else pa.large_string()
+        pq.write_table(pa.table({"text": pa.array([t or None for t in texts], strings)}), path)
+    read = read_documents(settings(train_file=str(path)))["train"]
+    assert (read.texts, read.num_empty) == (TEXTS, 2)
+
+
+def test_the_text_column_is_named_or_text_or_the_first(tmp_path):
+    both = write(tmp_path, "a.jsonl", jsonl({"body": "b", "text": "t"}))
+    first = write(tmp_path, "b.jsonl", jsonl({"body": "b", "title": "t"}))
+
+    def read(path, **given):
+        return read_documents(settings(train_file=path, **given))["train"].texts
+
+    assert (read(both), read(first)) == (["t"], ["b"])
+    assert read(both, text_column_name="body") == ["b"]
+    assert "'body', 'text'" in message(read_documents, train_file=both, text_column_name="x")
+
+
+def test_a_long_csv_document_is_read_whole(tmp_path):
+    path = write(tmp_path, "a.csv", f"text\n{'word ' * 40_000}\n")
+    assert len(read_documents(settings(train_file=path))["train"].texts[0]) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.txt", b"\x1f\x8b\x08\x00\x00", ":1: byte 0x00 at offset 3"),
+        ("a.txt", b"one\ntwo \xff\n", ":2: byte 0xff at offset 8"),
+        ("a.txt", "", ": the file is empty"),
+        ("a.txt", " \n\n", ": no document (2 empty ones)"),
+        ("a.jsonl", '{"text": "a"}\n{"text": 1}\n', ":2: 'text' is a number"),
+        ("a.jsonl", '{"text": "a"}\n{"txt": "b"}\n', ":2: no key 'text'; found 'txt'"),
+        ("a.jsonl", '{"text": "\\udc00"}\n', ":1: half of a surrogate pair"),
+        ("a.csv", "text,x\na\n", ":2: number of cells: 1, in the header 2"),
+    ],
+)
+def test_a_wrong_document_is_refused_with_its_line(tmp_path, name, content, found):
+    assert refusal(tmp_path, name, content, read_documents).startswith(found)
+
+
+def test_a_parquet_column_without_text_is_refused_with_its_type(tmp_path):
+    text = message(read_documents, train_file=parquet(tmp_path, {"text": [1]}))
+    assert "'text' is int64, not text" in text
