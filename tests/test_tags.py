@@ -151,11 +151,17 @@ def test_a_mixture_is_refused_with_lines_as_evidence(tag_sequences, evidence):
 
 def test_a_split_in_another_scheme_is_refused_unless_it_has_no_entity():
     train = sentences(["B-A", "I-A"], source="train.conll")
-    for other in (["I-A", "I-A"], ["B-A", "E-A"]):
-        with pytest.raises(ValueError, match=r"test\.conll has IOB.*train\.conll has IOB2"):
-            unify({"train": train, "test": sentences(other, source="test.conll")})
+    with pytest.raises(ValueError, match=r"test\.conll has IOBES.*train\.conll has IOB2"):
+        unify({"train": train, "test": sentences(["B-A", "E-A"], source="test.conll")})
     iobes = sentences(["B-A", "E-A"])
     assert unify({"train": iobes, "test": sentences(["O"])})[1] == "IOBES"
+
+
+def test_a_short_split_that_looks_like_iob1_is_read_beside_iob2():
+    train = sentences(["B-A", "I-A"])
+    splits, scheme, num_repaired = unify({"train": train, "test": sentences(["I-A", "I-A"])})
+    assert splits["test"].tags == [["B-A", "I-A"]]
+    assert (scheme, num_repaired) == ("IOB2", 1)
 
 
 @pytest.mark.parametrize(
