@@ -5,11 +5,14 @@ Nothing here remembers anything. The rows of step 7,000 are known without the 6,
 step can name its rows afterwards.
 """
 
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import islice
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+from transformers.trainer_utils import seed_worker
 
 
 class TrainingBatches:
@@ -81,21 +84,64 @@ def row_order(num_rows, seed, epoch):
 
 
 def prepared(batches, indices, settings, device):
-    """Iterate over `batches[i]` for i in `indices`; worker processes, if any, make them ahead.
+    """Iterate over `batches[i]` for i in `indices`; worker processes, if any, make them ahead."""
+    if getattr(settings, "match_trainer", False) and isinstance(batches, TrainingBatches):
+        return _steps_as_trainer_takes_them(batches, indices, settings, device)
+    return _loader(batches, indices, settings, device)
 
-    The loader has a generator of its own: by default, making an iterator draws a number from the
-    global one, and whether an evaluation took place would change the dropout that follows.
-    """
+
+def _loader(batches, indices, settings, device, **options):
     return DataLoader(
         batches,
         sampler=indices,
         batch_size=None,
         num_workers=settings.dataloader_num_workers,
         collate_fn=_unchanged,
-        generator=torch.Generator(),
+        # Making an iterator draws a number, by default from the global generator; then whether an
+        # evaluation took place would change the dropout that follows it.
+        generator=None if getattr(settings, "match_trainer", False) else torch.Generator(),
         pin_memory=device.type == "cuda",  # lets the copy to the device run beside the computation
+        **options,
     )
 
 
 def _unchanged(batch):
     return batch
+
+
+def _steps_as_trainer_takes_them(batches, steps, settings, device):
+    """The same steps, with every draw from the global generator where Trainer 5.23 makes it.
+
+    Trainer makes an iterator over micro-batches each epoch, seeds its workers, and accelerate's
+    loader collates one micro-batch more than was asked for. A collator that draws, as the one for
+    masks does, then draws before the dropout of the micro-batches in hand.
+    """
+    seeds = partial(seed_worker, num_workers=settings.dataloader_num_workers, rank=0)
+    for first in range(steps.start, steps.stop, batches.steps_per_epoch):
+        micro_batches = _MicroBatches(batches, epoch=first // batches.steps_per_epoch)
+        indices = range(batches.batches_per_epoch)
+        loader = _loader(micro_batches, indices, settings, device, worker_init_fn=seeds)
+        ahead = _one_ahead(iter(loader))
+        for _ in range(first, min(first + batches.steps_per_epoch, steps.stop)):
+            yield list(islice(ahead, batches.accumulation))
+
+
+@dataclass(frozen=True)
+class _MicroBatches:
+    """`[i]` is the i-th micro-batch of an epoch."""
+
+    batches: TrainingBatches
+    epoch: int
+
+    def __getitem__(self, index):
+        step, place = divmod(index, self.batches.accumulation)
+        rows = self.batches.rows(self.epoch * self.batches.steps_per_epoch + step + 1)[place]
+        return self.batches.collate(rows, self.epoch)
+
+
+def _one_ahead(iterator):
+    current = next(iterator)
+    for following in iterator:
+        yield current
+        current = following
+    yield current

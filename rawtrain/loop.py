@@ -47,7 +47,7 @@ def summed_cross_entropy(model, batch):
 class StepResult:
     """What a step leaves on the device; nobody waits for it until a log line needs the numbers."""
 
-    loss: torch.Tensor  # () mean over the labelled tokens of the step
+    losses: list[torch.Tensor]  # each () a micro-batch's part of the loss of the step
     grad_norm: torch.Tensor  # () before clipping
     num_labels: int
     skipped: bool  # fp16 only: a gradient overflowed and the weights were left alone
@@ -60,14 +60,14 @@ def train_step(model, micro_batches, optimizer, scaler, settings, batch_loss=sum
     A mean of micro-batch means would weigh a token by how few labels stand beside it.
     """
     num_labels = sum(count_labels(micro_batch) for micro_batch in micro_batches)
-    step_loss = torch.zeros((), device=model.device)
+    losses = []
     model.train()
     for micro_batch in micro_batches:
         with autocast(settings, model.device):
             loss_sum, _ = batch_loss(model, on_device(micro_batch, model.device))
         loss = loss_sum / max(num_labels, 1)  # no label in the step: loss 0, gradient 0, never 0/0
         scaler.scale(loss).backward()  # adds to the gradients of the micro-batches before
-        step_loss += loss.detach()
+        losses.append(loss.detach())
     scaler.unscale_(optimizer)  # so that the clip below sees true gradients
     max_norm = settings.max_grad_norm or math.inf  # inf: measured, not clipped
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
@@ -75,7 +75,7 @@ def train_step(model, micro_batches, optimizer, scaler, settings, batch_loss=sum
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
-    return StepResult(step_loss, grad_norm, num_labels, was_skipped(scaler, scale))
+    return StepResult(losses, grad_norm, num_labels, was_skipped(scaler, scale))
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def train(
     num_rows = round(batches.epochs_after(plan.num_steps) * batches.num_rows)
     runtime_seconds = time.perf_counter() - start_time
     rates = speed("train", runtime_seconds, num_rows, plan.num_steps)
-    log.add({**rates, "train_loss": record.mean_loss_of_all(), **when})
+    log.add({**rates, **record.whole_run(), **when})
     return log.history
 
 

@@ -25,8 +25,9 @@ from rawtrain.checkpoint import Checkpoints, save_model
 from rawtrain.collate.keyed_mask import mask_tokens
 from rawtrain.collate.pad import pad_rows
 from rawtrain.data.columns import Columns
-from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
+from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.rows import Documents
+from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import read_documents
 from rawtrain.data.text import encode_documents, split_documents
 from rawtrain.loop import IGNORED, evaluate, train
@@ -94,6 +95,8 @@ def main(settings):
         if settings.do_train:
             show_adaptation(log.history, encoded["train"].columns, evaluation.labels)
     print(f"\nmodel and results: {output_dir}/")
+    if not uses_own_data(settings):
+        print(f"next, the names in this text: {settings_next(output_dir)}")
 
 
 def score(evaluation):
@@ -173,6 +176,10 @@ def with_validation(documents, settings):
 def embedded_documents():
     """The text that comes with every installation, without the sentences that test ner."""
     corpus = read_docstring_corpus()
+    print(
+        f"No data is named, so this run learns from text that is on this machine already: "
+        f"{corpus.description}, without the sentences that validate and test rawtrain.ner."
+    )
     return {"train": Documents(corpus.documents, corpus.description, num_empty=0)}
 
 

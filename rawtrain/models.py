@@ -40,7 +40,12 @@ def load_model(auto_class, config, settings):
         return auto_class.from_config(config, trust_remote_code=settings.trust_remote_code).float()
     with _without_warnings():  # its report of the weights; ours is shorter, or an error
         model, report = auto_class.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True, **_source(settings)
+            name,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported by _check_weights
+            **_source(settings),
         )
     _check_weights(name, model, report)
     return model
@@ -84,9 +89,11 @@ def _check_weights(name, model, report):
             f"{name}: {len(body)} weights of the encoder are missing, such as {body[0]}; the file "
             f"does not fit a {type(model).__name__}"
         )
-    if report["mismatched_keys"]:
+    for key, *shapes in sorted(report["mismatched_keys"]):
+        saved, expected = (tuple(shape) for shape in shapes)
         raise ValueError(
-            f"{name}: weights of another shape: {sorted(report['mismatched_keys'])[:3]}"
+            f"{name}: the weight {key} has the shape {saved}; this job needs {expected}. A head "
+            f"for other labels is of no use: name the model that it was trained from"
         )
     for key, weight in model.named_parameters():
         if not torch.isfinite(weight).all():

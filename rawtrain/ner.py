@@ -11,10 +11,10 @@ from rawtrain.config import NerSettings, uses_own_data
 if __name__ == "__main__":
     SETTINGS = parse(NerSettings)  # before torch is imported: a wrong flag is answered at once
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
-import numpy as np
 from transformers import AutoModelForTokenClassification
 
 from rawtrain.batches import EvaluationBatches, TrainingBatches
@@ -23,8 +23,9 @@ from rawtrain.collate.pad import DataCollatorForTokenClassification
 from rawtrain.data.conll import write_predictions
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
-from rawtrain.data.sources import read_tagged
-from rawtrain.data.words import EncodedWords, encode_words, splits_words_like_text
+from rawtrain.data.sources import TaggedCorpus, read_tagged
+from rawtrain.data.tags import label_list
+from rawtrain.data.words import encode_words, splits_words_like_text
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
 from rawtrain.precision import choose_device
@@ -37,13 +38,13 @@ from rawtrain.results.files import (
     write_training_results,
 )
 from rawtrain.results.log import RunLog, configure_logging, logger
-from rawtrain.results.metrics import (
-    EntityScores,
-    entity_scores,
-    format_scores,
-    majority_baseline,
-    score_dict,
-    tag_scores,
+from rawtrain.results.metrics import format_scores, majority_baseline
+from rawtrain.results.word_scorer import WordScorer
+
+
+THE_REAL_JOB = (
+    "python -m rawtrain.ner --model_name_or_path xlm-roberta-base --dataset_name google/xtreme "
+    "--dataset_config_name PAN-X.de --output_dir panx"
 )
 
 
@@ -52,7 +53,7 @@ def main(settings):
     configure_logging(settings)
     with reported_mistakes():
         device = choose_device(settings)
-        corpus = read_tagged(settings) if uses_own_data(settings) else read_docstring_corpus()
+        corpus = read_tagged(settings) if uses_own_data(settings) else embedded_corpus()
         settings = decide_work(settings, corpus.splits)
         tokenizer = make_tokenizer(settings, corpus)
         model, label_names = make_model(settings, corpus, tokenizer)
@@ -60,21 +61,17 @@ def main(settings):
         encoded = encode(settings, splits, tokenizer, model, label_names)
         output_dir = prepare_output_dir(settings)
     show_data(corpus, splits, encoded, tokenizer, label_names)
-    model.to(device)
 
-    collate = partial(collate_rows, DataCollatorForTokenClassification(tokenizer))
-    batches = {
-        name: (TrainingBatches if name == "train" else EvaluationBatches)(
-            len(rows.columns), settings, partial(collate, rows.columns)
-        )
-        for name, rows in encoded.items()
-    }
-    scorers = {
-        name: WordScorer(
-            rows, label_names, settings.task_name, settings.return_entity_level_metrics
-        )
-        for name, rows in encoded.items()
-    }
+    model.to(device)
+    collator = DataCollatorForTokenClassification(tokenizer)
+    batches, scorers = {}, {}
+    for name, rows in encoded.items():
+        kind = TrainingBatches if name == "train" else EvaluationBatches
+        collate = partial(collate_rows, collator, rows.columns)
+        batches[name] = kind(len(rows.columns), settings, collate)
+        scorers[name] = WordScorer(rows, label_names, settings)
+
+    epoch = {}
     if settings.do_train:
         checkpoints = Checkpoints(settings, tokenizer)
         history = train(
@@ -87,15 +84,12 @@ def main(settings):
             log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm),
         )
         save_model(model, tokenizer, output_dir)
-        num_samples = len(splits["train"].words)
-        write_training_results(settings, history, checkpoints, num_samples)
-
+        write_training_results(settings, history, checkpoints, len(splits["train"].words))
+        epoch = {"epoch": history[-1]["epoch"]}
     if settings.do_eval:
         evaluation = evaluate(model, batches["validation"], settings)
-        metrics = evaluation.metrics("eval", scorers["validation"])
+        metrics = evaluation.metrics("eval", scorers["validation"]) | epoch
         metrics["eval_samples"] = len(splits["validation"].words)
-        if settings.do_train:
-            metrics["epoch"] = history[-1]["epoch"]
         write_metrics(output_dir, "eval", metrics)
         show_scores("validation", splits, encoded, scorers, evaluation)
     if settings.do_predict:
@@ -104,10 +98,22 @@ def main(settings):
         metrics["predict_samples"] = len(splits["test"].words)
         write_metrics(output_dir, "predict", metrics)
         show_scores("test", splits, encoded, scorers, evaluation)
-        tags = scorers["test"].tags(evaluation)
-        write_test_predictions(settings, output_dir, splits["test"], tags)
-        print(f"\na sentence as tagged: {report.tagged_example(splits['test'], tags)}")
+        write_test_predictions(settings, splits["test"], scorers["test"].tags(evaluation))
     print(f"\nmodel and results: {output_dir}/")
+    if not uses_own_data(settings):
+        print(f"the real job: {THE_REAL_JOB}")
+
+
+def embedded_corpus():
+    """The text that comes with every installation, with names that its authors marked."""
+    corpus = read_docstring_corpus()
+    print(
+        f"No data is named, so this run learns from text that is on this machine already: "
+        f"{corpus.description}. Their authors marked the names in it, {', '.join(corpus.types)}, "
+        f"and these marks are the labels. The scores are those of this small task."
+    )
+    splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+    return TaggedCorpus(splits, label_list(corpus.train.tags), scheme="IOB2", num_repaired=0)
 
 
 def make_tokenizer(settings, corpus):
@@ -197,48 +203,6 @@ def collate_rows(collator, columns, rows, epoch=0):
     return collator([columns.row(row) for row in rows])
 
 
-@dataclass(frozen=True)
-class WordScorer:
-    """Scores an evaluation over all words of a split, those that no row shows included."""
-
-    rows: EncodedWords
-    label_names: list[str]
-    task_name: str
-    per_type: bool
-
-    def __call__(self, evaluation):
-        scores = self.scores(evaluation)
-        return score_dict(scores) | (score_dict(scores, True) if self.per_type else {})
-
-    def scores(self, evaluation) -> EntityScores:
-        return self._scores(self._words(evaluation))
-
-    def scores_of(self, tags) -> EntityScores:
-        """Scores of other tags [W] for the words of the split."""
-        number = {name: number for number, name in enumerate(self._names)}
-        return self._scores(np.array([number[tag] for tag in tags]))
-
-    def _scores(self, predicted):
-        if self.task_name == "pos":
-            return tag_scores(self.rows.gold, predicted, self._names)
-        offsets = self.rows.sentence_offsets
-        return entity_scores(self.rows.gold, predicted, self._names, offsets)
-
-    def tags(self, evaluation):
-        """For each sentence the predicted tags of its words."""
-        names = np.array(self._names, dtype=object)
-        parts = np.split(names[self._words(evaluation)], self.rows.sentence_offsets[1:-1])
-        return [part.tolist() for part in parts]
-
-    @property
-    def _names(self):
-        """The labels and O, which may be none of them and is what an unseen word is tagged with."""
-        return self.label_names + ["O"] * ("O" not in self.label_names)
-
-    def _words(self, evaluation):
-        return self.rows.word_predictions(evaluation.predictions, self._names.index("O"))
-
-
 def show_scores(name, splits, encoded, scorers, evaluation):
     """Print the scores by type; beside them, if there is training data, what a look-up scores."""
     scorer, baseline = scorers[name], None
@@ -252,9 +216,10 @@ def show_scores(name, splits, encoded, scorers, evaluation):
         print("baseline: every word tagged as it mostly is in the training data")
 
 
-def write_test_predictions(settings, output_dir, split, tags):
+def write_test_predictions(settings, split, tags):
+    """Write predictions.conll, and print a sentence as it is tagged."""
     write_predictions(
-        output_dir / "predictions.conll",
+        Path(settings.output_dir) / "predictions.conll",
         settings.test_file,
         split.words,
         split.tags,
@@ -262,6 +227,7 @@ def write_test_predictions(settings, output_dir, split, tags):
         settings.token_column,
         settings.tag_column,
     )
+    print(f"\na sentence as tagged: {report.tagged_example(split, tags)}")
 
 
 def show_data(corpus, splits, encoded, tokenizer, label_names):

@@ -7,6 +7,7 @@ last one at once, and finds then whether one of them was no number.
 
 import math
 
+import numpy as np
 import torch
 
 LONGEST_UNREAD = 500  # steps between two looks when nothing is logged
@@ -22,9 +23,9 @@ class StepRecord:
     def __init__(self, batches):
         self.batches = batches
         self.unread = []  # (step, StepResult), not yet read from the device
-        self.logged_from = []  # losses (float) read since the last summary
-        self.last_grad_norm = None
-        self.loss_total, self.num_losses = 0.0, 0
+        self.window_sum, self.window_steps = np.float32(0), 0  # since the last summary
+        self.total, self.total_steps = 0.0, 0  # before it
+        self.grad_norm = None  # of the last step
         self.num_skipped = self.num_without_labels = 0
 
     def add(self, step, result):
@@ -38,46 +39,50 @@ class StepRecord:
         A step that the scaler skipped is counted instead: its weights were left alone. A step
         without a single label has no loss, and is counted too rather than averaged in as a 0.
         """
-        steps = [step for step, _ in self.unread]
-        results = [result for _, result in self.unread]
-        self.unread = []
-        if not results:
+        if not self.unread:
             return
-        losses = torch.stack([result.loss for result in results]).tolist()
-        grad_norms = torch.stack([result.grad_norm for result in results]).tolist()
-        for step, result, loss, grad_norm in zip(steps, results, losses, grad_norms, strict=True):
+        losses = [loss for _, result in self.unread for loss in result.losses]
+        losses = iter(torch.stack(losses).tolist())
+        grad_norms = torch.stack([result.grad_norm for _, result in self.unread]).tolist()
+        unread, self.unread = self.unread, []
+        for (step, result), grad_norm in zip(unread, grad_norms, strict=True):
+            step_losses = [next(losses) for _ in result.losses]
             if result.skipped:
                 self.num_skipped += 1
                 continue
-            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-                raise NonFiniteError(self._what_went_wrong(step, loss, grad_norm))
-            self.last_grad_norm = grad_norm
+            if not all(map(math.isfinite, [*step_losses, grad_norm])):
+                raise NonFiniteError(self._what_went_wrong(step, sum(step_losses), grad_norm))
+            self.grad_norm = grad_norm
             if result.num_labels == 0:
                 self.num_without_labels += 1
                 continue
-            self.logged_from.append(loss)
-            self.loss_total += loss
-            self.num_losses += 1
+            for loss in step_losses:  # one by one in float32: Trainer's sum to the last bit
+                self.window_sum += np.float32(loss)
+            self.window_steps += 1
 
     def summary(self):
         """The part of a log entry that covers the steps since the last summary."""
         self.check()
-        entry = {}
-        if self.logged_from:
-            entry["loss"] = sum(self.logged_from) / len(self.logged_from)
-        if self.last_grad_norm is not None:
-            entry["grad_norm"] = self.last_grad_norm
+        entry = {"loss": float(self.window_sum) / self.window_steps} if self.window_steps else {}
+        if self.grad_norm is not None:
+            entry["grad_norm"] = self.grad_norm
         if self.num_skipped:
             entry["skipped_steps"] = self.num_skipped
         if self.num_without_labels:
             entry["steps_without_labels"] = self.num_without_labels
-        self.logged_from = []
+        self._close_window()
         return entry
 
-    def mean_loss_of_all(self):
-        """The mean loss of all steps of the run that had one; NaN if none had."""
+    def whole_run(self):
+        """The mean loss of all steps of the run that had one; empty if none had."""
         self.check()
-        return self.loss_total / self.num_losses if self.num_losses else math.nan
+        self._close_window()
+        return {"train_loss": self.total / self.total_steps} if self.total_steps else {}
+
+    def _close_window(self):
+        self.total += float(self.window_sum)
+        self.total_steps += self.window_steps
+        self.window_sum, self.window_steps = np.float32(0), 0
 
     def _what_went_wrong(self, step, loss, grad_norm):
         rows = [row for rows in self.batches.rows(step) for row in rows.tolist()]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def history(output):
 
 def collator(model_dir, text_file, **overrides):
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    texts = open(text_file).read().splitlines()
+    texts = Path(text_file).read_text().splitlines()
     settings = MlmSettings(per_device_train_batch_size=4, **overrides)
     columns = encode_documents(tokenizer, texts, 48, line_by_line=True).columns
     return mlm.MaskingCollator(columns, tokenizer, settings)
@@ -161,7 +162,7 @@ def test_without_line_by_line_all_tokens_are_in_blocks(model_dir, text_file, tmp
     run_mlm(tmp_path / "out", model_dir, text_file, "--max_seq_length", "16", "--max_steps", "2")
     printed = capsys.readouterr().out
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    texts = open(text_file).read().splitlines()
+    texts = Path(text_file).read_text().splitlines()
     num_tokens = sum(len(tokenizer(text)["input_ids"]) for text in texts[8:])
     assert f"{num_tokens:,}" in printed
     assert f"{-(-num_tokens // 16):,}" in printed

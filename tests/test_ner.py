@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import chain
 
 import pytest
 import torch
@@ -35,7 +36,8 @@ def files(tmp_path_factory):
 
 def run_ner(output_dir, model_dir, files, *more):
     flags = [text for name, file in files.items() for text in (f"--{name}", file)]
-    recipe = "--learning_rate 5e-3 --num_train_epochs 8 --use_cpu --disable_tqdm true".split()
+    recipe = ["--learning_rate", "5e-3", "--num_train_epochs", "8", "--use_cpu"]
+    recipe += ["--disable_tqdm", "true"]
     main = ["--model_name_or_path", model_dir, "--output_dir", str(output_dir)]
     settings = settings_from(NerSettings, [*main, *flags, *recipe, *more])
     ner.main(settings)
@@ -115,7 +117,9 @@ def test_the_trainer_state_is_read_by_transformers_and_equals_the_metrics_file(o
     assert state.log_history == [json.loads(line) for line in lines]
     assert state.global_step == state.max_steps == 120
     assert len([entry for entry in state.log_history if "loss" in entry]) >= 20
-    assert [entry["epoch"] for entry in state.log_history if "eval_loss" in entry] == list(range(1, 9))
+    assert [entry["epoch"] for entry in state.log_history if "eval_loss" in entry] == list(
+        range(1, 9)
+    )
 
 
 def test_the_written_settings_run_again_to_the_same_weights(output, tmp_path):
@@ -162,7 +166,7 @@ def test_long_sentences_go_through_windows_and_every_word_is_scored(
     output, files, tmp_path, capsys
 ):
     words, tags = tagged_sentences(60, seed=5)
-    long_words, long_tags = [sum(words, [])], [sum(tags, [])]
+    long_words, long_tags = [[*chain(*words)]], [[*chain(*tags)]]
     file = write_conll(tmp_path / "long.conll", long_words, long_tags)
     run_ner(tmp_path / "out", str(output), {"test_file": file})
     num_words = len(long_words[0])

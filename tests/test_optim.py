@@ -100,7 +100,5 @@ def test_the_schedules_are_all_that_are_functions_of_the_step():
 
 
 def test_arguments_that_a_schedule_does_not_take_are_refused(settings):
-    with pytest.raises(ValueError, match="num_wheels.*linear"):
+    with pytest.raises(ValueError, match=r"num_wheels.*linear"):
         learning_rate_schedule(settings(lr_scheduler_kwargs={"num_wheels": 4}), 10)
-
-

@@ -55,9 +55,9 @@ def prepare_output_dir(settings):
 
 
 def decide_work(settings, splits):
-    """The settings with do_train, do_eval and do_predict decided: as asked, or all there is data for.
+    """The settings with do_train, do_eval and do_predict decided.
 
-    Raises ValueError for work that lacks its data.
+    Without any of them it is all that there is data for. Raises ValueError for work without data.
     """
     work = {"do_train": "train", "do_eval": "validation", "do_predict": "test"}
     asked = any(getattr(settings, do) for do in work)

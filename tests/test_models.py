@@ -1,0 +1,126 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_bert
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertConfig,
+    ModernBertConfig,
+    XLMRobertaConfig,
+)
+
+from rawtrain.models import check_length, load_config, load_model, load_tokenizer, num_positions
+
+TOKENS = AutoModelForTokenClassification
+
+
+@pytest.fixture
+def folder(model_dir, tmp_path):
+    """A copy of the tiny model that a test may damage."""
+    return Path(shutil.copytree(model_dir, tmp_path / "model"))
+
+
+def load(settings, folder):
+    chosen = settings(model_name_or_path=str(folder))
+    return load_model(TOKENS, load_config(chosen), chosen)
+
+
+def rewrite(folder, change):
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def test_a_new_head_is_said_and_the_rest_is_pretrained(settings, folder, caplog):
+    with caplog.at_level("INFO", logger="rawtrain"):
+        model = load(settings, folder)
+    assert "classifier.bias, classifier.weight" in caplog.text
+    saved = load_file(folder / "model.safetensors")
+    assert torch.equal(
+        model.bert.encoder.layer[1].output.dense.weight,
+        saved["bert.encoder.layer.1.output.dense.weight"],
+    )
+
+
+def test_weights_in_16_bits_are_trained_in_float32(settings, folder):
+    rewrite(folder, lambda weights: weights.update({k: v.half() for k, v in weights.items()}))
+    assert {parameter.dtype for parameter in load(settings, folder).parameters()} == {torch.float32}
+
+
+def test_missing_encoder_weights_are_refused(settings, folder):
+    rewrite(folder, lambda weights: weights.pop("bert.encoder.layer.0.output.dense.weight"))
+    with pytest.raises(ValueError, match="1 weights of the encoder are missing"):
+        load(settings, folder)
+
+
+def test_a_file_of_another_model_is_refused(settings, folder):
+    def rename(weights):
+        for name in list(weights):
+            weights[f"other.{name}"] = weights.pop(name)
+
+    rewrite(folder, rename)
+    with pytest.raises(ValueError, match="weights of the encoder are missing"):
+        load(settings, folder)
+
+
+def test_weights_that_are_no_numbers_are_refused(settings, folder):
+    name = "bert.embeddings.word_embeddings.weight"
+    rewrite(folder, lambda weights: weights[name].view(-1)[3:4].fill_(float("nan")))
+    with pytest.raises(ValueError, match=f"{name} holds numbers that are infinite or none"):
+        load(settings, folder)
+
+
+def test_a_head_of_another_size_is_refused(settings, tmp_path):
+    tiny_bert(num_labels=5).save_pretrained(tmp_path / "five")
+    chosen = settings(model_name_or_path=str(tmp_path / "five"))
+    config = load_config(chosen)
+    config.num_labels = 3
+    with pytest.raises(ValueError, match=r"classifier.bias has the shape \(5,\).* needs \(3,\)"):
+        load_model(TOKENS, config, chosen)
+
+
+def test_a_folder_that_is_not_there_is_named(settings, tmp_path):
+    with pytest.raises((OSError, ValueError), match="nowhere"):
+        load_config(settings(model_name_or_path=str(tmp_path / "nowhere")))
+
+
+def test_a_new_model_is_made_from_a_configuration_alone(settings, model_dir):
+    chosen = settings(config_name=model_dir, tokenizer_name=model_dir)
+    model = load_model(TOKENS, load_config(chosen), chosen)
+    assert load_tokenizer(chosen).mask_token == "[MASK]"
+    saved = load_file(Path(model_dir) / "model.safetensors")
+    name = "bert.embeddings.word_embeddings.weight"
+    assert model.state_dict()[name].shape == saved[name].shape
+    assert not torch.equal(model.state_dict()[name], saved[name])
+
+
+SMALL = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    "config, positions",
+    [
+        (BertConfig(**SMALL, intermediate_size=8, max_position_embeddings=40), 40),
+        # numbered from padding_idx + 1 = 2 on
+        (XLMRobertaConfig(**SMALL, intermediate_size=8, max_position_embeddings=42), 40),
+        # rotary: no table, but the length it was made for
+        (ModernBertConfig(**SMALL, max_position_embeddings=40, pad_token_id=0), 40),
+    ],
+    ids=lambda value: getattr(value, "model_type", None),
+)  # fmt: skip
+def test_the_longest_row_is_what_the_model_can_take(config, positions, settings, model_dir):
+    model = TOKENS.from_config(config).eval()
+    assert num_positions(model) == positions
+    ids = torch.full((1, positions), 5)
+    model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    tokenizer.model_max_length = int(1e30)
+    assert check_length(settings(), tokenizer, model) == positions == tokenizer.model_max_length
+    assert check_length(settings(max_seq_length=7), tokenizer, model) == 7
+    with pytest.raises(ValueError, match=f"is {positions + 1}; this model takes up to {positions}"):
+        check_length(settings(max_seq_length=positions + 1), tokenizer, model)
