@@ -4,15 +4,72 @@ The collator of mask.py draws from a generator, so its masks depend on everythin
 Here every draw is a hash of where it is needed: masks are new in each epoch, and no batch size,
 number of workers or resume can change them. The 80/10/10 rule is mask.py's.
 
-N sub-words of a batch, its rows laid end to end without padding.
+N sub-words of a batch, its rows laid end to end without padding. B rows, T sub-words of a padded
+row.
 """
 
-import itertools
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
 
+from rawtrain.collate.draws import KeyedDraws
 from rawtrain.collate.mask import first_of_word, replace_masked
+from rawtrain.collate.pad import pad_rows
+from rawtrain.config import MlmSettings
+from rawtrain.data.columns import Columns
 from rawtrain.randomness import uniform
+
+EVALUATION = -1  # stands for the epoch in the key of the masks of evaluation
+
+
+@dataclass(frozen=True)
+class MaskingCollator:
+    """Makes the micro-batch of some rows: masked, then padded.
+
+    The masks are a function of (seed, epoch, row, position); those of evaluation are always the
+    same, so that two evaluations of one model give one number.
+    """
+
+    columns: Columns
+    tokenizer: PreTrainedTokenizerBase
+    settings: MlmSettings
+
+    def __call__(self, rows, epoch=EVALUATION):
+        """Three int64 tensors (B, T) for row numbers [B]."""
+        input_ids, labels = self.masked(rows, epoch)
+        lengths = self.columns.lengths[rows]
+        borders, side = np.cumsum(lengths)[:-1], self.tokenizer.padding_side
+
+        def padded(flat, value):
+            array = pad_rows(np.split(flat, borders), value, lengths.max(), side)
+            return torch.from_numpy(array.astype(np.int64))
+
+        return {
+            "input_ids": padded(input_ids, self.tokenizer.pad_token_id),
+            "attention_mask": padded(np.ones_like(input_ids), 0),
+            "labels": padded(labels, -100),
+        }
+
+    def masked(self, rows, epoch=EVALUATION):
+        """The tokens of the rows end to end, some of them hidden, and their labels: two arrays."""
+        settings, values = self.settings, self.columns.values
+        where, positions = self.columns.token_index(rows)
+        return mask_tokens(
+            values["input_ids"][where],
+            values["special"][where],
+            np.repeat(rows, self.columns.lengths[rows]),
+            positions,
+            seed=0 if epoch == EVALUATION else settings.seed,
+            epoch=epoch,
+            vocab_size=len(self.tokenizer),
+            mask_token_id=self.tokenizer.mask_token_id,
+            mlm_probability=settings.mlm_probability,
+            mask_replace_prob=settings.mask_replace_prob,
+            random_replace_prob=settings.random_replace_prob,
+            word_starts=values["word_starts"][where] if settings.whole_word_mask else None,
+        )
 
 
 def mask_tokens(
@@ -42,7 +99,7 @@ def mask_tokens(
     is_chosen = uniform(seed, epoch, 0, rows, deciding) < mlm_probability
     chosen = np.flatnonzero(is_chosen & ~special_tokens_mask)
 
-    draws = _KeyedDraws(seed, epoch, rows[chosen], positions[chosen], vocab_size)
+    draws = KeyedDraws(seed, epoch, rows[chosen], positions[chosen], vocab_size)
     masked_ids, labels = input_ids.copy(), np.full_like(input_ids, -100)
     masked_ids[chosen], labels[chosen] = replace_masked(
         input_ids[chosen],
@@ -53,21 +110,3 @@ def mask_tokens(
         random_replace_prob,
     )
     return masked_ids, labels
-
-
-class _KeyedDraws:
-    """One number for each token and draw; the draws are numbered as the rule asks for them."""
-
-    def __init__(self, seed: int, epoch: int, rows: np.ndarray, positions: np.ndarray, vocab_size):
-        self.key, self.token = (seed, epoch), (rows, positions)
-        self.vocab_size = vocab_size
-        self.draw_numbers = itertools.count(1)  # 0 was the choice of the tokens
-
-    def coins(self, probability: float) -> np.ndarray:
-        return self._numbers() < probability
-
-    def tokens(self, where: np.ndarray) -> np.ndarray:
-        return (self._numbers()[where] * self.vocab_size).astype(np.int64)
-
-    def _numbers(self) -> np.ndarray:
-        return uniform(*self.key, next(self.draw_numbers), *self.token)

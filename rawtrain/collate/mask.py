@@ -17,12 +17,15 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from rawtrain.collate.draws import NumpyDraws, TorchDraws
 from rawtrain.collate.pad import (
     as_tensor,
     call_for_framework,
     columns_of,
     pad_columns,
-    pad_id_lists,
+    pad_rows,
+    require_pad_token,
+    round_up,
 )
 
 
@@ -32,8 +35,8 @@ class DataCollatorForLanguageModeling:
 
     Takes the place of the class of this name in transformers 5.23.0: the same draws from the same
     generator, so the same masks; tests/test_collator_masking.py compares the two. Labels are -100
-    where nothing is to be predicted; with `mlm=False` they are the ids, -100 at pad tokens. A `seed`
-    gives the collator a generator of its own, in a DataLoader worker seeded with seed + worker.
+    where nothing is to be predicted; with `mlm=False` they are the ids, -100 at pad tokens.
+    A `seed` gives the collator a generator of its own, seeded with seed + number of the worker.
     `whole_word_mask` needs "offset_mapping", and replaces every chosen word by mask tokens.
     """
 
@@ -74,13 +77,13 @@ class DataCollatorForLanguageModeling:
 
     def torch_mask_tokens(self, inputs, special_tokens_mask=None, offset_mapping=None):
         """(input_ids, labels), int64 (B, T) both; `inputs` itself is not changed."""
-        draws = _TorchDraws(inputs.shape, len(self.tokenizer), self.generator)
+        draws = TorchDraws(inputs.shape, len(self.tokenizer), self.generator)
         masked = self._mask(inputs.numpy(), special_tokens_mask, offset_mapping, draws)
         return tuple(torch.from_numpy(array) for array in masked)
 
     def numpy_mask_tokens(self, inputs, special_tokens_mask=None, offset_mapping=None):
         """As `torch_mask_tokens`, from arrays and drawn by numpy."""
-        draws = _NumpyDraws(inputs.shape, len(self.tokenizer), self.generator)
+        draws = NumpyDraws(inputs.shape, len(self.tokenizer), self.generator)
         return self._mask(inputs, special_tokens_mask, offset_mapping, draws)
 
     def create_rng(self) -> None:
@@ -126,7 +129,7 @@ class DataCollatorForLanguageModeling:
             columns = columns_of(examples)
             batch = pad_columns(self.tokenizer, columns, framework, pad_to_multiple_of=multiple)
         else:
-            ids = pad_id_lists(examples, self.tokenizer, framework, multiple)
+            ids = _pad_id_lists(examples, self.tokenizer, framework, multiple)
             batch = {"input_ids": as_tensor(ids, framework)}
         special_tokens_mask = batch.pop("special_tokens_mask", None)
         offset_mapping = batch.pop("offset_mapping", None)
@@ -136,18 +139,16 @@ class DataCollatorForLanguageModeling:
                 batch["input_ids"], special_tokens_mask, offset_mapping
             )
         else:
-            ids, pad = np.asarray(batch["input_ids"]), self.tokenizer.pad_token_id
-            batch["labels"] = as_tensor(np.where(ids == pad, -100, ids), framework)
+            labels = np.asarray(batch["input_ids"]).copy()
+            labels[labels == self.tokenizer.pad_token_id] = -100
+            batch["labels"] = as_tensor(labels, framework)
         return batch
 
     def _mask(self, input_ids, special_tokens_mask, offset_mapping, draws):
         if special_tokens_mask is None:  # asked once: a token is special by its id, wherever it is
-            special_tokens_mask = np.reshape(
-                self.tokenizer.get_special_tokens_mask(
-                    input_ids.ravel().tolist(), already_has_special_tokens=True
-                ),
-                input_ids.shape,
-            )
+            ids = [token_id for row in input_ids.tolist() for token_id in row]
+            flat = self.tokenizer.get_special_tokens_mask(ids, already_has_special_tokens=True)
+            special_tokens_mask = np.reshape(flat, input_ids.shape)
         special = np.asarray(special_tokens_mask)
         if self.whole_word_mask:
             starts = _word_starts(special, offset_mapping)
@@ -171,11 +172,10 @@ def replace_masked(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(what the model sees, labels), both like `input_ids`; labels are -100 where not `chosen`.
 
-    `draws.coins(p)` is true with probability p at each position, independently of all others;
-    `draws.tokens(where)` is a random token for each true position of `where`.
+    `draws` are of draws.py: TorchDraws, NumpyDraws or KeyedDraws.
     """
-    labels = np.where(chosen, input_ids, -100)
-    seen = input_ids.copy()
+    seen, labels = input_ids.copy(), input_ids.copy()
+    labels[~chosen] = -100
     replaced = draws.coins(mask_replace_prob) & chosen
     seen[replaced] = mask_token_id
     if mask_replace_prob < 1 and random_replace_prob > 0:
@@ -194,6 +194,28 @@ def first_of_word(starts: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(np.where(starts, np.arange(starts.shape[-1]), 0), axis=-1)
 
 
+def _pad_id_lists(
+    examples, tokenizer, framework: str, pad_to_multiple_of: int | None
+) -> np.ndarray:
+    """Plain lists, arrays or tensors of token ids as one array (B, T)."""
+    rows = [_id_row(example, framework) for example in examples]
+    lengths = [len(row) for row in rows]
+    length = round_up(max(lengths), pad_to_multiple_of)
+    if min(lengths) == length:
+        return np.stack(rows)
+    require_pad_token(tokenizer)
+    padded = pad_rows(rows, tokenizer.pad_token_id, length, tokenizer.padding_side)
+    return padded.astype(rows[0].dtype, copy=False)
+
+
+def _id_row(example, framework: str) -> np.ndarray:
+    """One row of plain ids; as in transformers, torch makes int64 of all but its own tensors."""
+    to_int64 = (list, tuple, np.ndarray) if framework == "pt" else (list, tuple)
+    if isinstance(example, to_int64):
+        return np.array(example, dtype=np.int64)
+    return example.numpy() if framework == "pt" else np.asarray(example)
+
+
 def _word_starts(special_tokens_mask: np.ndarray, offset_mapping) -> np.ndarray:
     """Bool (B, T): tokens that do not follow on the previous one's last character."""
     if offset_mapping is None:  # an IndexError, because it is one in transformers
@@ -207,42 +229,3 @@ def _word_starts(special_tokens_mask: np.ndarray, offset_mapping) -> np.ndarray:
     is_apart[:, :1] = True
     follows_special = np.roll(special_tokens_mask, 1, axis=1) == 1
     return (is_apart | follows_special) & ~special_tokens_mask.astype(bool)
-
-
-@dataclass(frozen=True)
-class _TorchDraws:
-    """What transformers draws from torch, in its order: always a number for each position."""
-
-    shape: tuple[int, ...]
-    vocab_size: int
-    generator: torch.Generator | None  # None: the global one
-
-    def coins(self, probability: float, where: np.ndarray | None = None) -> np.ndarray:
-        probabilities = torch.full(self.shape, probability)
-        if where is not None:
-            probabilities.masked_fill_(torch.from_numpy(~where), 0.0)
-        return torch.bernoulli(probabilities, generator=self.generator).bool().numpy()
-
-    def tokens(self, where: np.ndarray) -> np.ndarray:
-        tokens = torch.randint(self.vocab_size, self.shape, generator=self.generator)
-        return tokens.numpy()[where]
-
-
-@dataclass(frozen=True)
-class _NumpyDraws:
-    """What transformers draws from numpy, in its order: random tokens only where needed."""
-
-    shape: tuple[int, ...]
-    vocab_size: int
-    generator: np.random.Generator | None  # None: the global state
-
-    def coins(self, probability: float, where: np.ndarray | None = None) -> np.ndarray:
-        if where is not None:
-            probability = np.full(self.shape, probability)
-            probability[~where] = 0
-        source = self.generator or np.random
-        return source.binomial(1, probability, size=self.shape).astype(bool)
-
-    def tokens(self, where: np.ndarray) -> np.ndarray:
-        integers = self.generator.integers if self.generator else np.random.randint
-        return integers(0, self.vocab_size, size=np.count_nonzero(where), dtype=np.int64)

@@ -69,12 +69,7 @@ def pad_rows(rows: list[np.ndarray], value: int, length: int, side: str = "right
 
 
 def pad_columns(
-    tokenizer: PreTrainedTokenizerBase,
-    columns: dict[str, list],
-    framework: str,
-    padding: bool | str | PaddingStrategy = True,
-    max_length: int | None = None,
-    pad_to_multiple_of: int | None = None,
+    tokenizer, columns, framework, padding=True, max_length=None, pad_to_multiple_of=None
 ) -> BatchEncoding:
     """The columns as tensors ("pt") or arrays ("np"), like `PreTrainedTokenizerBase.pad`'s.
 
@@ -86,22 +81,16 @@ def pad_columns(
         raise ValueError(
             f"the features have {sorted(columns)}, but no {ids_name!r}: pass the tokenizer's output"
         )
-    columns, matrices = dict(columns), None
-    if getattr(columns.get("attention_mask", [None])[0], "ndim", 0) > 1:
-        matrices = columns.pop("attention_mask")  # says who sees whom: stacked, never padded
     were_arrays = _are_arrays(columns[ids_name])
     lengths = [len(row) for row in columns[ids_name]]
     length = _padded_length(tokenizer, lengths, padding, max_length, pad_to_multiple_of)
     frame = _Frame(lengths, length, tokenizer.padding_side)
-    values = {
-        ids_name: tokenizer.pad_token_id,
-        "token_type_ids": tokenizer.pad_token_type_id,
-        "special_tokens_mask": 1,
-    }
-    if "attention_mask" in tokenizer.model_input_names:
-        values["attention_mask"] = 0
-        if "attention_mask" not in columns:
-            columns["attention_mask"] = [[1] * n for n in lengths]
+    values = _pad_values(tokenizer)
+    columns, matrices = dict(columns), None
+    if getattr(columns.get("attention_mask", [None])[0], "ndim", 0) > 1:
+        matrices = columns.pop("attention_mask")  # says who sees whom: stacked, never padded
+    elif "attention_mask" in values and "attention_mask" not in columns:
+        columns["attention_mask"] = [[1] * n for n in lengths]
 
     batch = {}
     for name, rows in columns.items():
@@ -115,22 +104,10 @@ def pad_columns(
     return BatchEncoding(batch, tensor_type=framework)
 
 
-def pad_id_lists(examples, tokenizer, framework: str, pad_to_multiple_of: int | None) -> np.ndarray:
-    """Plain lists, arrays or tensors of token ids as one array (B, T)."""
-    rows = [_id_row(example, framework) for example in examples]
-    lengths = [len(row) for row in rows]
-    length = _round_up(max(lengths), pad_to_multiple_of)
-    if min(lengths) == length:
-        return np.stack(rows)
-    if tokenizer.pad_token is None:
-        raise ValueError(_no_pad_token(tokenizer))
-    padded = pad_rows(rows, tokenizer.pad_token_id, length, tokenizer.padding_side)
-    return padded.astype(rows[0].dtype, copy=False)
-
-
 def columns_of(features) -> dict[str, list]:
     """From a dict for each row to a list for each key; the first row says which keys there are."""
-    return {name: [feature[name] for feature in features] for name in features[0].keys()}  # noqa: SIM118
+    names = features[0].keys()
+    return {name: [feature[name] for feature in features] for name in names}
 
 
 def call_for_framework(collator, features, return_tensors: str | None):
@@ -152,8 +129,32 @@ def as_tensor(padded, framework: str) -> np.ndarray | torch.Tensor:
     return np.array(padded, dtype=np.int64)
 
 
+def round_up(length: int, multiple: int | None) -> int:
+    return length if multiple is None else -(-length // multiple) * multiple
+
+
+def require_pad_token(tokenizer) -> None:
+    if tokenizer.pad_token is None or tokenizer.pad_token_id < 0:
+        raise ValueError(
+            f"padding needs a pad token, and {type(tokenizer).__name__} has none: "
+            "set tokenizer.pad_token (often tokenizer.eos_token)"
+        )
+
+
+def _pad_values(tokenizer) -> dict[str, int]:
+    """What each column that is padded is filled up with."""
+    values = {
+        tokenizer.model_input_names[0]: tokenizer.pad_token_id,
+        "token_type_ids": tokenizer.pad_token_type_id,
+        "special_tokens_mask": 1,
+    }
+    if "attention_mask" in tokenizer.model_input_names:
+        values["attention_mask"] = 0
+    return values
+
+
 def _padded_length(tokenizer, lengths, padding, max_length, pad_to_multiple_of) -> int | None:
-    """T, or None for rows that shall keep their different lengths."""
+    """T, or None for rows that shall keep their lengths."""
     named = "longest" if padding is True else "do_not_pad" if padding is False else padding
     strategy = PaddingStrategy(named)  # a ValueError names what there is
     if strategy == PaddingStrategy.MAX_LENGTH and max_length is None:
@@ -161,11 +162,10 @@ def _padded_length(tokenizer, lengths, padding, max_length, pad_to_multiple_of) 
         if max_length > LARGE_INTEGER:  # transformers' way to say that there is no limit
             strategy = PaddingStrategy.DO_NOT_PAD
     if strategy == PaddingStrategy.DO_NOT_PAD:
-        return lengths[0] if len(set(lengths)) == 1 else None
-    if tokenizer.pad_token is None or tokenizer.pad_token_id < 0:
-        raise ValueError(_no_pad_token(tokenizer))
+        return None
+    require_pad_token(tokenizer)
     length = max(lengths) if strategy == PaddingStrategy.LONGEST else max_length
-    return _round_up(length, pad_to_multiple_of)
+    return round_up(length, pad_to_multiple_of)
 
 
 def _pad_column(rows, value: int, frame: "_Frame") -> np.ndarray | list[list]:
@@ -183,7 +183,7 @@ def _pad_column(rows, value: int, frame: "_Frame") -> np.ndarray | list[list]:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where the items of all rows go: B rows of `lengths`, to be as long as `length` (None: as is)."""
+    """Where the items of B rows go, if all rows shall be of one `length` (None: as they are)."""
 
     lengths: list[int]
     length: int | None
@@ -248,22 +248,3 @@ def _first_item(rows):
     if not isinstance(rows[0], (list, tuple)):
         return rows[0]
     return next((row[0] for row in rows if len(row)), [])
-
-
-def _id_row(example, framework: str) -> np.ndarray:
-    """One row of plain ids; as in transformers, torch makes int64 of all but its own tensors."""
-    to_int64 = (list, tuple, np.ndarray) if framework == "pt" else (list, tuple)
-    if isinstance(example, to_int64):
-        return np.array(example, dtype=np.int64)
-    return example.numpy() if framework == "pt" else np.asarray(example)
-
-
-def _round_up(length: int, multiple: int | None) -> int:
-    return length if multiple is None else -(-length // multiple) * multiple
-
-
-def _no_pad_token(tokenizer) -> str:
-    return (
-        f"padding needs a pad token, and {type(tokenizer).__name__} has none: "
-        "set tokenizer.pad_token (often tokenizer.eos_token)"
-    )
