@@ -137,6 +137,10 @@ def _metric_problems(settings):
 
 
 def _job_contradictions(settings):
+    if settings.match_trainer and getattr(settings, "whole_word_mask", False):
+        yield "--match_trainer is given with --whole_word_mask, which run_mlm.py does not have"
+    if settings.match_trainer and getattr(settings, "stride", None):
+        yield f"--match_trainer cuts long sentences off, but --stride is {settings.stride}"
     if isinstance(settings, MlmSettings):
         if settings.mask_replace_prob + settings.random_replace_prob > 1:
             yield (

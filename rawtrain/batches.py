@@ -85,7 +85,7 @@ def row_order(num_rows, seed, epoch):
 
 def prepared(batches, indices, settings, device):
     """Iterate over `batches[i]` for i in `indices`; worker processes, if any, make them ahead."""
-    if getattr(settings, "match_trainer", False) and isinstance(batches, TrainingBatches):
+    if settings.match_trainer and isinstance(batches, TrainingBatches):
         return _steps_as_trainer_takes_them(batches, indices, settings, device)
     return _loader(batches, indices, settings, device)
 
@@ -99,7 +99,7 @@ def _loader(batches, indices, settings, device, **options):
         collate_fn=_unchanged,
         # Making an iterator draws a number, by default from the global generator; then whether an
         # evaluation took place would change the dropout that follows it.
-        generator=None if getattr(settings, "match_trainer", False) else torch.Generator(),
+        generator=None if settings.match_trainer else torch.Generator(),
         pin_memory=device.type == "cuda",  # lets the copy to the device run beside the computation
         **options,
     )

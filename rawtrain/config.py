@@ -173,6 +173,11 @@ class TrainingSettings:
     greater_is_better: bool | None = setting(
         None, "whether more of it is better (default: unless loss or perplexity)"
     )
+    match_trainer: bool = setting(
+        False,
+        "end with the very weights that Trainer 5.23 ends with, to compare: slower, and with its "
+        "accumulation, which is wrong for most encoders",
+    )
     dataloader_num_workers: int = setting(0, "processes that prepare batches; 0: the main one")
     disable_tqdm: bool | None = setting(
         None, "no progress bar (default: a bar on a terminal alone)"

@@ -8,6 +8,7 @@ tokens: those whose label is not -100. A *step* is one optimizer update, a *micr
 forward.
 """
 
+import inspect
 import math
 import time
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ def summed_cross_entropy(model, batch):
     return F.cross_entropy(flat_logits, batch["labels"].flatten(), reduction="sum"), logits
 
 
+def models_own_loss(model, batch):
+    """The loss () as the model computes it, and the logits (B, T, C): for --match_trainer."""
+    output = model(**batch)
+    return output.loss, output.logits
+
+
 @dataclass(frozen=True)
 class StepResult:
     """What a step leaves on the device; nobody waits for it until a log line needs the numbers."""
@@ -53,19 +60,22 @@ class StepResult:
     skipped: bool  # fp16 only: a gradient overflowed and the weights were left alone
 
 
-def train_step(model, micro_batches, optimizer, scaler, settings, batch_loss=summed_cross_entropy):
+def train_step(model, micro_batches, optimizer, scaler, settings, batch_loss):
     """One update. Its loss is the sum over all labelled tokens of the step, over their number.
 
     So the same rows give the same gradient whether they come at once or as 8 micro-batches of one.
     A mean of micro-batch means would weigh a token by how few labels stand beside it.
     """
     num_labels = sum(count_labels(micro_batch) for micro_batch in micro_batches)
+    divisor = max(num_labels, 1)  # no label in the step: loss 0, gradient 0, never 0/0
+    if settings.match_trainer:
+        divisor = trainers_divisor(model, micro_batches, num_labels)
     losses = []
     model.train()
     for micro_batch in micro_batches:
         with autocast(settings, model.device):
             loss_sum, _ = batch_loss(model, on_device(micro_batch, model.device))
-        loss = loss_sum / max(num_labels, 1)  # no label in the step: loss 0, gradient 0, never 0/0
+        loss = loss_sum / divisor
         scaler.scale(loss).backward()  # adds to the gradients of the micro-batches before
         losses.append(loss.detach())
     scaler.unscale_(optimizer)  # so that the clip below sees true gradients
@@ -99,7 +109,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model, batches, settings, batch_loss=summed_cross_entropy):
+def evaluate(model, batches, settings, batch_loss=None):
     """Evaluate `model` on all rows of `batches`, an `EvaluationBatches`.
 
     The argmax is taken on the device and only the ids of labelled tokens are kept: memory does not
@@ -107,22 +117,30 @@ def evaluate(model, batches, settings, batch_loss=summed_cross_entropy):
     """
     start_time = time.perf_counter()
     model.eval()
-    loss_sum = torch.zeros((), dtype=torch.float64, device=model.device)
-    labels, predictions = [], []
+    batch_loss = batch_loss or default_loss(settings)
+    losses, num_rows, labels, predictions = [], [], [], []
     for batch in prepared(batches, range(len(batches)), settings, model.device):
         flat_labels = batch["labels"].flatten()
         labelled = (flat_labels != IGNORED).nonzero().squeeze(1)  # on the host: nothing to wait for
+        if settings.match_trainer:
+            trainers_divisor(model, [batch], len(labelled))
         with autocast(settings, model.device):
-            batch_loss_sum, logits = batch_loss(model, on_device(batch, model.device))
-        loss_sum += batch_loss_sum
+            loss, logits = batch_loss(model, on_device(batch, model.device))
+        losses.append(loss)
+        num_rows.append(len(batch["labels"]))
         predicted = logits.argmax(-1).flatten()
         predictions.append(predicted.index_select(0, labelled.to(model.device, non_blocking=True)))
         labels.append(flat_labels[labelled])
     num_labels = sum(map(len, labels))
     if num_labels == 0:
         raise ValueError("the evaluation data has no labelled token: there is nothing to evaluate")
+    losses = torch.stack(losses).cpu()
+    loss = losses.sum(dtype=torch.float64).item() / num_labels
+    if settings.match_trainer:  # means of batches, weighted by rows, and NaN left out
+        row_losses = np.repeat(losses.numpy(), num_rows)
+        loss = float(row_losses[np.isfinite(row_losses)].mean())
     return Evaluation(
-        loss=loss_sum.item() / num_labels,
+        loss=loss,
         labels=torch.cat(labels).numpy(),
         predictions=torch.cat(predictions).cpu().numpy(),
         num_rows=batches.num_rows,
@@ -138,7 +156,7 @@ def train(
     *,
     eval_batches=None,
     score=None,
-    batch_loss=summed_cross_entropy,
+    batch_loss=None,
     checkpoints=None,
     log=None,
 ):
@@ -159,6 +177,7 @@ def train(
     optimizer = make_optimizer(model, settings)
     learning_rate_after = learning_rate_schedule(settings, plan.num_steps)
     scaler = make_scaler(settings, model.device)
+    batch_loss = batch_loss or default_loss(settings)
     record = StepRecord(batches)
     log = log or RunLog()
     log.start(plan.num_steps)
@@ -167,7 +186,7 @@ def train(
     steps = range(1, plan.num_steps + 1)
     loader = prepared(batches, steps, settings, model.device)
     for step, micro_batches in zip(steps, loader, strict=True):
-        seed_dropout(settings.seed, step)
+        seed_dropout(settings, step)
         learning_rate = learning_rate_after(num_updates)
         set_learning_rate(optimizer, learning_rate)
         result = train_step(model, micro_batches, optimizer, scaler, settings, batch_loss)
@@ -198,6 +217,25 @@ def train(
     rates = speed("train", runtime_seconds, num_rows, plan.num_steps)
     log.add({**rates, **record.whole_run(), **when})
     return log.history
+
+
+def default_loss(settings):
+    return models_own_loss if settings.match_trainer else summed_cross_entropy
+
+
+def trainers_divisor(model, micro_batches, num_labels):
+    """What Trainer 5.23 divides a micro-batch's loss by; it is the model's own mean.
+
+    A model whose forward takes any keyword is handed the number of labels, to divide by it itself,
+    and then nothing more is done. Most encoders take it and ignore it: their mean losses are added
+    up, and loss and gradient are too large by the number of micro-batches.
+    """
+    takes_any = inspect.signature(model.forward).parameters.values()
+    if not getattr(model, "accepts_loss_kwargs", any(p.kind == p.VAR_KEYWORD for p in takes_any)):
+        return len(micro_batches)
+    for micro_batch in micro_batches:
+        micro_batch["num_items_in_batch"] = torch.tensor(num_labels)
+    return 1
 
 
 def count_labels(micro_batch):

@@ -13,27 +13,26 @@ if __name__ == "__main__":
     SETTINGS = parse(MlmSettings)  # before torch is imported: a wrong flag is answered at once
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import torch
-from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
+from transformers import AutoModelForMaskedLM
 
 from rawtrain.batches import EvaluationBatches, TrainingBatches
 from rawtrain.checkpoint import Checkpoints, save_model
-from rawtrain.collate.keyed_mask import mask_tokens
-from rawtrain.collate.pad import pad_rows
-from rawtrain.data.columns import Columns
+from rawtrain.collate.keyed_mask import MaskingCollator
+from rawtrain.collate.mask import DataCollatorForLanguageModeling
+from rawtrain.data.columns import collate_rows
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.rows import Documents
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import read_documents
 from rawtrain.data.text import encode_documents, split_documents
-from rawtrain.loop import IGNORED, evaluate, train
+from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
 from rawtrain.precision import choose_device
-from rawtrain.randomness import fresh_model
+from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
 from rawtrain.results.files import (
     decide_work,
@@ -44,7 +43,6 @@ from rawtrain.results.files import (
 from rawtrain.results.log import RunLog, configure_logging
 
 LONGEST_BY_DEFAULT = 1024  # as in run_mlm.py
-EVALUATION = -1  # the "epoch" in the key of the masks of evaluation
 
 
 def main(settings):
@@ -60,20 +58,21 @@ def main(settings):
         encoded = encode(settings, splits, tokenizer, model)
         output_dir = prepare_output_dir(settings)
 
-    batches = {
-        name: (TrainingBatches if name == "train" else EvaluationBatches)(
-            len(rows.columns), settings, MaskingCollator(rows.columns, tokenizer, settings)
-        )
-        for name, rows in encoded.items()
-    }
-    show_data(splits, encoded, tokenizer, next(iter(batches.values())).collate)
+    show_data(splits, encoded, tokenizer, settings)
+
     model.to(device)
+    batches = {}
+    for name, rows in encoded.items():
+        kind = TrainingBatches if name == "train" else EvaluationBatches
+        collate = make_collate(rows.columns, tokenizer, settings)
+        batches[name] = kind(len(rows.columns), settings, collate)
 
     log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm)
     if settings.do_train:
         if "validation" in batches:
             before = evaluate(model, batches["validation"], settings)
             log.add({**before.metrics("eval", score), "epoch": 0.0, "step": 0})
+        seed_as_trainer(settings)
         checkpoints = Checkpoints(settings, tokenizer)
         history = train(
             model,
@@ -91,12 +90,13 @@ def main(settings):
         after = evaluation.metrics("eval", score)
         num_samples = {"eval_samples": len(encoded["validation"].columns)}
         perplexity = {"perplexity": after.pop("eval_perplexity")}  # run_mlm.py's key
-        write_metrics(output_dir, "eval", after | perplexity | num_samples)
+        epoch = {"epoch": history[-1]["epoch"]} if settings.do_train else {}
+        write_metrics(output_dir, "eval", after | perplexity | num_samples | epoch)
         if settings.do_train:
             show_adaptation(log.history, encoded["train"].columns, evaluation.labels)
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
-        print(f"next, the names in this text: {settings_next(output_dir)}")
+        print(f"next: python -m rawtrain.ner --model_name_or_path {output_dir}")
 
 
 def score(evaluation):
@@ -107,52 +107,20 @@ def score(evaluation):
     }
 
 
-@dataclass(frozen=True)
-class MaskingCollator:
-    """Makes the micro-batch of some rows: masked, then padded.
+def make_collate(columns, tokenizer, settings):
+    """The function that makes micro-batches of rows: with masks of (seed, epoch, row, position).
 
-    The masks are a function of (seed, epoch, row, position); those of evaluation are always the
-    same, so that two evaluations of one model give one number.
+    With --match_trainer the masks are drawn by the collator that run_mlm.py uses.
     """
-
-    columns: Columns
-    tokenizer: PreTrainedTokenizerBase
-    settings: MlmSettings
-
-    def __call__(self, rows, epoch=EVALUATION):
-        """Three int64 tensors (B, T) for row numbers [B]."""
-        input_ids, labels = self.masked(rows, epoch)
-        lengths = self.columns.lengths[rows]
-        borders, side = np.cumsum(lengths)[:-1], self.tokenizer.padding_side
-
-        def padded(flat, value):
-            array = pad_rows(np.split(flat, borders), value, lengths.max(), side)
-            return torch.from_numpy(array.astype(np.int64))
-
-        return {
-            "input_ids": padded(input_ids, self.tokenizer.pad_token_id),
-            "attention_mask": padded(np.ones_like(input_ids), 0),
-            "labels": padded(labels, IGNORED),
-        }
-
-    def masked(self, rows, epoch=EVALUATION):
-        """The tokens of the rows end to end, some of them hidden, and their labels: two arrays."""
-        settings, values = self.settings, self.columns.values
-        where, positions = self.columns.token_index(rows)
-        return mask_tokens(
-            values["input_ids"][where],
-            values["special"][where],
-            np.repeat(rows, self.columns.lengths[rows]),
-            positions,
-            seed=0 if epoch == EVALUATION else settings.seed,
-            epoch=epoch,
-            vocab_size=len(self.tokenizer),
-            mask_token_id=self.tokenizer.mask_token_id,
-            mlm_probability=settings.mlm_probability,
-            mask_replace_prob=settings.mask_replace_prob,
-            random_replace_prob=settings.random_replace_prob,
-            word_starts=values["word_starts"][where] if settings.whole_word_mask else None,
-        )
+    if not settings.match_trainer:
+        return MaskingCollator(columns, tokenizer, settings)
+    collator = DataCollatorForLanguageModeling(
+        tokenizer,
+        mlm_probability=settings.mlm_probability,
+        mask_replace_prob=settings.mask_replace_prob,
+        random_replace_prob=settings.random_replace_prob,
+    )
+    return partial(collate_rows, collator, columns.only("input_ids"))
 
 
 def with_validation(documents, settings):
@@ -226,13 +194,15 @@ def encode(settings, splits, tokenizer, model):
     return encoded
 
 
-def show_data(splits, encoded, tokenizer, collator):
+def show_data(splits, encoded, tokenizer, settings):
     """Print what the data is, and the beginning of a row as the model sees it."""
     for name in encoded:
         print(f"{name}: {splits[name].source}")
     columns = {name: report.describe_text(text) for name, text in encoded.items()}
     print("\n" + "\n".join(report.table(columns)))
-    print("\n" + "\n".join(report.masked_example(tokenizer, *collator.masked(np.array([0])))))
+    columns = next(iter(encoded.values())).columns
+    masked = MaskingCollator(columns, tokenizer, settings).masked(np.array([0]), epoch=0)
+    print("\n" + "\n".join(report.masked_example(tokenizer, *masked)))
 
 
 def show_adaptation(history, train_columns, labels):

@@ -20,6 +20,7 @@ from transformers import AutoModelForTokenClassification
 from rawtrain.batches import EvaluationBatches, TrainingBatches
 from rawtrain.checkpoint import Checkpoints, save_model
 from rawtrain.collate.pad import DataCollatorForTokenClassification
+from rawtrain.data.columns import collate_rows
 from rawtrain.data.conll import write_predictions
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
@@ -29,7 +30,7 @@ from rawtrain.data.words import encode_words, splits_words_like_text
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
 from rawtrain.precision import choose_device
-from rawtrain.randomness import fresh_model
+from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
 from rawtrain.results.files import (
     decide_work,
@@ -40,7 +41,6 @@ from rawtrain.results.files import (
 from rawtrain.results.log import RunLog, configure_logging, logger
 from rawtrain.results.metrics import format_scores, majority_baseline
 from rawtrain.results.word_scorer import WordScorer
-
 
 THE_REAL_JOB = (
     "python -m rawtrain.ner --model_name_or_path xlm-roberta-base --dataset_name google/xtreme "
@@ -73,6 +73,7 @@ def main(settings):
 
     epoch = {}
     if settings.do_train:
+        seed_as_trainer(settings)
         checkpoints = Checkpoints(settings, tokenizer)
         history = train(
             model,
@@ -180,7 +181,7 @@ def first_samples(settings, splits):
 def encode(settings, splits, tokenizer, model, label_names):
     """Every split as rows of sub-words; see `data.words`."""
     max_length = check_length(settings, tokenizer, model)
-    stride = settings.stride
+    stride = 0 if settings.match_trainer else settings.stride
     if stride is None:
         stride = (max_length - tokenizer.num_special_tokens_to_add()) // 4
     label2id = {name: number for number, name in enumerate(label_names)}
@@ -196,11 +197,6 @@ def encode(settings, splits, tokenizer, model, label_names):
         )
         for name, split in splits.items()
     }
-
-
-def collate_rows(collator, columns, rows, epoch=0):
-    """The micro-batch of these rows; what stands in it is the same in every epoch."""
-    return collator([columns.row(row) for row in rows])
 
 
 def show_scores(name, splits, encoded, scorers, evaluation):

@@ -8,7 +8,8 @@
     dropout                  the global generators         seed, step (`seed_dropout`)
 
 A draw is a function of counters, never of what was drawn before it. So an evaluation in between,
-another number of workers or an interruption cannot change what is learnt.
+another number of workers or an interruption cannot change what is learnt. The exception is
+--match_trainer: there, as in Trainer, masks and dropout draw from the global generators in turn.
 """
 
 import numpy as np
@@ -30,9 +31,19 @@ def fresh_model(model_init, seed: int):
     return model_init()
 
 
-def seed_dropout(seed: int, step: int) -> None:
-    """Seed the global generators of torch, on all devices, for the forwards of this step."""
-    torch.manual_seed(int(uniform(seed, step) * 2**53))
+def seed_as_trainer(settings) -> None:
+    """With --match_trainer: seed the global generators, as building a Trainer does."""
+    if settings.match_trainer:
+        transformers.set_seed(settings.seed)
+
+
+def seed_dropout(settings, step: int) -> None:
+    """Seed the global generators of torch, on all devices, for the forwards of this step.
+
+    With --match_trainer they are seeded once, before training, and go on from there.
+    """
+    if not settings.match_trainer:
+        torch.manual_seed(int(uniform(settings.seed, step) * 2**53))
 
 
 def uniform(seed: int, *counters) -> np.ndarray:

@@ -41,7 +41,9 @@ def gradients_of_first_step(model, settings, columns):
     optimizer.register_step_pre_hook(
         lambda *_: gradients.update({n: p.grad.clone() for n, p in model.named_parameters()})
     )
-    result = train_step(model, batches[1], optimizer, make_scaler(settings, CPU), settings)
+    result = train_step(
+        model, batches[1], optimizer, make_scaler(settings, CPU), settings, summed_cross_entropy
+    )
     return result, gradients
 
 

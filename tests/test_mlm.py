@@ -13,6 +13,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from rawtrain import mlm
 from rawtrain.batches import TrainingBatches
+from rawtrain.collate.keyed_mask import MaskingCollator
 from rawtrain.command import settings_from
 from rawtrain.config import MlmSettings
 from rawtrain.data.text import encode_documents
@@ -50,7 +51,7 @@ def collator(model_dir, text_file, **overrides):
     texts = Path(text_file).read_text().splitlines()
     settings = MlmSettings(per_device_train_batch_size=4, **overrides)
     columns = encode_documents(tokenizer, texts, 48, line_by_line=True).columns
-    return mlm.MaskingCollator(columns, tokenizer, settings)
+    return MaskingCollator(columns, tokenizer, settings)
 
 
 def test_the_adapted_model_is_better_than_before(output):
