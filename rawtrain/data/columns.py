@@ -29,6 +29,10 @@ class Columns:
         start, end = self.offsets[number], self.offsets[number + 1]
         return {name: values[start:end] for name, values in self.values.items()}
 
+    def only(self, *names):
+        """The same rows with these columns alone."""
+        return Columns({name: self.values[name] for name in names}, self.offsets)
+
     def first(self, number):
         """The first `number` rows; all if it is None or more than there are."""
         offsets = self.offsets[: None if number is None else number + 1]
@@ -46,6 +50,11 @@ class Columns:
         lengths = self.lengths[rows]
         positions = positions_in_rows(lengths)
         return np.repeat(self.offsets[rows], lengths) + positions, positions
+
+
+def collate_rows(collator, columns, rows, epoch=0):
+    """The micro-batch that `collator` makes of these rows; it is the same in every epoch."""
+    return collator([columns.row(row) for row in rows])
 
 
 def offsets_of(lengths):

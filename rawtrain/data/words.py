@@ -49,9 +49,8 @@ class EncodedWords:
 
 
 def encode_words(tokenizer, words, tags, label2id, max_length, stride, label_all_tokens=False):
-    """Encode sentences for token classification.
+    """Encode sentences, each given by its words and their tags, for token classification.
 
-    words, tags: for each sentence its words and their tags.
     max_length: the longest row in tokens. stride: the overlap, in sub-words, of the rows of a
     longer sentence; 0 cuts it off instead, as run_ner.py does.
     label_all_tokens: label the later pieces of a word too, a B- as I-, as run_ner.py does.
@@ -59,30 +58,27 @@ def encode_words(tokenizer, words, tags, label2id, max_length, stride, label_all
     """
     _check_room(tokenizer, max_length, stride)
     rows, sentence_of = _windows(tokenizer, words, max_length, stride)
-    num_long = np.count_nonzero(np.bincount(sentence_of) > 1)
     tags = [tag for sentence in tags for tag in sentence]
     has_pieces = np.isin(np.arange(len(tags)), rows.values["word"])
     if not stride:
-        beginnings = np.flatnonzero(np.diff(sentence_of, prepend=-1))
-        rows, sentence_of = rows.select(beginnings), sentence_of[beginnings]
+        rows = rows.select(np.flatnonzero(np.diff(sentence_of, prepend=-1)))
 
     values = dict(rows.values)
     word = values.pop("word")
-    is_owned, is_first = _owned_tokens(word, rows.lengths, sentence_of, stride)
+    is_owned, is_first = _owned_tokens(word, rows.lengths)
     gold = np.array([label2id[tag] for tag in tags], dtype=np.int64)
     values["labels"] = np.full(len(word), IGNORED)
     values["labels"][is_first] = gold[word[is_first]]
     if label_all_tokens:
-        is_later = is_owned & ~is_first
-        values["labels"][is_later] = _inside(label2id)[gold[word[is_later]]]
-
+        later = is_owned & ~is_first
+        values["labels"][later] = _inside(label2id)[gold[word[later]]]
     is_cut = has_pieces & ~np.isin(np.arange(len(tags)), word[is_first])
     return EncodedWords(
         columns=Columns(values, rows.offsets),
         scored_word=np.where(is_first, word, -1)[values["labels"] != IGNORED],
         gold=gold,
         sentence_offsets=offsets_of([len(sentence) for sentence in words]),
-        num_long=int(num_long),
+        num_long=int((np.bincount(sentence_of) > 1).sum()),
         num_cut=int(is_cut.sum()),
         num_cut_entities=sum(tags[lost].startswith("B-") for lost in np.flatnonzero(is_cut)),
         num_without_pieces=int((~has_pieces).sum()),
@@ -92,8 +88,9 @@ def encode_words(tokenizer, words, tags, label2id, max_length, stride, label_all
 def splits_words_like_text(tokenizer):
     """Whether words given one by one become the sub-words they would become within a text.
 
-    A byte-level tokenizer that marks a word by the blank before it (RoBERTa, ModernBERT) fails
-    this unless it was loaded with add_prefix_space=True. Tried out, because a list of names rots.
+    A byte-level tokenizer marks a word by the blank before it, and fails this unless it was loaded
+    with add_prefix_space=True (RoBERTa); one that has no class of its own (ModernBERT) does not
+    listen to that. Tried out, because a list of names rots.
     """
     words = ["Jeff", "lives", "in", "California"]
     apart = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
@@ -114,8 +111,7 @@ def _check_room(tokenizer, max_length, stride):
     if stride >= room:
         raise ValueError(
             f"--stride {stride} leaves nothing new in a window of {room} sub-words (a row of "
-            f"{max_length} tokens without its {num_special} special ones); "
-            f"give at most {room - 1}"
+            f"{max_length} tokens without its {num_special} special ones); give at most {room - 1}"
         )
 
 
@@ -151,37 +147,29 @@ def _windows(tokenizer, words, max_length, stride):
     return Columns(values, offsets_of(np.concatenate(lengths))), np.concatenate(sentence_of)
 
 
-def _owned_tokens(word, lengths, sentence_of, stride):
+def _owned_tokens(word, lengths):
     """Two masks [N]: tokens of words that their row owns, and of these the first of each word.
 
-    A word is owned by the row in which its first piece stands farthest from a border that is not
-    the sentence's own; of equals by the first.
+    A word is owned by the row in which its first piece stands farthest from both ends; of equals
+    by the first. The ends of the sentence need no exception: any other row that shows the piece
+    has less beside it on that side.
     """
-    where = np.flatnonzero(word >= 0)  # from here on a row is what it has beside special tokens
-    word, num_tokens = word[where], len(word)
+    masks = np.zeros((2, len(word)), dtype=bool)
+    where = np.flatnonzero(word >= 0)  # special tokens are no context
     row = np.repeat(np.arange(len(lengths)), lengths)[where]
-    lengths = np.bincount(row, minlength=len(lengths))
-    continues = np.diff(sentence_of, prepend=-1) == 0  # [R] a row: the sentence of the one before
-    is_continued = np.append(continues[1:], False)
+    lengths, word = np.bincount(row, minlength=len(lengths)), word[where]
 
-    # what precedes the first piece of a row stands before what the row repeats
-    preceding = np.arange(len(word)) - 1
-    preceding[offsets_of(lengths)[:-1][continues]] -= stride
-    is_first = word != np.where(preceding >= 0, word[preceding], -1)
-
+    # Where a row begins within a word this is wrong, and harmless: a row before it owns the word.
+    is_first = np.diff(word, prepend=-1) != 0
     before = positions_in_rows(lengths)
-    after = lengths[row] - 1 - before
-    context = np.minimum(
-        np.where(continues[row], before, num_tokens), np.where(is_continued[row], after, num_tokens)
-    )
+    context = np.minimum(before, lengths[row] - 1 - before)
     firsts = np.flatnonzero(is_first)
     firsts = firsts[np.lexsort((-row[firsts], context[firsts]))]
-    owner = np.zeros(word.max(initial=-1) + 1, dtype=np.int64)
+    owner = np.empty(word.max(initial=-1) + 1, dtype=np.int64)
     owner[word[firsts]] = row[firsts]  # of several rows the last stays: the one with most context
 
-    is_owned = owner[word] == row
-    masks = np.zeros((2, num_tokens), dtype=bool)
-    masks[0, where], masks[1, where] = is_owned, is_owned & is_first
+    masks[0, where] = is_owned = owner[word] == row
+    masks[1, where] = is_owned & is_first
     return masks
 
 

@@ -1,0 +1,333 @@
+"""Words to sub-words and labels, against plain loops; windows in which no word is lost."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, processors
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    AutoTokenizer,
+    BertTokenizer,
+    PreTrainedTokenizerFast,
+    RobertaTokenizer,
+    XLMRobertaTokenizer,
+)
+
+from rawtrain.data import words as words_module
+from rawtrain.data.words import encode_words, splits_words_like_text
+
+LABELS = ["B-LOC", "I-LOC", "O", "B-ONE", "I-PER", "B-PER"]  # there is no I-ONE
+LABEL2ID = {"O": 2} | {label: number for number, label in enumerate(LABELS)}  # ids out of order
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+BYTE_PAIRS = {
+    "vocab": [*ROBERTA_SPECIAL, *sorted(ByteLevel.alphabet()), "ab", "Ġa", "Ġab"],
+    "merges": [("a", "b"), ("Ġ", "a"), ("Ġ", "ab")],
+}
+
+
+def numbered(tokens):
+    return {token: number for number, token in enumerate(tokens)}
+
+
+def word_piece(**settings):
+    vocabulary = numbered([*SPECIAL, "a", "ab", "b", "##a", "##b", "##ba", "."])
+    return BertTokenizer(vocab=vocabulary, **settings)
+
+
+def byte_level(**settings):
+    return RobertaTokenizer(numbered(BYTE_PAIRS["vocab"]), BYTE_PAIRS["merges"], **settings)
+
+
+def unigram(**settings):
+    pieces = [(piece, -1.0) for piece in ["▁", "▁a", "▁ab", "a", "b", "ba", "."]]
+    return XLMRobertaTokenizer([(token, 0.0) for token in ROBERTA_SPECIAL] + pieces, **settings)
+
+
+def framed(template, tokenizer, first, last):
+    """The tokenizer with other special tokens around a sentence; `:1` is a token type."""
+    ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in (first, last)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=ids
+    )
+    return tokenizer
+
+
+TOKENIZERS = {
+    "word-piece": word_piece(),
+    "word-piece, left": word_piece(truncation_side="left"),
+    "byte-level": byte_level(add_prefix_space=True),
+    "byte-level, left": byte_level(add_prefix_space=True, truncation_side="left"),
+    "unigram": unigram(),
+    "no special tokens": framed("$A", word_piece(), "[CLS]", "[SEP]"),
+    "three at the end": framed("$A:1 [SEP]:1 [SEP]:1 [CLS]:2", word_piece(), "[CLS]", "[SEP]"),
+}
+VOID = ["", "\u200b", "\ufeff"]  # some of the tokenizers make nothing of them
+WORDS = ["a", "b", "ab", "aba", "babb", "abababab", "bbbbbbbbbbbb", ".", "a.b", "x", *VOID]
+
+many_cases = settings(max_examples=100, deadline=None, derandomize=True)
+names = st.sampled_from(list(TOKENIZERS))
+tagged_word = st.tuples(st.sampled_from(WORDS), st.sampled_from(LABELS))
+corpora = st.lists(st.lists(tagged_word, max_size=12), min_size=1, max_size=5)
+# sub-words in a window, and how many of them the next one repeats
+window_sizes = st.integers(2, 9).flatmap(
+    lambda room: st.tuples(st.just(room), st.integers(1, room - 1))
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_chunks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words_module, "CHUNK", 2)  # the sentences of a test come in several
+        yield
+
+
+def encode(tokenizer, corpus, room=500, stride=1, label_all_tokens=False):
+    words = [[word for word, _ in sentence] for sentence in corpus]
+    tags = [[tag for _, tag in sentence] for sentence in corpus]
+    max_length = room + tokenizer.num_special_tokens_to_add()
+    return encode_words(tokenizer, words, tags, LABEL2ID, max_length, stride, label_all_tokens)
+
+
+def rows_of(encoded, name):
+    return [encoded.columns.row(number)[name].tolist() for number in range(len(encoded.columns))]
+
+
+def tokenize(tokenizer, sentence, **settings):
+    return tokenizer([word for word, _ in sentence], is_split_into_words=True, **settings)
+
+
+def plain_labels(word_ids, sentence, label_all_tokens):
+    """The alignment of run_ner.py for one row: a loop over the words of its tokens."""
+    labels, previous = [], None
+    for word in word_ids:
+        label = -100
+        if word is not None and word != previous:
+            label = LABEL2ID[sentence[word][1]]
+        elif word is not None and label_all_tokens:
+            tag = sentence[word][1]
+            label = LABEL2ID.get(tag.replace("B-", "I-"), LABEL2ID[tag])
+        labels.append(label)
+        previous = word
+    return labels
+
+
+def plain_windows(word_ids, room, stride):
+    """(start, end, words it owns) of each window over a sentence, from a search for each word."""
+    spans = [(0, room)]
+    while spans[-1][1] < len(word_ids):
+        start = spans[-1][1] - stride
+        spans.append((start, start + room))
+
+    def context(span, piece):
+        before = piece - span[0] if span[0] > 0 else np.inf
+        after = span[1] - 1 - piece if span[1] < len(word_ids) else np.inf
+        return min(before, after)
+
+    owner = {}
+    for word in set(word_ids):
+        piece = word_ids.index(word)
+        showing = [span for span in spans if span[0] <= piece < span[1]]
+        owner[word] = max(showing, key=lambda span: context(span, piece))
+    return [(*span, {word for word in owner if owner[word] == span}) for span in spans]
+
+
+@many_cases
+@given(names, corpora, st.integers(1, 30), st.booleans())
+def test_without_stride_rows_and_labels_are_those_of_a_loop_over_word_ids(
+    name, corpus, room, label_all_tokens
+):
+    tokenizer = TOKENIZERS[name]
+    encoded = encode(tokenizer, corpus, room, 0, label_all_tokens)
+    max_length = room + tokenizer.num_special_tokens_to_add()
+    rows = [
+        tokenize(tokenizer, sentence, truncation=True, max_length=max_length) for sentence in corpus
+    ]
+    assert rows_of(encoded, "input_ids") == [row["input_ids"] for row in rows]
+    assert rows_of(encoded, "labels") == [
+        plain_labels(row.word_ids(), sentence, label_all_tokens)
+        for row, sentence in zip(rows, corpus, strict=True)
+    ]
+
+
+@many_cases
+@given(names, corpora, window_sizes, st.booleans())
+def test_a_word_is_labelled_in_the_window_that_shows_most_of_its_context(
+    name, corpus, window_size, label_all_tokens
+):
+    tokenizer = TOKENIZERS[name]
+    frame = tokenize(tokenizer, [("a", "O")], return_special_tokens_mask=True)
+    special, begin = tokenize(tokenizer, [])["input_ids"], frame["special_tokens_mask"].index(0)
+    ids, labels = [], []
+    for sentence in corpus:
+        whole = tokenize(tokenizer, sentence, add_special_tokens=False)
+        all_labels = plain_labels(whole.word_ids(), sentence, label_all_tokens)
+        for start, end, owned in plain_windows(whole.word_ids(), *window_size):
+            ids.append([*special[:begin], *whole["input_ids"][start:end], *special[begin:]])
+            pairs = zip(whole.word_ids()[start:end], all_labels[start:end], strict=True)
+            shown = [label if word in owned else -100 for word, label in pairs]
+            labels.append([-100] * begin + shown + [-100] * (len(special) - begin))
+
+    encoded = encode(tokenizer, corpus, *window_size, label_all_tokens)
+    assert rows_of(encoded, "input_ids") == ids
+    assert rows_of(encoded, "labels") == labels
+
+
+@many_cases
+@given(names, corpora, window_sizes, st.booleans())
+def test_every_word_with_a_sub_word_is_scored_once_and_gets_its_own_prediction(
+    name, corpus, window_size, label_all_tokens
+):
+    tokenizer = TOKENIZERS[name]
+    encoded = encode(tokenizer, corpus, *window_size, label_all_tokens)
+    tags = [tag for sentence in corpus for _, tag in sentence]
+    lengths = [len(sentence) for sentence in corpus]
+    with_pieces = [
+        word + sum(lengths[:number])
+        for number, sentence in enumerate(corpus)
+        for word in sorted(set(tokenize(tokenizer, sentence).word_ids()) - {None})
+    ]
+    assert encoded.scored_word[encoded.scored_word >= 0].tolist() == with_pieces
+    assert encoded.num_scored == len(with_pieces)
+    assert encoded.num_without_pieces == len(tags) - len(with_pieces)
+    assert (encoded.num_cut, encoded.num_cut_entities) == (0, 0)
+    assert encoded.sentence_offsets.tolist() == [0, *np.cumsum(lengths)]
+
+    labels = encoded.columns.values["labels"]
+    predicted = encoded.word_predictions(labels[labels != -100], outside=-7)
+    gold = np.array([LABEL2ID[tag] for tag in tags])
+    assert encoded.gold.tolist() == gold.tolist()
+    assert predicted[with_pieces].tolist() == gold[with_pieces].tolist()
+    assert set(np.delete(predicted, with_pieces)) <= {-7}
+
+
+@many_cases
+@given(names, corpora, st.integers(1, 9), st.integers(0, 8))
+def test_words_read_are_words_scored_and_cut_and_without_a_sub_word(name, corpus, room, stride):
+    tokenizer = TOKENIZERS[name]
+    encoded = encode(tokenizer, corpus, room, min(stride, room - 1))
+    num_words = sum(len(sentence) for sentence in corpus)
+    assert num_words == encoded.num_scored + encoded.num_cut + encoded.num_without_pieces
+    lengths = [
+        len(tokenize(tokenizer, line, add_special_tokens=False)["input_ids"]) for line in corpus
+    ]
+    assert encoded.num_long == sum(length > room for length in lengths)
+
+
+@many_cases
+@given(names, corpora, st.integers(1, 9))
+def test_words_and_entities_that_stride_0_cuts_off_are_counted(name, corpus, room):
+    tokenizer = TOKENIZERS[name]
+    encoded = encode(tokenizer, corpus, room, stride=0)
+    max_length = room + tokenizer.num_special_tokens_to_add()
+    lost = []
+    for sentence in corpus:
+        shown = tokenize(tokenizer, sentence, truncation=True, max_length=max_length).word_ids()
+        all_words = set(tokenize(tokenizer, sentence).word_ids())
+        lost += [sentence[word][1] for word in all_words - set(shown)]
+    assert encoded.num_cut == len(lost)
+    assert encoded.num_cut_entities == sum(tag.startswith("B-") for tag in lost)
+
+
+def test_the_first_sub_word_of_a_word_carries_its_label():
+    corpus = [[("abab", "B-PER"), ("a", "I-PER"), ("bb", "O")]]
+    tokenizer = TOKENIZERS["word-piece"]
+    row = encode(tokenizer, corpus).columns.row(0)
+    tokens = tokenizer.convert_ids_to_tokens(row["input_ids"].tolist())
+    names = [LABELS[label] if label != -100 else None for label in row["labels"]]
+    assert list(zip(tokens, names, strict=True)) == [
+        ("[CLS]", None),
+        ("ab", "B-PER"),
+        ("##a", None),
+        ("##b", None),
+        ("a", "I-PER"),
+        ("b", "O"),
+        ("##b", None),
+        ("[SEP]", None),
+    ]
+
+
+def test_token_types_are_kept_where_the_model_knows_them_and_they_are_not_all_0():
+    corpus = [[("ab", "O")], [("a", "O"), ("b", "O")]]
+    types = rows_of(encode(TOKENIZERS["three at the end"], corpus), "token_type_ids")
+    assert types == [[1, 1, 1, 2], [1, 1, 1, 1, 2]]
+    template = "<s> $A:1 </s>:1"
+    ignorant = framed(template, unigram(), "<s>", "</s>")  # its model has no token types
+    for tokenizer in (TOKENIZERS["word-piece"], ignorant):
+        assert list(encode(tokenizer, corpus).columns.values) == ["input_ids", "labels"]
+
+
+@pytest.mark.parametrize("stride", [0, 2])
+def test_the_tokenizer_does_not_go_on_truncating(stride):
+    tokenizer = TOKENIZERS["word-piece, left"]
+    encode(tokenizer, [[("ababababab", "O")]], room=4, stride=stride)
+    assert tokenizer.backend_tokenizer.truncation is None
+    assert tokenizer.truncation_side == "left"
+
+
+def test_a_stride_that_leaves_nothing_new_is_refused():
+    with pytest.raises(
+        ValueError, match=r"--stride 4 leaves nothing new .* 4 sub-words .* at most 3"
+    ):
+        encode(TOKENIZERS["unigram"], [[("a", "O")]], room=4, stride=4)
+
+
+def test_a_row_without_room_for_a_sub_word_is_refused():
+    with pytest.raises(ValueError, match=r"3 tokens .* 3 are special; .* --max_seq_length above 3"):
+        encode(TOKENIZERS["three at the end"], [[("a", "O")]], room=0, stride=0)
+
+
+def bare_byte_level():
+    """ModernBERT's kind: of no class of its own, all it does stands in tokenizer.json."""
+    model = models.BPE(vocab=numbered(BYTE_PAIRS["vocab"]), merges=BYTE_PAIRS["merges"])
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
+
+
+def california():
+    """A vocabulary in which every letter of the sentence that is tried out is a piece."""
+    return sorted(set("JefflivesinCalifornia"))
+
+
+def letters_word_piece():
+    letters = california()
+    return BertTokenizer(
+        vocab=numbered([*SPECIAL, *letters, *(f"##{c}" for c in letters)]), do_lower_case=False
+    )
+
+
+def letters_unigram(**settings):
+    pieces = [(piece, -1.0) for piece in ["▁", "▁li", *california()]]
+    return XLMRobertaTokenizer([(token, 0.0) for token in ROBERTA_SPECIAL] + pieces, **settings)
+
+
+@pytest.mark.parametrize(
+    "tokenizer, expected",
+    [
+        (letters_word_piece(), True),
+        (letters_unigram(), True),
+        (byte_level(add_prefix_space=True), True),
+        (byte_level(), False),
+        (bare_byte_level(), False),
+    ],
+    ids=["word-piece", "unigram", "byte-level", "byte-level without blank", "bare byte-level"],
+)
+def test_whether_single_words_are_split_as_in_a_text_is_found_by_trying(tokenizer, expected):
+    assert splits_words_like_text(tokenizer) is expected
+
+
+def test_a_byte_level_tokenizer_reloaded_with_add_prefix_space_is_mended_for_good(tmp_path):
+    byte_level().save_pretrained(tmp_path / "model")
+    assert not splits_words_like_text(AutoTokenizer.from_pretrained(tmp_path / "model"))
+    mended = AutoTokenizer.from_pretrained(tmp_path / "model", add_prefix_space=True)
+    assert splits_words_like_text(mended)
+    mended.save_pretrained(tmp_path / "trained")
+    assert splits_words_like_text(AutoTokenizer.from_pretrained(tmp_path / "trained"))
+
+
+def test_a_tokenizer_class_that_ignores_add_prefix_space_is_not_taken_for_mended(tmp_path):
+    bare_byte_level().save_pretrained(tmp_path)
+    reloaded = AutoTokenizer.from_pretrained(tmp_path, add_prefix_space=True)
+    assert not splits_words_like_text(reloaded)
