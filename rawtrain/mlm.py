@@ -50,7 +50,9 @@ def main(settings):
     configure_logging(settings)
     with reported_mistakes():
         device = choose_device(settings)
-        documents = read_documents(settings) if uses_own_data(settings) else embedded_documents()
+        documents = (
+            read_documents(settings) if uses_own_data(settings) else embedded_documents(settings)
+        )
         splits = with_validation(documents, settings)
         settings = decide_work(settings, splits)
         tokenizer = make_tokenizer(settings, splits)
@@ -141,12 +143,17 @@ def with_validation(documents, settings):
     }
 
 
-def embedded_documents():
+def embedded_documents(settings):
     """The text that comes with every installation, without the sentences that test ner."""
     corpus = read_docstring_corpus()
+    model = settings.model_name_or_path or "a new BERT of two layers, trained from scratch"
     print(
-        f"No data is named, so this run learns from text that is on this machine already: "
-        f"{corpus.description}, without the sentences that validate and test rawtrain.ner."
+        f"No data is named. This run learns from text that is on this machine already:\n"
+        f"{corpus.description} (hash {corpus.fingerprint}),\n"
+        f"without the sentences that validate and test rawtrain.ner.\n"
+        f"The model: {model}. A minute is too short to learn a language:\n"
+        f"compare its loss with that of token frequencies, in the table at the end.\n"
+        f"Its recipe: {report.recipe(settings)}\n"
     )
     return {"train": Documents(corpus.documents, corpus.description, num_empty=0)}
 

@@ -26,7 +26,7 @@ from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import TaggedCorpus, read_tagged
 from rawtrain.data.tags import label_list
-from rawtrain.data.words import encode_words, splits_words_like_text
+from rawtrain.data.words import encode_words, put_blank_before_words, splits_words_like_text
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
 from rawtrain.precision import choose_device
@@ -53,7 +53,7 @@ def main(settings):
     configure_logging(settings)
     with reported_mistakes():
         device = choose_device(settings)
-        corpus = read_tagged(settings) if uses_own_data(settings) else embedded_corpus()
+        corpus = read_tagged(settings) if uses_own_data(settings) else embedded_corpus(settings)
         settings = decide_work(settings, corpus.splits)
         tokenizer = make_tokenizer(settings, corpus)
         model, label_names = make_model(settings, corpus, tokenizer)
@@ -105,13 +105,17 @@ def main(settings):
         print(f"the real job: {THE_REAL_JOB}")
 
 
-def embedded_corpus():
+def embedded_corpus(settings):
     """The text that comes with every installation, with names that its authors marked."""
     corpus = read_docstring_corpus()
+    model = settings.model_name_or_path or "a new BERT of two layers, trained from scratch"
     print(
-        f"No data is named, so this run learns from text that is on this machine already: "
-        f"{corpus.description}. Their authors marked the names in it, {', '.join(corpus.types)}, "
-        f"and these marks are the labels. The scores are those of this small task."
+        f"No data is named. This run learns from text that is on this machine already:\n"
+        f"{corpus.description} (hash {corpus.fingerprint}).\n"
+        f"Their authors marked names in it, and these marks are the labels: "
+        f"{', '.join(corpus.types)}.\n"
+        f"The model: {model}. The scores are those of this small task.\n"
+        f"Its recipe: {report.recipe(settings)}\n"
     )
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     return TaggedCorpus(splits, label_list(corpus.train.tags), scheme="IOB2", num_repaired=0)
@@ -125,10 +129,10 @@ def make_tokenizer(settings, corpus):
     tokenizer = load_tokenizer(settings)
     if not splits_words_like_text(tokenizer):
         tokenizer = load_tokenizer(settings, add_prefix_space=True)
-        if not splits_words_like_text(tokenizer):
-            logger.warning(
-                "this tokenizer splits single words in another way than the words of a text"
-            )
+    if not splits_words_like_text(tokenizer):
+        put_blank_before_words(tokenizer)
+    if not splits_words_like_text(tokenizer):
+        logger.warning("this tokenizer splits single words differently from those of a text")
     return tokenizer
 
 

@@ -7,11 +7,12 @@ code, which `roles.sentences` leaves out.
 """
 
 import hashlib
+import itertools
 import json
 import platform
 import re
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -38,6 +39,11 @@ class DocstringCorpus:
     description: str  # the versions that the text comes from
 
     @property
+    def types(self) -> list[str]:
+        """The entity types, in alphabetical order."""
+        return sorted({tag[2:] for tags in self.train.tags for tag in tags if tag != "O"})
+
+    @property
     def fingerprint(self) -> str:
         """Hash of all text and tags: runs with the same one had the same data."""
         splits = [[split.words, split.tags] for split in (self.train, self.validation, self.test)]
@@ -45,7 +51,7 @@ class DocstringCorpus:
 
 
 def read_docstring_corpus(files: Iterable[Path] | None = None) -> DocstringCorpus:
-    """Sentences with a marked name in three splits, and documents without the held-out ones.
+    """Sentences with marked names in three splits, and documents without the held-out ones.
 
     The split of a sentence is a function of its text (see `_split_of`), so it is the same on every
     machine, whatever the versions. Sentences that differ in names, case, digits or punctuation
@@ -57,11 +63,11 @@ def read_docstring_corpus(files: Iterable[Path] | None = None) -> DocstringCorpu
     """
     files = docstring_files() if files is None else list(files)
     docstrings = [list(sentences(docstring)) for path in files for docstring in _docstrings(path)]
-    tagged: dict[str, Sentence] = {}
-    for sentence in (s for docstring in docstrings for s in docstring if s.has_entity):
-        pattern = _pattern(sentence.text_without_entities)
-        # The smallest hash stays, so that the order of the files has no say.
-        tagged[pattern] = min(tagged.get(pattern, sentence), sentence, key=_sentence_hash)
+    everything = itertools.chain.from_iterable(docstrings)
+    tagged = [s for s in everything if s.has_entity and s.is_fully_marked]
+    # Two sentences can be the same but for their names, or the same with other names marked.
+    tagged = _one_each(tagged, lambda sentence: sentence.text)
+    tagged = _one_each(tagged, lambda sentence: sentence.text_without_entities)
     if len(tagged) < MIN_SENTENCES:
         raise ValueError(
             f"the docstrings in {len(files)} source files of Python and torch hold {len(tagged)} "
@@ -69,8 +75,8 @@ def read_docstring_corpus(files: Iterable[Path] | None = None) -> DocstringCorpu
             "came without sources or with stripped ones. Give data of your own with --train_file."
         )
     splits: dict[str, list[Sentence]] = {"train": [], "validation": [], "test": []}
-    for pattern, sentence in tagged.items():
-        splits[_split_of(pattern)].append(sentence)
+    for sentence in tagged:
+        splits[_split_of(sentence)].append(sentence)
     held_out = splits["validation"] + splits["test"]
     return DocstringCorpus(
         **{name: _tagged_sentences(split, name) for name, split in splits.items()},
@@ -114,7 +120,8 @@ def _documents(docstrings: list[list[Sentence]], held_out: list[Sentence]) -> li
         kept = []
         for sentence in docstring:
             pattern = _pattern(sentence.text)
-            if pattern not in seen and not _is_held_out(sentence):
+            # The second condition is for the near-duplicates of held-out sentences.
+            if pattern not in seen and not (sentence.has_entity and _split_of(sentence) != "train"):
                 seen.add(pattern)
                 kept.append(sentence.text)
         if kept:
@@ -122,28 +129,30 @@ def _documents(docstrings: list[list[Sentence]], held_out: list[Sentence]) -> li
     return sorted(documents, key=_hash)
 
 
-def _is_held_out(sentence: Sentence) -> bool:
-    """True also for those that were dropped as the near-duplicates of a held-out sentence."""
-    if not sentence.has_entity:
-        return False
-    return _split_of(_pattern(sentence.text_without_entities)) != "train"
+# What makes two sentences the same, and what decides their split
+
+
+def _one_each(tagged: list[Sentence], part: Callable[[Sentence], str]) -> list[Sentence]:
+    """One sentence of each pattern: that with the smallest hash, so that order has no say."""
+    kept: dict[str, Sentence] = {}
+    for sentence in tagged:
+        pattern = _pattern(part(sentence))
+        kept[pattern] = min(kept.get(pattern, sentence), sentence, key=_sentence_hash)
+    return list(kept.values())
 
 
 def _pattern(text: str) -> str:
-    """The sentence without what near-duplicates differ in: case, digits, punctuation.
-
-    A tagged sentence is compared without its marked names: "See :func:`x`." exists once.
-    """
+    """The words of a text, blind to case, digits and punctuation."""
     return " ".join(re.findall(r"[^\W\d_]+", text.lower()))
 
 
-def _split_of(pattern: str) -> str:
+def _split_of(sentence: Sentence) -> str:
     """Decided by the one run of three words whose hash is smallest (MinHash).
 
     Two sentences that share a fraction of their runs share the smallest, and so the split, with
-    that probability.
+    that probability. Names are left out: they are what the sentences of a template differ in.
     """
-    words = pattern.split()
+    words = _pattern(sentence.text_without_entities).split()
     runs = [" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))]
     position = int(_hash("split " + min(runs, key=_hash))[:8], 16) / 16**8
     if position < TEST_SHARE:

@@ -1,24 +1,27 @@
 """From a docstring to its sentences, with the names that its author marked.
 
 ":class:`Tensor`" is a Sphinx role: somebody said that Tensor is a class. Stripped of the markup a
-docstring is prose, and its roles are hand-made entity labels. What the author did not mark is O,
-also where it is a name: such labels are noisy, as real ones are.
+docstring is prose, and its roles are hand-made entity labels, as noisy as such labels are. Authors
+forget roles more often than they write wrong ones, which `is_fully_marked` looks for.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Exceptions are classes. Modules, data and objects have a few dozen examples in all of torch, too
-# few to learn or to score: their words stay in the text as O.
+# Exceptions are classes, and torch's authors write :func: for many a method. Modules, data and
+# objects have a few dozen examples, too few to learn or to score, and count as unmarked.
 ENTITY_TYPE_OF_ROLE = {
     "attr": "ATTR",
     "class": "CLASS",
     "exc": "CLASS",
     "func": "FUNC",
-    "meth": "METH",
+    "meth": "FUNC",
 }
-MIN_WORDS, MAX_WORDS = 4, 60
+MIN_WORDS, MAX_WORDS = 4, 40  # longer ones are run together, and would make batches wide
+
+# torch.nn.Linear, requires_grad, element-wise and don't are one word each, other signs are single.
+WORD = r"\w+(?:[.'-]\w+)*|[^\w\s]"
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Sentence:
     """Text as a reader of the rendered page sees it: pieces of it, each with its type or None."""
 
     pieces: list[tuple[str, str | None]]
+    unmarked: list[str]  # what is set in quotes as code, or has a role that is no entity type
 
     @property
     def text(self) -> str:
@@ -39,11 +43,18 @@ class Sentence:
     def has_entity(self) -> bool:
         return any(entity_type for _, entity_type in self.pieces)
 
+    @property
+    def is_fully_marked(self) -> bool:
+        """Whether O can be believed: nothing but what is marked looks like a name."""
+        return all(_CONSTANT.fullmatch(code) for code in self.unmarked) and not (
+            _LOOKS_LIKE_A_NAME.search(self.text_without_entities)
+        )
+
     def words_and_tags(self) -> tuple[list[str], list[str]]:
         """Words, and IOB2 tags; an entity is the words of one role."""
         words, tags = [], []
         for text, entity_type in self.pieces:
-            piece = _WORD.findall(text)
+            piece = re.findall(WORD, text)
             words += piece
             if entity_type:
                 tags += [f"{'I' if i else 'B'}-{entity_type}" for i in range(len(piece))]
@@ -53,7 +64,7 @@ class Sentence:
 
 
 def sentences(docstring: str) -> Iterator[Sentence]:
-    """The sentences of 4 to 60 words; without code, doctests, formulas and tables."""
+    """The sentences of 4 to 40 words; without code, doctests, formulas and tables."""
     for paragraph in _paragraphs(docstring):
         for text in _SENTENCE_END.split(paragraph):
             if not _CODE.search(text):
@@ -63,18 +74,23 @@ def sentences(docstring: str) -> Iterator[Sentence]:
 
 
 def strip_markup(text: str) -> Sentence:
-    pieces = []
+    pieces, unmarked = [], []
     position = 0
     for match in _MARKUP.finditer(text):
         role, *contents = match.groups()
+        shown = _shown(*filter(None, contents))
         pieces.append((text[position : match.start()].replace("*", ""), None))
-        pieces.append((_shown(*filter(None, contents)), ENTITY_TYPE_OF_ROLE.get(role)))
+        pieces.append((shown, ENTITY_TYPE_OF_ROLE.get(role)))
+        if role not in ENTITY_TYPE_OF_ROLE and role not in _ROLES_FOR_PROSE:
+            unmarked.append(shown)
         position = match.end()
-    return Sentence([*pieces, (text[position:].replace("*", ""), None)])
+    return Sentence([*pieces, (text[position:].replace("*", ""), None)], unmarked)
 
 
-# torch.nn.Linear, requires_grad, element-wise and don't are one word each, other signs are single.
-_WORD = re.compile(r"\w+(?:[.'-]\w+)*|\S")
+_ROLES_FOR_PROSE = {"ref", "doc", "term"}
+_CONSTANT = re.compile(r"True|False|None|[\d.]+")
+# requires_grad, IntTensor, CUDA, torch.add, item()
+_LOOKS_LIKE_A_NAME = re.compile(r"_|\w[A-Z]|\w{2}\.[A-Za-z]|\w\(\)")
 _SENTENCE_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)(?<=[.!?])\s+(?=[A-Z`:(])")
 # :role:`text`, ``code``, and `name` or `text <url>`_
 _MARKUP = re.compile(r":(?:[\w-]+:)?([\w-]+):`([^`]+)`|``([^`]+)``|`([^`]+)`_{0,2}")

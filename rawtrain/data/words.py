@@ -12,6 +12,7 @@ import copy
 from dataclasses import dataclass
 
 import numpy as np
+from tokenizers import normalizers
 
 from rawtrain.data.columns import Columns, flat, offsets_of, positions_in_rows
 
@@ -89,8 +90,7 @@ def splits_words_like_text(tokenizer):
     """Whether words given one by one become the sub-words they would become within a text.
 
     A byte-level tokenizer marks a word by the blank before it, and fails this unless it was loaded
-    with add_prefix_space=True (RoBERTa); one that has no class of its own (ModernBERT) does not
-    listen to that. Tried out, because a list of names rots.
+    with add_prefix_space=True (RoBERTa). Tried out, because a list of names rots.
     """
     words = ["Jeff", "lives", "in", "California"]
     apart = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
@@ -98,6 +98,17 @@ def splits_words_like_text(tokenizer):
     # all but the first word: a text may begin without a blank
     num_pieces = sum(word > 0 for word in apart.word_ids())
     return apart["input_ids"][-num_pieces:] == together["input_ids"][-num_pieces:]
+
+
+def put_blank_before_words(tokenizer):
+    """Make a byte-level tokenizer mark single words too, for good: it is saved with the tokenizer.
+
+    For those that have no class of their own in transformers (ModernBERT's) and therefore do not
+    listen to add_prefix_space=True.
+    """
+    backend = tokenizer.backend_tokenizer
+    before = [backend.normalizer] if backend.normalizer else []
+    backend.normalizer = normalizers.Sequence([*before, normalizers.Prepend(" ")])
 
 
 def _check_room(tokenizer, max_length, stride):

@@ -27,6 +27,11 @@ def table(columns):
     return lines
 
 
+def recipe(settings):
+    """The settings of the run on embedded text, as flags."""
+    return " ".join(f"--{name} {getattr(settings, name)}" for name in settings.embedded_recipe)
+
+
 def describe_corpus(corpus):
     """Lines on where the tags come from and how they were read."""
     lines = [f"data: {', '.join(split.source for split in corpus.splits.values())}"]
