@@ -53,9 +53,10 @@ def main(settings):
     configure_logging(settings)
     with reported_mistakes():
         device = choose_device(settings)
-        corpus = read_tagged(settings) if uses_own_data(settings) else embedded_corpus(settings)
+        embedded = None if uses_own_data(settings) else read_docstring_corpus()
+        corpus = embedded_corpus(embedded, settings) if embedded else read_tagged(settings)
         settings = decide_work(settings, corpus.splits)
-        tokenizer = make_tokenizer(settings, corpus)
+        tokenizer = make_tokenizer(settings, embedded)
         model, label_names = make_model(settings, corpus, tokenizer)
         splits = first_samples(settings, corpus.splits)
         encoded = encode(settings, splits, tokenizer, model, label_names)
@@ -105,9 +106,8 @@ def main(settings):
         print(f"the real job: {THE_REAL_JOB}")
 
 
-def embedded_corpus(settings):
-    """The text that comes with every installation, with names that its authors marked."""
-    corpus = read_docstring_corpus()
+def embedded_corpus(corpus, settings):
+    """The sentences of every installation's docstrings, with the names that authors marked."""
     model = settings.model_name_or_path or "a new BERT of two layers, trained from scratch"
     print(
         f"No data is named. This run learns from text that is on this machine already:\n"
@@ -121,11 +121,10 @@ def embedded_corpus(settings):
     return TaggedCorpus(splits, label_list(corpus.train.tags), scheme="IOB2", num_repaired=0)
 
 
-def make_tokenizer(settings, corpus):
+def make_tokenizer(settings, embedded):
     """The model's tokenizer, loaded so that single words are split as words of a text are."""
-    if settings.model_name_or_path is None and not uses_own_data(settings):
-        train_split = corpus.splits["train"]
-        return train_small_tokenizer([" ".join(words) for words in train_split.words])
+    if embedded and settings.model_name_or_path is None:
+        return train_small_tokenizer(embedded.documents)
     tokenizer = load_tokenizer(settings)
     if not splits_words_like_text(tokenizer):
         tokenizer = load_tokenizer(settings, add_prefix_space=True)
