@@ -599,7 +599,7 @@ def test_the_recipe_of_the_embedded_run_holds_where_no_data_is_named(job):
     assert not is_recipe("--dataset_name", "x", "--model_name_or_path", "y")
     settings = settings_from(job, ["--learning_rate", "5e-5"])
     assert settings.learning_rate == 5e-5
-    assert settings.num_train_epochs == recipe["num_train_epochs"]
+    assert settings.warmup_steps == recipe["warmup_steps"]
 
 
 @JOBS

@@ -1,11 +1,20 @@
 """The loop under --match_trainer beside the installed Trainer: half of study/parity.py."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import transformers
-from conftest import padded, random_rows, tiny_bert
+from conftest import padded, random_rows, tagged_sentences, tiny_bert, write_conll
+from safetensors.torch import load_file
 
 import rawtrain.batches
+from rawtrain import ner
+from rawtrain.command import settings_from
+from rawtrain.config import NerSettings
+from rawtrain.data.sources import read_tagged
+from rawtrain.results.files import decide_work
+from rawtrain.study import differences, parity
 from rawtrain.study.parity import CASES, Case, compare
 
 MOVED = (
@@ -32,6 +41,62 @@ def test_without_the_look_ahead_masks_and_dropout_are_drawn_in_another_order(mon
     monkeypatch.setattr(rawtrain.batches, "_one_ahead", iter)
     assert compare(Case("mlm")).weights > 0
     assert compare(Case("ner")).weights == 0  # whose collator draws nothing
+
+
+def test_the_command_ends_with_the_weights_of_run_ners_order_of_events(model_dir, tmp_path):
+    """set_seed, model, Trainer(...), train(): the same file as `rawtrain.ner --match_trainer`."""
+    file = write_conll(tmp_path / "train.conll", *tagged_sentences(30))
+    flags = ["--model_name_or_path", model_dir, "--train_file", file, "--validation_file", file]
+    flags += ["--match_trainer", "--use_cpu", "--disable_tqdm", "true", "--num_train_epochs", "2"]
+    settings = settings_from(NerSettings, [*flags, "--output_dir", str(tmp_path / "out")])
+    ner.main(settings)
+    ours = load_file(tmp_path / "out" / "model.safetensors")
+
+    corpus = read_tagged(settings)
+    settings = decide_work(settings, corpus.splits)
+    tokenizer = ner.make_tokenizer(settings, embedded=None)
+    model, label_names = ner.make_model(settings, corpus, tokenizer)  # begins with set_seed
+    encoded = ner.encode(settings, corpus.splits, tokenizer, model, label_names)
+    trainer = parity.run_trainer(
+        replace(settings, eval_strategy="epoch"),
+        lambda: model,
+        transformers.DataCollatorForTokenClassification(tokenizer),
+        encoded["train"].columns,
+        encoded["validation"].columns,
+        init=False,
+        keep_columns=False,
+    )
+    theirs = trainer.model.state_dict()
+    assert set(ours) <= set(theirs)
+    for name, weight in ours.items():
+        assert torch.equal(weight, theirs[name]), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("case", CASES[::4], ids=lambda case: case.name)
+def test_on_a_gpu_every_number_and_every_weight_is_trainers(case, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert compare(case, use_cpu=False).equal
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_what_the_loop_does_otherwise_than_trainer_holds():
+    quick = [
+        differences.accumulation,
+        differences.evaluation_batch_size,
+        differences.evaluating_while_training,
+        differences.evaluating_twice,
+        differences.masks,
+        differences.no_labels,
+    ]
+    for show in quick:
+        shown = show()
+        assert shown.holds, shown
+        assert shown.trainer != shown.ours
 
 
 def canary(**values):
