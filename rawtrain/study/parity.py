@@ -232,8 +232,8 @@ def small_data(case):
 def random_rows(case, tokenizer, num_rows, seed):
     texts = random_texts(num_rows, seed)
     # transformers' collator cannot pad the offsets that its whole-word form needs
-    padding = {"padding": "max_length", "max_length": 32} if case.whole_words else {}
-    encoded = tokenizer(texts, return_offsets_mapping=True, **padding)
+    padding = "max_length" if case.whole_words else False
+    encoded = tokenizer(texts, return_offsets_mapping=True, truncation=True, padding=padding)
     lengths = [len(ids) for ids in encoded["input_ids"]]
     values = {"input_ids": np.concatenate(encoded["input_ids"])}
     if case.task == "ner":
