@@ -24,7 +24,6 @@ from rawtrain.precision import (
     autocast,
     choose_device,
     make_scaler,
-    recompute_activations,
     was_skipped,
 )
 from rawtrain.randomness import seed_dropout
@@ -173,7 +172,7 @@ def train(
     plan = make_plan(settings, batches.steps_per_epoch, has_validation=eval_batches is not None)
     model.to(choose_device(settings))
     if settings.gradient_checkpointing:
-        recompute_activations(model)
+        model.activation_checkpointing_enable()
     optimizer = make_optimizer(model, settings)
     learning_rate_after = learning_rate_schedule(settings, plan.num_steps)
     scaler = make_scaler(settings, model.device)

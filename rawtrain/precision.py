@@ -31,13 +31,6 @@ def _has_no_16_bit_arithmetic():
     return torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
-def recompute_activations(model):
-    """Keep only the input of each layer for the backward pass, which computes the rest again."""
-    # transformers renamed its method on the way from 5.0 to 5.23
-    old_name = getattr(model, "gradient_checkpointing_enable", None)
-    getattr(model, "activation_checkpointing_enable", old_name)()
-
-
 def autocast(settings, device):
     """The context of a forward: matrix products in bf16 or fp16 if set, else unchanged.
 
