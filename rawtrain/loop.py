@@ -33,13 +33,17 @@ from rawtrain.step_record import StepRecord
 IGNORED = -100  # the label of a token that has none; cross_entropy leaves it out by default
 
 
+GIVEN_UP_TO_MATCH_TRAINER = (
+    "--match_trainer gives up speed, resuming, and right gradient accumulation for models that "
+    "ignore num_items_in_batch"
+)
+
+
 def summed_cross_entropy(model, batch):
     """The loss () summed, not averaged, over the labelled tokens, and the logits (B, T, C)."""
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     logits = model(**inputs).logits  # without labels: the model's own mean is the wrong unit
-    flat_logits = logits.flatten(
-        0, 1
-    ).float()  # 16 bits are too few for a softmax over many classes
+    flat_logits = logits.flatten(0, 1).float()  # 16 bits are too few for sums of exponentials
     return F.cross_entropy(flat_logits, batch["labels"].flatten(), reduction="sum"), logits
 
 
@@ -179,6 +183,8 @@ def train(
     batch_loss = batch_loss or default_loss(settings)
     record = StepRecord(batches)
     log = log or RunLog()
+    if settings.match_trainer:
+        log.say(GIVEN_UP_TO_MATCH_TRAINER)
     log.start(plan.num_steps)
     start_time, num_updates = time.perf_counter(), 0
 

@@ -14,7 +14,8 @@ from rawtrain.results.log import logger
 def load_tokenizer(settings, **options):
     """The fast tokenizer of the model; only a fast one tells which word a sub-word belongs to."""
     name = settings.tokenizer_name or settings.model_name_or_path
-    tokenizer = AutoTokenizer.from_pretrained(name, **_source(settings), **options)
+    with _naming(name):
+        tokenizer = AutoTokenizer.from_pretrained(name, **_source(settings), **options)
     if not tokenizer.is_fast:
         raise ValueError(
             f"{name}: its tokenizer is a slow one, which cannot tell the words of its sub-words; "
@@ -27,7 +28,8 @@ def load_tokenizer(settings, **options):
 
 def load_config(settings, **options):
     name = settings.config_name or settings.model_name_or_path
-    return AutoConfig.from_pretrained(name, **_source(settings), **options)
+    with _naming(name):
+        return AutoConfig.from_pretrained(name, **_source(settings), **options)
 
 
 def load_model(auto_class, config, settings):
@@ -100,6 +102,15 @@ def _check_weights(name, model, report):
             raise ValueError(f"{name}: the weight {key} holds numbers that are infinite or none")
     if missing:
         logger.info(f"new, trained from random weights: {', '.join(missing)}")
+
+
+@contextlib.contextmanager
+def _naming(name):
+    """Put the model's name before a message that may lack it."""
+    try:
+        yield
+    except (OSError, ValueError) as mistake:
+        raise ValueError(f"{name}: {mistake}") from mistake
 
 
 @contextlib.contextmanager
