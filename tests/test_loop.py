@@ -34,16 +34,15 @@ def same_weights(one, other):
     return all(torch.equal(left, right) for left, right in pairs)
 
 
-def gradients_of_first_step(model, settings, columns):
+def gradients_of_first_step(model, settings, columns, batch_loss=summed_cross_entropy):
     batches = TrainingBatches(len(columns), settings, padded(columns))
     optimizer = make_optimizer(model, settings)
     gradients = {}
     optimizer.register_step_pre_hook(
         lambda *_: gradients.update({n: p.grad.clone() for n, p in model.named_parameters()})
     )
-    result = train_step(
-        model, batches[1], optimizer, make_scaler(settings, CPU), settings, summed_cross_entropy
-    )
+    scaler = make_scaler(settings, CPU)
+    result = train_step(model, batches[1], optimizer, scaler, settings, batch_loss)
     return result, gradients
 
 
@@ -262,6 +261,20 @@ def test_clipping_sees_true_gradients_whatever_the_scale(settings, monkeypatch):
         )
         norms.append([e["grad_norm"] for e in run(settings(logging_steps=1), tiny_bert())[:-1]])
     assert norms[0] == norms[1]  # powers of two: not even rounding
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.0, 0.5])
+def test_gradients_are_clipped_to_max_grad_norm_and_with_0_only_measured(settings, max_grad_norm):
+    def steep(model, batch):
+        loss_sum, logits = summed_cross_entropy(model, batch)
+        return loss_sum * 100, logits
+
+    chosen = settings(max_grad_norm=max_grad_norm)
+    result, gradients = gradients_of_first_step(tiny_bert(), chosen, COLUMNS, steep)
+    applied = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
+    assert result.grad_norm > 10
+    # the clip divides by the norm plus 1e-6
+    assert applied.item() == pytest.approx(max_grad_norm or result.grad_norm.item(), rel=1e-5)
 
 
 def test_bf16_keeps_the_weights_in_float32_and_stays_near_fp32(settings):
