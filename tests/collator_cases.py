@@ -147,8 +147,13 @@ MISTAKES = {
 }
 
 
-def random_features(mistakes=MISTAKES):
-    chosen_mistake = st.sampled_from([None] * 20 + list(mistakes))
+# Of token ids that are no numbers of tokens, and of a row that is a matrix among rows, transformers
+# refuses nearly all and takes a few; ours does not follow it into which.
+UNFOLLOWED = {"floats", "one row a matrix"}
+
+
+def random_features(mistakes=frozenset(MISTAKES) - UNFOLLOWED):
+    chosen_mistake = st.sampled_from([None] * 20 + sorted(mistakes))
     return st.builds(features_from, st.integers(0, 2**32), chosen_mistake)
 
 

@@ -79,6 +79,9 @@ class DataCollatorForLanguageModeling:
         """(input_ids, labels), int64 (B, T) both; `inputs` itself is not changed."""
         draws = TorchDraws(inputs.shape, len(self.tokenizer), self.generator)
         masked = self._mask(inputs.numpy(), special_tokens_mask, offset_mapping, draws)
+        puts_random_tokens = self.mask_replace_prob < 1 and self.random_replace_prob > 0
+        if puts_random_tokens and inputs.dtype != torch.int64:  # as torch refuses to mix the two
+            raise RuntimeError(f"input_ids are {inputs.dtype}: expected token ids in torch.int64")
         return tuple(torch.from_numpy(array) for array in masked)
 
     def numpy_mask_tokens(self, inputs, special_tokens_mask=None, offset_mapping=None):

@@ -75,6 +75,7 @@ CASES = [
     Case("ner", settings=GAS3 | CLIP | WARM | EVERY3 | BF16),
     Case("mlm", settings=GAS3 | OFF | COSINE | EPOCH),
     Case("ner", settings=OFF | COSINE | EVERY3),
+    Case("ner", settings=OFF | EPOCH),
     Case("mlm", settings=CLIP | WARM | EPOCH | BF16),
     Case("mlm", settings=GAS3 | EVERY3 | {"dataloader_num_workers": 2}),
     Case("ner", "modernbert", settings=GAS3 | CLIP | EPOCH),
@@ -316,7 +317,10 @@ def main():
     )
     parser.add_argument("--quick", action="store_true", help="half of the cases, and no more")
     parser.add_argument("--task", choices=JOBS, help="compare on a model and data of your own")
+    parser.add_argument("--model", help="short for --model_name_or_path")
     options, flags = parser.parse_known_args()
+    if options.model:
+        flags += ["--model_name_or_path", options.model]
     if flags and not options.task:
         parser.error(f"{flags[0]} belongs to a job; add --task ner or --task mlm")
     if importlib.util.find_spec("accelerate") is None:
