@@ -39,6 +39,7 @@ ALLOWED = {
     "max_train_samples": AT_LEAST_1,
     "max_eval_samples": AT_LEAST_1,
     "max_predict_samples": AT_LEAST_1,
+    "preprocessing_num_workers": AT_LEAST_1,
     "stride": AT_LEAST_0,
     "validation_split_percentage": ("from 1 to 99", lambda value: 1 <= value <= 99),
     "mlm_probability": ("above 0 and up to 1", lambda value: 0 < value <= 1),

@@ -61,6 +61,10 @@ class DataSettings:
     )
     max_train_samples: int | None = setting(None, "train on the first n only")
     max_eval_samples: int | None = setting(None, "evaluate on the first n only")
+    overwrite_cache: bool = setting(False, "encode the data anew although it is in the cache")
+    preprocessing_num_workers: int | None = setting(
+        None, "threads that encode the data (default: all cores)"
+    )
 
 
 @dataclass(frozen=True)

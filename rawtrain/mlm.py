@@ -23,12 +23,13 @@ from rawtrain.batches import EvaluationBatches, TrainingBatches
 from rawtrain.checkpoint import Checkpoints, save_model
 from rawtrain.collate.keyed_mask import MaskingCollator
 from rawtrain.collate.mask import DataCollatorForLanguageModeling
+from rawtrain.data.cache import cache_of
 from rawtrain.data.columns import collate_rows
 from rawtrain.data.docstrings import read_docstring_corpus
-from rawtrain.data.rows import Documents
+from rawtrain.data.rows import documents_from
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import read_documents
-from rawtrain.data.text import encode_documents, split_documents
+from rawtrain.data.text import count_tokens, encode_documents, split_documents
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
 from rawtrain.precision import choose_device
@@ -155,7 +156,7 @@ def embedded_documents(settings):
         f"compare its loss with that of token frequencies, in the table at the end.\n"
         f"Its recipe: {report.recipe(settings)}\n"
     )
-    return {"train": Documents(corpus.documents, corpus.description, num_empty=0)}
+    return {"train": documents_from(lambda: corpus.documents, corpus.description)}
 
 
 def make_tokenizer(settings, splits):
@@ -186,7 +187,7 @@ def is_from_scratch(settings):
 
 
 def encode(settings, splits, tokenizer, model):
-    """The splits that the run works on as rows of tokens; see `data.text`."""
+    """The splits that the run works on as rows of tokens, cached; see `data.text`."""
     max_length = check_length(settings, tokenizer, model, LONGEST_BY_DEFAULT)
     wanted = {
         "train": (settings.do_train, settings.max_train_samples),
@@ -196,7 +197,14 @@ def encode(settings, splits, tokenizer, model):
     for name, split in splits.items():
         is_wanted, max_rows = wanted.get(name, (False, None))
         if is_wanted:
-            text = encode_documents(tokenizer, split.texts, max_length, settings.line_by_line)
+            text = encode_documents(
+                tokenizer,
+                split.texts,
+                max_length,
+                settings.line_by_line,
+                settings.preprocessing_num_workers,
+                cache_of(settings),
+            )
             encoded[name] = replace(text, columns=text.columns.first(max_rows))
     return encoded
 
@@ -215,8 +223,8 @@ def show_data(splits, encoded, tokenizer, settings):
 def show_adaptation(history, train_columns, labels):
     """Print the evaluations before and after training, and what a count of the tokens would do."""
     evaluations = [entry for entry in history if "eval_loss" in entry]
-    counts = np.bincount(train_columns.values["input_ids"][~train_columns.values["special"]])
-    print("\n" + "\n".join(report.adaptation_table(evaluations, unigram_scores(counts, labels))))
+    unigram = unigram_scores(count_tokens(train_columns), labels)
+    print("\n" + "\n".join(report.adaptation_table(evaluations, unigram)))
 
 
 def unigram_scores(counts, labels):

@@ -20,6 +20,7 @@ from transformers import AutoModelForTokenClassification
 from rawtrain.batches import EvaluationBatches, TrainingBatches
 from rawtrain.checkpoint import Checkpoints, save_model
 from rawtrain.collate.pad import DataCollatorForTokenClassification
+from rawtrain.data.cache import cache_of
 from rawtrain.data.columns import collate_rows
 from rawtrain.data.conll import write_predictions
 from rawtrain.data.docstrings import read_docstring_corpus
@@ -182,7 +183,7 @@ def first_samples(settings, splits):
 
 
 def encode(settings, splits, tokenizer, model, label_names):
-    """Every split as rows of sub-words; see `data.words`."""
+    """Every split as rows of sub-words, cached; see `data.words`."""
     max_length = check_length(settings, tokenizer, model)
     stride = 0 if settings.match_trainer else settings.stride
     if stride is None:
@@ -197,6 +198,8 @@ def encode(settings, splits, tokenizer, model, label_names):
             max_length,
             stride,
             settings.label_all_tokens,
+            settings.preprocessing_num_workers,
+            cache_of(settings),
         )
         for name, split in splits.items()
     }

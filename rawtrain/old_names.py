@@ -42,8 +42,6 @@ OLD_NAMES = {
     "leave it out: a batch is padded to its longest row": "pad_to_max_length",
     "leave it out: weights of another shape are refused": "ignore_mismatched_sizes",
     "leave it out: models are always saved as safetensors": "save_safetensors",
-    "leave it out: encoded rows are not cached": "overwrite_cache",
-    "leave it out: the tokenizer uses all cores": "preprocessing_num_workers",
     "leave it out: the tokenizer is always a fast one": "use_fast_tokenizer use_slow_tokenizer",
     "leave it out: --bf16 and --fp16 use torch.autocast": (
         "half_precision_backend fp16_backend fp16_opt_level fp16_full_eval bf16_full_eval"

@@ -1,8 +1,12 @@
 """What several tests share: tiny random models and rows, made on the spot."""
 
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
+# Nor may one read or write the user's cache. `datasets` looks here when it is imported, below.
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="rawtrain-tests-")
 
 import numpy as np
 import pytest
@@ -13,6 +17,10 @@ from rawtrain import NerSettings
 from rawtrain.data.columns import Columns, offsets_of
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture

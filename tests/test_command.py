@@ -27,7 +27,8 @@ JOBS = pytest.mark.parametrize("job", [NerSettings, MlmSettings])
 # Every setting there is, by the job that has it.
 SHARED = """model_name_or_path config_name tokenizer_name model_revision trust_remote_code
     dataset_name dataset_config_name train_file validation_file text_column_name max_seq_length
-    max_train_samples max_eval_samples output_dir overwrite_output_dir do_train do_eval do_predict
+    max_train_samples max_eval_samples overwrite_cache preprocessing_num_workers
+    output_dir overwrite_output_dir do_train do_eval do_predict
     per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps
     gradient_checkpointing num_train_epochs max_steps learning_rate weight_decay adam_beta1
     adam_beta2 adam_epsilon max_grad_norm lr_scheduler_type lr_scheduler_kwargs warmup_steps seed
@@ -55,13 +56,14 @@ SCRIPT_DEFAULTS = {
     MlmSettings: {"validation_split_percentage": 5, "mlm_probability": 0.15, "line_by_line": False},
 }
 SHARED_SCRIPT_DEFAULTS = {"model_revision": "main", "trust_remote_code": False}
+SHARED_SCRIPT_DEFAULTS |= {"overwrite_cache": False, "preprocessing_num_workers": None}
 SHARED_SCRIPT_DEFAULT_NONE = """model_name_or_path config_name tokenizer_name dataset_name
     dataset_config_name train_file validation_file text_column_name max_seq_length
     max_train_samples max_eval_samples"""
 
 # All other arguments of these scripts and of their no_trainer forms.
-OTHER_SCRIPT_ARGUMENTS = """cache_dir token use_auth_token ignore_mismatched_sizes overwrite_cache
-    preprocessing_num_workers pad_to_max_length max_length model_type max_train_steps
+OTHER_SCRIPT_ARGUMENTS = """cache_dir token use_auth_token ignore_mismatched_sizes
+    pad_to_max_length max_length model_type max_train_steps
     num_warmup_steps debug push_to_hub hub_model_id hub_token checkpointing_steps
     resume_from_checkpoint with_tracking report_to config_overrides use_fast_tokenizer
     use_slow_tokenizer low_cpu_mem_usage streaming"""
@@ -355,6 +357,7 @@ BORDERS = {  # just outside, and inside, of what is allowed
     "max_seq_length": (["2"], ["3"]),
     "max_train_samples": FROM_1,
     "max_eval_samples": FROM_1,
+    "preprocessing_num_workers": FROM_1,
     "max_predict_samples": FROM_1,
     "stride": FROM_0,
     "validation_split_percentage": (["0", "100"], ["1", "99"]),

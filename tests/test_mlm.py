@@ -16,7 +16,8 @@ from rawtrain.batches import TrainingBatches
 from rawtrain.collate.keyed_mask import MaskingCollator
 from rawtrain.command import settings_from
 from rawtrain.config import MlmSettings
-from rawtrain.data.text import encode_documents
+from rawtrain.data import text as text_module
+from rawtrain.data.text import count_tokens, encode_documents
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,25 @@ def test_workers_change_no_bit(output, model_dir, text_file, tmp_path):
     )
     weights = [(folder / "model.safetensors").read_bytes() for folder in (output, tmp_path / "out")]
     assert weights[0] == weights[1]
+
+
+def test_a_second_run_finds_its_rows_in_the_cache_and_ends_with_the_same_weights(
+    output, model_dir, text_file, tmp_path, capsys
+):
+    weights = (output / "model.safetensors").read_bytes()
+    for flags, num_found in (([], 2), (["--overwrite_cache"], 0)):
+        again = tmp_path / f"found{num_found}"
+        flags += ["--preprocessing_num_workers", "1"]
+        run_mlm(again, model_dir, text_file, "--line_by_line", *flags)
+        assert capsys.readouterr().err.count("encoded rows come from the cache") == num_found
+        assert (again / "model.safetensors").read_bytes() == weights
+
+
+def test_token_counts_are_those_of_all_tokens_at_once(model_dir, text_file, monkeypatch):
+    monkeypatch.setattr(text_module, "COUNTED", 100)
+    columns = collator(model_dir, text_file).columns
+    ids, special = columns.values["input_ids"], columns.values["special"]
+    assert count_tokens(columns).tolist() == np.bincount(ids[~special]).tolist()
 
 
 def test_without_line_by_line_all_tokens_are_in_blocks(model_dir, text_file, tmp_path, capsys):

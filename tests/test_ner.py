@@ -122,11 +122,13 @@ def test_the_trainer_state_is_read_by_transformers_and_equals_the_metrics_file(o
     )
 
 
-def test_the_written_settings_run_again_to_the_same_weights(output, tmp_path):
+def test_the_written_settings_run_again_to_the_same_weights(output, tmp_path, capsys):
     again = tmp_path / "again"
+    capsys.readouterr()
     ner.main(
         settings_from(NerSettings, [str(output / "settings.json"), "--output_dir", str(again)])
     )
+    assert capsys.readouterr().err.count("encoded rows come from the cache") == 3
     assert (again / "model.safetensors").read_bytes() == (output / "model.safetensors").read_bytes()
     assert (again / "predictions.conll").read_text() == (output / "predictions.conll").read_text()
 

@@ -128,7 +128,7 @@ def test_documents_come_from_a_folder_too(tmp_path):
     write(tmp_path, "corpus/train.jsonl", document_rows(["a", " ", "b"]))
     write(tmp_path, "corpus/validation.jsonl", document_rows(["c"]))
     read = read_documents(settings(dataset_name=str(tmp_path / "corpus")))
-    assert {name: split.texts for name, split in read.items()} == {
+    assert {name: list(split.texts) for name, split in read.items()} == {
         "train": ["a", "b"],
         "validation": ["c"],
     }

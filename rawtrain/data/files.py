@@ -1,10 +1,12 @@
 """What the readers share: a text file decoded or refused, a column chosen, problems collected."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 MAX_SHOWN = 20
+BLOCK_BYTES = 2**20  # read at once
 
 # How files begin that are not the text they were taken for, and what to do about it.
 NOT_TEXT = {
@@ -31,27 +33,42 @@ def raise_problems(problems: Sequence[str], advice: str = "") -> None:
 
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, without its byte order mark."""
-    data = read_bytes(path)
-    nul = data.find(b"\0")
-    if nul >= 0:
-        raise ValueError(_not_text(path, data, nul))
-    try:
-        return data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise ValueError(_not_text(path, data, error.start)) from None
+    return _decode(path, read_bytes(path), 0)
 
 
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 file. Only LF, CRLF and CR end a line: a word may hold U+2028."""
-    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
-    return text.removesuffix("\n").split("\n")
+    return list(iterate_lines(path))
+
+
+def iterate_lines(path: str | Path) -> Iterator[str]:
+    """The same lines one by one, of a file that need not fit into memory."""
+    with open_data(path) as file:
+        offset, begun = 0, []  # where the blocks of `begun` stand, which hold no whole line yet
+        while block := file.read(BLOCK_BYTES):
+            # a CR at the very end may be half of a CRLF
+            end = max(block.rfind(b"\n"), block.rfind(b"\r", 0, -1)) + 1
+            begun.append(block[:end] if end else block)
+            if end:
+                whole = b"".join(begun)
+                yield from _lines(_decode(path, whole, offset))
+                offset, begun = offset + len(whole), [block[end:]]
+        if last := b"".join(begun):
+            yield from _lines(_decode(path, last, offset))
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file, unless it is no data at all: missing, empty, a pointer, a web page."""
+    """The bytes of a file."""
+    with open_data(path) as file:
+        return file.read()
+
+
+def open_data(path: str | Path) -> BinaryIO:
+    """A file, unless it is no data at all: missing, empty, a pointer, a web page."""
     path = Path(path)
     try:
-        data = path.read_bytes()
+        file = path.open("rb")
+        beginning = file.peek(200)[:200]
     except FileNotFoundError:
         there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, there, n=1)
@@ -61,13 +78,17 @@ def read_bytes(path: str | Path) -> bytes:
         raise ValueError(f"{path}: a directory; the name of a file was expected") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    if not data:
-        raise ValueError(f"{path}: the file is empty")
-    if data.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{path}: a git-LFS pointer, not the data itself; run `git lfs pull`")
-    if data[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise ValueError(f"{path}: an HTML page, not data; download the raw file")
-    return data
+    problem = None
+    if not beginning:
+        problem = "the file is empty"
+    elif beginning.startswith(b"version https://git-lfs"):
+        problem = "a git-LFS pointer, not the data itself; run `git lfs pull`"
+    elif beginning.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        problem = "an HTML page, not data; download the raw file"
+    if problem:
+        file.close()
+        raise ValueError(f"{path}: {problem}")
+    return file
 
 
 def pick_column(
@@ -88,12 +109,35 @@ def pick_column(
     raise ValueError(f"{source}: {wanted}; the columns are {there}; choose one with {flag}")
 
 
-def _not_text(path: str | Path, data: bytes, offset: int) -> str:
-    line = data.count(b"\n", 0, offset) + 1
-    found = f"{path}:{line}: byte 0x{data[offset]:02x} at offset {offset} is not UTF-8 text"
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+
+
+def _decode(path: str | Path, data: bytes, offset: int) -> str:
+    """The text of a part of a file that stands at `offset`."""
+    wrong = data.find(b"\0")
+    if wrong < 0:
+        try:
+            text = data.decode("utf-8")
+            return text if offset else text.removeprefix("\ufeff")
+        except UnicodeDecodeError as error:
+            wrong = error.start
+    raise ValueError(_not_text(path, offset + wrong))
+
+
+def _not_text(path: str | Path, offset: int) -> str:
+    """What is said of a file whose byte at `offset` is no text."""
+    line, left = 1, offset
+    with Path(path).open("rb") as file:
+        beginning = file.peek(4)
+        while left:
+            block = file.read(min(left, BLOCK_BYTES))
+            line, left = line + block.count(b"\n"), left - len(block)
+        byte = file.read(1)[0]
+    found = f"{path}:{line}: byte 0x{byte:02x} at offset {offset} is not UTF-8 text"
     for start, meaning in NOT_TEXT.items():
-        if data.startswith(start):
+        if beginning.startswith(start):
             return f"{found}; the file begins like {meaning}"
-    if data[offset] == 0:
+    if byte == 0:
         return f"{found}; this looks like a binary file"
     return f"{found}; convert the file, for instance with `iconv -f ISO-8859-1 -t UTF-8`"

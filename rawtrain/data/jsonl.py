@@ -1,34 +1,40 @@
 """JSON lines: one object a line, read strictly, since lenient readers lose rows without a word."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
-from rawtrain.data.files import raise_problems, read_lines
+from rawtrain.data.files import iterate_lines, raise_problems
 from rawtrain.data.rows import Rows
 
 
 def read_jsonl(path: str | Path) -> Rows:
     """The objects of a file, with the keys of the first as columns. Blank lines are skipped."""
-    lines = read_lines(path)
-    first = next((line.lstrip() for line in lines if line.strip()), "")
-    if first.startswith("["):
-        raise ValueError(
-            f"{path}: a JSON array, not one object a line; convert it with "
-            f"`jq -c '.[]' {path} > rows.jsonl`"
-        )
-    rows, numbers, problems = [], [], []
-    for number, line in enumerate(lines, start=1):
+    numbers, rows = zip(*iterate_jsonl(path), strict=True)
+    return Rows(rows, numbers, str(path), list(rows[0]))
+
+
+def iterate_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
+    """The line number and the object of each line; what is wrong in any is raised at the end."""
+    problems, num_rows = [], 0
+    for number, line in enumerate(iterate_lines(path), start=1):
         if not line.strip(" \t"):
             continue
+        if not (num_rows or problems) and line.lstrip().startswith("["):
+            raise ValueError(
+                f"{path}: a JSON array, not one object a line; convert it with "
+                f"`jq -c '.[]' {path} > rows.jsonl`"
+            )
         try:
-            rows.append(_read_object(line))
-            numbers.append(number)
+            row = _read_object(line)
         except (ValueError, RecursionError) as error:
             problems.append(f"{path}:{number}: {_explain(error)}")
+            continue
+        num_rows += 1
+        yield number, row
     raise_problems(problems, 'Expected one JSON object a line, such as {"text": "..."}.')
-    if not rows:
+    if not num_rows:
         raise ValueError(f"{path}: no JSON object in this file; expected one a line")
-    return Rows(rows, numbers, str(path), list(rows[0]))
 
 
 def _read_object(line: str) -> dict:

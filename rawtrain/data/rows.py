@@ -1,7 +1,9 @@
 """Rows that hold a sentence or a document each, from JSONL, Parquet or the hub, value by value."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from rawtrain.data.files import pick_column, raise_problems
 from rawtrain.data.tags import TaggedSentences
@@ -14,7 +16,7 @@ JSON_NAMES |= {"int": "a number", "float": "a number", "bool": "true or false"}
 class Rows:
     """Rows as dictionaries, and what is needed to say where a wrong one stands."""
 
-    rows: list[dict]
+    rows: Sequence[dict]
     numbers: Sequence[int]  # the line or row of each, from 1
     source: str
     columns: list[str]
@@ -25,10 +27,47 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Some of the documents of a source, read from it anew each time they are gone through.
+
+    It can be gone through, counted and sliced, like a list, and takes no memory.
+    """
+
+    read: Callable[[], Iterable[str]]  # goes through all texts of the source, empty ones too
+    source: str
+    digest: str  # of all that are not empty
+    start: int  # of these, the first that belongs to it
+    stop: int
+
+    def __len__(self):
+        return self.stop - self.start
+
+    def __getitem__(self, part: slice):
+        start, stop, _ = part.indices(len(self))
+        return replace(self, start=self.start + start, stop=self.start + max(start, stop))
+
+    def __iter__(self):
+        number = self.start
+        for text in islice(filter(is_visible, self.read()), self.start, self.stop):
+            number += 1
+            yield text
+        if number < self.stop:
+            raise ValueError(
+                f"{self.source}: {self.stop - number} documents are gone since it was "
+                "first read; was it changed? Start anew"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same documents of the same source, whatever the format of the file."""
+        return f"{self.digest}[{self.start}:{self.stop}]"
+
+
+@dataclass(frozen=True)
 class Documents:
     """Texts to learn a language from, as they were found."""
 
-    texts: list[str]
+    texts: Texts
     source: str
     num_empty: int  # documents without a visible character, or null: dropped
 
@@ -89,28 +128,43 @@ def sentences_from(
     return TaggedSentences(words, tags, lines, table.source, table.at, num_empty, label_names)
 
 
-def documents_from(table: Rows, column: str) -> Documents:
-    """One document a row; null is a document without text."""
-    texts, problems = [], []
-    for n, row in enumerate(table.rows):
+def texts_of(rows: Iterable[tuple[int, dict]], column: str, source: str) -> Iterator[str]:
+    """The text of each numbered row, "" for null; what is wrong in any is raised at the end."""
+    problems = []
+    for number, row in rows:
         if column not in row:
-            problems.append(f"{table.place(n)}: no key {column!r}; found {_names(row)}")
+            problems.append(f"{source}:{number}: no key {column!r}; found {_names(row)}")
         elif type(row[column]) not in (str, type(None)):
-            problems.append(f"{table.place(n)}: {column!r} is {_kind(row[column])}")
+            problems.append(f"{source}:{number}: {column!r} is {_kind(row[column])}")
         elif problem := _surrogate_problem([row[column]]):
-            problems.append(f"{table.place(n)}: {problem}")
+            problems.append(f"{source}:{number}: {problem}")
         else:
-            texts.append(row[column] or "")
+            yield row[column] or ""
     raise_problems(problems, f"Expected in each row: {column!r}, text or null.")
-    return keep_documents(texts, table.source)
 
 
-def keep_documents(texts: Sequence[str], source: str) -> Documents:
-    """The documents that have something to read; the others are counted."""
-    kept = [text for text in texts if text and not text.isspace()]
-    if not kept:
-        raise ValueError(f"{source}: no document ({len(texts)} empty ones); expected some text")
-    return Documents(kept, source, len(texts) - len(kept))
+def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
+    """The texts that `read()` goes through, in which something is to be read; others are counted.
+
+    This goes through all of them once, so that a mistake is told before anything is encoded.
+    """
+    digest, num_texts, num_visible = hashlib.sha256(), 0, 0
+    for text in read():
+        num_texts += 1
+        if is_visible(text):
+            num_visible += 1
+            data = text.encode()
+            digest.update(b"%d:" % len(data))  # or "ab", "c" would be the same as "a", "bc"
+            digest.update(data)
+    if not num_visible:
+        raise ValueError(f"{source}: no document ({num_texts} empty ones); expected some text")
+    texts = Texts(read, source, digest.hexdigest(), 0, num_visible)
+    return Documents(texts, source, num_texts - num_visible)
+
+
+def is_visible(text: str) -> bool:
+    """Whether there is something to read in it."""
+    return bool(text) and not text.isspace()
 
 
 def _sentence_problem(row: dict, text: str, label: str, label_names) -> str | None:

@@ -6,26 +6,31 @@
 others         sentences: CoNLL columns; documents: text with one a line
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 import datasets
+import pyarrow as pa
 
 from rawtrain.data import conll, tags
-from rawtrain.data.files import raise_problems, read_lines
-from rawtrain.data.jsonl import read_jsonl
+from rawtrain.data.files import iterate_lines, raise_problems
+from rawtrain.data.jsonl import iterate_jsonl, read_jsonl
 from rawtrain.data.rows import (
     Documents,
     documents_from,
-    keep_documents,
     sentence_columns,
     sentences_from,
     text_column,
+    texts_of,
 )
 from rawtrain.data.tables import (
-    documents_from_table,
+    BATCH,
+    documents_from_batches,
+    documents_from_parquet,
     read_csv_rows,
     read_parquet,
     sentences_from_table,
@@ -57,7 +62,7 @@ def read_tagged(settings) -> TaggedCorpus:
     Labels are the names that the data declares, in its order, where the tags did not have to be
     converted; else the tags of the training split, sorted, as in run_ner.py.
     """
-    splits = _read_splits(settings, _read_sentences, sentences_from_table)
+    splits = _read_splits(settings, _read_sentences, _hub_sentences)
     scheme, num_repaired = "none", 0
     if settings.task_name != "pos":
         splits, scheme, num_repaired = tags.unify(splits)
@@ -74,11 +79,11 @@ def read_tagged(settings) -> TaggedCorpus:
 
 def read_documents(settings) -> dict[str, Documents]:
     """The documents that the settings name, by split."""
-    return _read_splits(settings, _read_document_file, documents_from_table)
+    return _read_splits(settings, _read_document_file, _hub_documents)
 
 
 def _read_splits(
-    settings, read_file: Callable[..., Split], from_table: Callable[..., Split]
+    settings, read_file: Callable[..., Split], from_hub: Callable[..., Split]
 ) -> dict[str, Split]:
     """The splits in the order train, validation, test; what is wrong in any is told together."""
     splits, problems = {}, []
@@ -90,8 +95,8 @@ def _read_splits(
             if file:
                 splits[split] = read_file(file, settings)
             elif name:
-                table = hub[name].with_format("arrow")[:]
-                splits[split] = from_table(table, f"{settings.dataset_name} ({name})", settings)
+                source = f"{settings.dataset_name} ({name})"
+                splits[split] = from_hub(hub[name].with_format("arrow"), source, settings)
         except ValueError as error:
             problems.append(str(error))
     raise_problems(problems)
@@ -129,11 +134,33 @@ def _read_sentences(path: str, settings) -> TaggedSentences:
     return conll.read_conll(path, settings.token_column, settings.tag_column)
 
 
+def _hub_sentences(dataset: datasets.Dataset, source: str, settings) -> TaggedSentences:
+    return sentences_from_table(dataset[:], source, settings)
+
+
 def _read_document_file(path: str, settings) -> Documents:
     suffix = Path(path).suffix.lower()
-    if suffix in (".json", ".jsonl", ".csv"):
-        table = read_csv_rows(path) if suffix == ".csv" else read_jsonl(path)
-        return documents_from(table, text_column(table.columns, settings, table.source))
+    if suffix in (".json", ".jsonl"):
+        return documents_from(partial(_jsonl_texts, path, settings), path)
+    if suffix == ".csv":
+        table = read_csv_rows(path)
+        column = text_column(table.columns, settings, path)
+        numbered = list(zip(table.numbers, table.rows, strict=True))
+        return documents_from(partial(texts_of, numbered, column, path), path)
     if suffix == ".parquet":
-        return documents_from_table(read_parquet(path), path, settings)
-    return keep_documents(read_lines(path), path)
+        return documents_from_parquet(path, settings)
+    return documents_from(partial(iterate_lines, path), path)
+
+
+def _jsonl_texts(path: str, settings) -> Iterator[str]:
+    rows = iterate_jsonl(path)
+    first = next(rows)
+    column = text_column(list(first[1]), settings, path)
+    return texts_of(chain([first], rows), column, path)
+
+
+def _hub_documents(dataset: datasets.Dataset, source: str, settings) -> Documents:
+    def batches(column: str) -> Iterator[pa.Table]:
+        return dataset.select_columns(column).iter(BATCH)
+
+    return documents_from_batches(dataset[:0].schema, batches, source, settings)

@@ -5,13 +5,15 @@ Arrow tables come from Parquet files and from the hub.
 
 import csv
 import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Features
 
-from rawtrain.data.files import pick_column, raise_problems, read_bytes, read_text
+from rawtrain.data.files import open_data, pick_column, raise_problems, read_text
 from rawtrain.data.rows import (
     Documents,
     Rows,
@@ -23,6 +25,7 @@ from rawtrain.data.rows import (
 from rawtrain.data.tags import TaggedSentences
 
 WORD_NAMES = ("word", "token", "words", "tokens", "text", "form")
+BATCH = 1000  # documents read at once
 SENTENCE_NAMES = ("sentence_id", "sentence", "sent_id", "sentence #")
 
 
@@ -92,11 +95,20 @@ def sentences_from_words(table: Rows, settings) -> TaggedSentences:
 
 def read_parquet(path: str | Path) -> pa.Table:
     """The table in a Parquet file."""
-    data = read_bytes(path)
-    try:
-        return pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
+    with _parquet_file(path) as file:
+        return file.read()
+
+
+def documents_from_parquet(path: str | Path, settings) -> Documents:
+    """A document a row."""
+    with _parquet_file(path) as file:
+        schema = file.schema_arrow
+
+    def batches(column: str) -> Iterator[pa.RecordBatch]:
+        with _parquet_file(path) as file:
+            yield from file.iter_batches(BATCH, columns=[column])
+
+    return documents_from_batches(schema, batches, str(path), settings)
 
 
 def sentences_from_table(table: pa.Table, source: str, settings) -> TaggedSentences:
@@ -114,15 +126,34 @@ def sentences_from_table(table: pa.Table, source: str, settings) -> TaggedSenten
     return sentences_from(_rows(table, source, text, label), text, label, _names(table, label))
 
 
-def documents_from_table(table: pa.Table, source: str, settings) -> Documents:
-    """A document a row."""
-    column = text_column(table.column_names, settings, source)
-    found = table.schema.field(column).type
+def documents_from_batches(
+    schema: pa.Schema,
+    batches: Callable[[str], Iterable[pa.RecordBatch | pa.Table]],
+    source: str,
+    settings,
+) -> Documents:
+    """A document a row; `batches(column)` goes through the rows, and only some are in memory."""
+    column = text_column(schema.names, settings, source)
+    found = schema.field(column).type
     if not _is_text(found):
         raise ValueError(
             f"{source}: {column!r} is {found}, not text; choose a column with --text_column_name"
         )
-    return documents_from(_rows(table, source, column), column)
+
+    def texts() -> Iterator[str]:
+        for batch in batches(column):
+            yield from (text or "" for text in batch.column(column).to_pylist())
+
+    return documents_from(texts, source)
+
+
+@contextmanager
+def _parquet_file(path: str | Path) -> Iterator[pq.ParquetFile]:
+    with open_data(path) as file:
+        try:
+            yield pq.ParquetFile(file)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
 
 
 def _check_header(path, header: list[str]) -> None:

@@ -1,12 +1,17 @@
 """Documents to rows of tokens: a row a document, or blocks over all of them."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from rawtrain.data.columns import Columns, flat, offsets_of, positions_in_rows
+from rawtrain.data.cache import in_memory, key_of
+from rawtrain.data.columns import Columns, flat, positions_in_rows
+from rawtrain.data.encoding import encode_in_threads, flat_ids, truncating, with_offsets
 
-CHUNK = 1000  # documents handed to the tokenizer at once
+CHUNK = 1000  # documents handed to the tokenizer at once, or fewer
+CHUNK_CHARACTERS = 2**20  # if they are long: several chunks are in memory at once
+COUNTED = 2**20  # tokens counted at once
 
 
 @dataclass(frozen=True)
@@ -19,30 +24,32 @@ class EncodedText:
     num_cut_tokens: int  # their tokens beyond it
 
 
-def encode_documents(tokenizer, texts, max_length, line_by_line):
+def encode_documents(tokenizer, texts, max_length, line_by_line, num_workers=None, cache=None):
     """Encode documents for masked-language modelling.
 
     line_by_line: a row is a document, cut at `max_length` tokens. Otherwise the documents are put
     one after the other, each with its special tokens, and rows are blocks of `max_length` of that;
     the last is shorter, and nothing is lost between the documents handed over at once.
+
+    num_workers: threads that encode (default: all cores). With a cache, `texts` are of the kind
+    `rows.Texts`, and neither they nor the rows have to fit into memory.
     """
     longest = max_length if line_by_line else None
-    chunks = [
-        _encode_chunk(tokenizer, texts[start : start + CHUNK], longest)
-        for start in range(0, len(texts), CHUNK)
-    ]
-    tokenizer.backend_tokenizer.no_truncation()  # or it stays, and is saved with the model
-    values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    lengths, num_cut = values.pop("length"), values.pop("num_cut")
-    offsets = offsets_of(lengths)
+    with truncating(tokenizer, longest, side=tokenizer.truncation_side) as backend:
+
+        def chunks():
+            encode = partial(_encode_chunk, backend)
+            return with_offsets(encode_in_threads(encode, _chunks_of(texts), num_workers))
+
+        if cache is None:
+            values, counts = in_memory(chunks())
+        else:  # blocks of every length come from one entry
+            key = key_of(backend, rows="documents", data=texts.fingerprint)
+            values, counts = cache.fetch(key, chunks)
+    offsets = values.pop("offsets")
     if not line_by_line:
         offsets = np.append(np.arange(0, offsets[-1], max_length), offsets[-1])
-    return EncodedText(
-        columns=Columns(values, offsets),
-        num_documents=len(texts),
-        num_cut_documents=int((num_cut > 0).sum()),
-        num_cut_tokens=int(num_cut.sum()),
-    )
+    return EncodedText(Columns(values, offsets), **counts)
 
 
 def split_documents(texts, validation_percentage):
@@ -51,27 +58,48 @@ def split_documents(texts, validation_percentage):
     return texts[num_validation:], texts[:num_validation]
 
 
-def _encode_chunk(tokenizer, texts, max_length):
-    """The columns of some documents, and `length` and `num_cut` for each of them."""
-    encoded = tokenizer(
-        texts,
-        truncation=max_length is not None,
-        max_length=max_length,
-        return_special_tokens_mask=True,
-        return_attention_mask=False,
-        verbose=False,  # a document longer than the model is what blocks are for
-    )
-    documents = encoded.encodings
-    length = np.array([len(document) for document in documents])
+def count_tokens(columns):
+    """How often each token id occurs, where it is not special [highest id + 1]."""
+    ids, special = columns.values["input_ids"], columns.values["special"]
+    counts = np.zeros(1, dtype=np.int64)
+    for start in range(0, len(ids), COUNTED):  # all at once may be more than fits into memory
+        part = slice(start, start + COUNTED)
+        more = np.bincount(ids[part][~special[part]], minlength=len(counts))
+        more[: len(counts)] += counts
+        counts = more
+    return counts
+
+
+def _chunks_of(texts):
+    chunk, num_characters = [], 0
+    for text in texts:
+        chunk.append(text)
+        num_characters += len(text)
+        if len(chunk) == CHUNK or num_characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, num_characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _encode_chunk(backend, texts):
+    """The columns of some documents, their lengths, and the counts of `EncodedText`."""
+    documents = backend.encode_batch(texts)
+    lengths = [len(document) for document in documents]
     word = flat(document.word_ids for document in documents)
-    begins = (positions_in_rows(length) == 0) | (np.diff(word, prepend=-1) != 0)
-    return {
-        "input_ids": flat(encoded["input_ids"]),
-        "special": flat(encoded["special_tokens_mask"]).astype(bool),
+    begins = (positions_in_rows(lengths) == 0) | (np.diff(word, prepend=-1) != 0)
+    values = {
+        "input_ids": flat_ids(document.ids for document in documents),
+        "special": flat_ids(document.special_tokens_mask for document in documents).astype(bool),
         "word_starts": begins | (word < 0),  # a token that belongs to no word stands for itself
-        "length": length,
-        "num_cut": np.array([_num_tokens(document.overflowing) for document in documents]),
     }
+    num_cut = [_num_tokens(document.overflowing) for document in documents]
+    counts = {
+        "num_documents": len(texts),
+        "num_cut_documents": sum(number > 0 for number in num_cut),
+        "num_cut_tokens": sum(num_cut),
+    }
+    return values, lengths, counts
 
 
 def _num_tokens(pieces):

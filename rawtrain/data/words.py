@@ -8,13 +8,16 @@ every word is trained on and scored exactly once.
 R rows with N tokens in all, of which K carry a label; W words in S sentences.
 """
 
-import copy
+import json
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from tokenizers import normalizers
 
+from rawtrain.data.cache import hash_of, in_memory, key_of
 from rawtrain.data.columns import Columns, flat, offsets_of, positions_in_rows
+from rawtrain.data.encoding import encode_in_threads, flat_ids, truncating, with_offsets
 
 IGNORED = -100
 CHUNK = 1000  # sentences handed to the tokenizer at once
@@ -49,16 +52,28 @@ class EncodedWords:
         return words
 
 
-def encode_words(tokenizer, words, tags, label2id, max_length, stride, label_all_tokens=False):
+def encode_words(
+    tokenizer,
+    words,
+    tags,
+    label2id,
+    max_length,
+    stride,
+    label_all_tokens=False,
+    num_workers=None,
+    cache=None,
+):
     """Encode sentences, each given by its words and their tags, for token classification.
 
     max_length: the longest row in tokens. stride: the overlap, in sub-words, of the rows of a
     longer sentence; 0 cuts it off instead, as run_ner.py does.
     label_all_tokens: label the later pieces of a word too, a B- as I-, as run_ner.py does.
+    num_workers: threads that encode (default: all cores). cache: keeps what the tokenizer makes of
+    the words; labels are put to it anew each time.
     Raises ValueError if a row has no room for more than what it repeats of the one before.
     """
     _check_room(tokenizer, max_length, stride)
-    rows, sentence_of = _windows(tokenizer, words, max_length, stride)
+    rows, sentence_of = _windows(tokenizer, words, max_length, stride, num_workers, cache)
     tags = [tag for sentence in tags for tag in sentence]
     has_pieces = np.isin(np.arange(len(tags)), rows.values["word"])
     if not stride:
@@ -126,36 +141,50 @@ def _check_room(tokenizer, max_length, stride):
         )
 
 
-def _windows(tokenizer, words, max_length, stride):
+def _windows(tokenizer, words, max_length, stride, num_workers, cache):
     """A row for each window over each sentence, and the sentence of each row [R].
 
     The column `word` numbers the words through all sentences; special tokens have -1.
     """
-    if stride:
-        tokenizer = copy.copy(tokenizer)
-        tokenizer.truncation_side = "right"  # windows are laid out from the left
     first_word = offsets_of([len(sentence) for sentence in words])
-    chunks, lengths, sentence_of = [], [], []
-    for start in range(0, len(words), CHUNK):
-        encoded = tokenizer(
-            words[start : start + CHUNK],
-            is_split_into_words=True,
-            truncation=True,
-            max_length=max_length,
-            stride=stride,
-            return_overflowing_tokens=True,
-            return_attention_mask=False,
-        )
-        lengths.append([len(row) for row in encoded["input_ids"]])
-        sentence_of.append(start + np.array(encoded.pop("overflow_to_sample_mapping")))
-        word = flat(encoding.word_ids for encoding in encoded.encodings)
-        word = np.where(word >= 0, word + np.repeat(first_word[sentence_of[-1]], lengths[-1]), -1)
-        chunks.append({"word": word} | {name: flat(rows) for name, rows in encoded.items()})
-    tokenizer.backend_tokenizer.no_truncation()  # or it stays, and is saved with the model
-    values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    if "token_type_ids" in values and not values["token_type_ids"].any():
+    has_types = "token_type_ids" in tokenizer.model_input_names
+    side = "right" if stride else tokenizer.truncation_side  # windows are laid out from the left
+    with truncating(tokenizer, max_length, stride, side) as backend:
+
+        def chunks():
+            encode = partial(_encode_chunk, backend, words, first_word, has_types)
+            starts = range(0, len(words), CHUNK)
+            return with_offsets(encode_in_threads(encode, starts, num_workers))
+
+        if cache is None:
+            values, _ = in_memory(chunks())
+        else:
+            data = hash_of(json.dumps(words))
+            key = key_of(backend, rows="words", data=data, has_types=has_types)
+            values, _ = cache.fetch(key, chunks)
+    offsets, sentence_of = values.pop("offsets"), values.pop("sentence_of")
+    if has_types and not values["token_type_ids"].any():
         del values["token_type_ids"]  # all 0 is what every model assumes by itself
-    return Columns(values, offsets_of(np.concatenate(lengths))), np.concatenate(sentence_of)
+    return Columns(values, offsets), sentence_of
+
+
+def _encode_chunk(backend, words, first_word, has_types, start):
+    """The columns of the sentences from `start` on, the lengths of their rows, and no counts."""
+    sentences = backend.encode_batch(words[start : start + CHUNK], is_pretokenized=True)
+    windows = [[sentence, *sentence.overflowing] for sentence in sentences]
+    rows = [row for sentence in windows for row in sentence]
+    lengths = [len(row) for row in rows]
+    sentence_of = start + np.repeat(np.arange(len(windows)), [len(rows) for rows in windows])
+    word = flat(row.word_ids for row in rows)
+    word = np.where(word >= 0, word + np.repeat(first_word[sentence_of], lengths), -1)
+    values = {
+        "word": word,
+        "input_ids": flat_ids(row.ids for row in rows),
+        "sentence_of": sentence_of,
+    }
+    if has_types:
+        values["token_type_ids"] = flat_ids(row.type_ids for row in rows)
+    return values, lengths, {}
 
 
 def _owned_tokens(word, lengths):

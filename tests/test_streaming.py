@@ -1,0 +1,157 @@
+"""Documents that are read anew each time: the same as a list of them, in memory that stays flat."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, DatasetDict
+from hypothesis import given
+from hypothesis import settings as cases
+from hypothesis import strategies as st
+from source_files import document_rows, refusal, settings, write
+
+from rawtrain.data import files, tables
+from rawtrain.data.files import iterate_lines, read_text
+from rawtrain.data.rows import documents_from
+from rawtrain.data.sources import read_documents
+from rawtrain.data.text import split_documents
+
+many_cases = cases(max_examples=300, deadline=None, derandomize=True)
+
+
+def documents(*texts):
+    return documents_from(lambda: texts, "a list").texts
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("text") / "a.txt"
+
+
+@many_cases
+@given(st.text("ab\n\r\u2028ä€😀 ", min_size=1, max_size=40), st.integers(1, 9), st.booleans())
+def test_lines_do_not_depend_on_the_blocks_that_are_read(path, text, block_bytes, has_mark):
+    path.write_bytes(("\ufeff" * has_mark + text).encode())
+    expected = re.sub("\r\n?", "\n", text).removesuffix("\n").split("\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "BLOCK_BYTES", block_bytes)
+        assert list(iterate_lines(path)) == expected
+
+
+@pytest.mark.parametrize("block_bytes", [1, 3, 100])
+@pytest.mark.parametrize("wrong", [b"\xff", b"\0", b"\xc3"])
+def test_a_wrong_byte_is_found_where_it_stands(tmp_path, monkeypatch, block_bytes, wrong):
+    monkeypatch.setattr(files, "BLOCK_BYTES", block_bytes)
+    text = refusal(tmp_path, "a.txt", b"one\ntw\xc3\xb6\n\nfour " + wrong, read_documents)
+    assert text.startswith(f":4: byte 0x{wrong[0]:02x} at offset 15 is not UTF-8 text")
+    with pytest.raises(ValueError) as whole:
+        read_text(tmp_path / "a.txt")
+    assert str(whole.value).endswith(text)
+
+
+def test_texts_can_be_gone_through_again_counted_and_sliced_like_a_list():
+    listed = ["a", "b", "c", "d", "e"]
+    texts = documents("", "a", "b", " ", "c", "d", "e", "\t")
+    for part in (slice(None), slice(2), slice(2, None), slice(1, 3), slice(3, 1), slice(9, 20)):
+        for _ in range(2):
+            assert list(texts[part]) == listed[part] and len(texts[part]) == len(listed[part])
+        assert list(texts[1:][part]) == listed[1:][part]
+    assert not texts[5:]
+
+
+@pytest.mark.parametrize("percentage", [1, 20, 50, 99])
+def test_texts_are_split_as_a_list_is(percentage):
+    listed = [f"{n}" for n in range(23)]
+    training, validation = split_documents(documents(*listed), percentage)
+    assert (list(training), list(validation)) == split_documents(listed, percentage)
+
+
+def test_the_fingerprint_says_what_is_in_the_documents():
+    prints = [
+        documents("ab", "c").fingerprint,
+        documents("a", "bc").fingerprint,
+        documents("abc").fingerprint,
+        documents("c", "ab").fingerprint,
+        documents("ab", "c")[:1].fingerprint,
+        documents("ab", "c")[1:].fingerprint,
+        documents("ä", "c").fingerprint,
+    ]
+    assert len(set(prints)) == len(prints)
+    assert documents("ab", "", "c").fingerprint == prints[0]
+
+
+def test_the_same_documents_in_another_format_have_the_same_fingerprint(tmp_path):
+    texts = ["a b", "", "c"]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    paths = [
+        write(tmp_path, "a.txt", "\n".join(texts)),
+        write(tmp_path, "a.jsonl", document_rows(texts)),
+        write(tmp_path, "a.csv", 'text\na b\n""\nc\n'),
+        str(tmp_path / "a.parquet"),
+    ]
+    read = [read_documents(settings(train_file=path))["train"] for path in paths]
+    assert len({split.texts.fingerprint for split in read}) == 1
+    assert {split.num_empty for split in read} == {1}
+
+
+def test_a_file_that_lost_documents_since_is_refused(tmp_path):
+    path = write(tmp_path, "a.txt", "a\nb\nc\n")
+    texts = read_documents(settings(train_file=path))["train"].texts
+    write(tmp_path, "a.txt", "a\n")
+    assert list(texts[:1]) == ["a"]
+    with pytest.raises(ValueError, match=re.escape(f"{path}: 2 documents are gone")):
+        list(texts)
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "parquet", "hub"])
+def test_blocks_and_batches_lose_no_document(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(files, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(tables, "BATCH", 7)
+    texts = [f"document {n}" if n % 5 else "" for n in range(100)]
+    given = {"train_file": str(tmp_path / f"a.{kind}")}
+    if kind == "txt":
+        write(tmp_path, "a.txt", "\n".join(texts))
+    elif kind == "jsonl":
+        write(tmp_path, "a.jsonl", document_rows(texts))
+    elif kind == "parquet":
+        pq.write_table(pa.table({"text": texts}), given["train_file"], row_group_size=30)
+    else:
+        shuffled = Dataset.from_dict({"text": texts[::-1], "n": range(100)}).select(
+            range(100)[::-1]
+        )
+        monkeypatch.setattr("datasets.load_dataset", lambda *_: DatasetDict(train=shuffled))
+        given = {"dataset_name": "some/corpus"}
+    read = read_documents(settings(**given))["train"]
+    for _ in range(2):
+        assert list(read.texts) == [text for text in texts if text]
+    assert read.num_empty == 20
+
+
+def test_what_is_wrong_in_any_line_is_told_before_any_document_is_used(tmp_path):
+    lines = document_rows(["a"] * 50) + '{"text": 1}\n{"txt": ""}\n'
+    text = refusal(tmp_path, "a.jsonl", lines, read_documents)
+    assert text.startswith(":51: 'text' is a number") and ":52: no key 'text'" in text
+
+
+MEMORY = Path("/proc/self/status")
+
+
+@pytest.mark.skipif(
+    not MEMORY.exists() or "RssAnon" not in MEMORY.read_text(), reason="Linux tells"
+)
+@pytest.mark.parametrize(("kind", "way"), [("txt", "lines"), ("jsonl", "blocks")])
+def test_four_times_the_corpus_takes_no_more_memory(tmp_path, kind, way):
+    """From reading through encoding, counting and cutting batches, in a process of its own."""
+    run = subprocess.run(
+        [sys.executable, Path(__file__).with_name("memory_of_a_corpus.py"), tmp_path, kind, way],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    small, large, file_growth = map(float, run.stdout.split())
+    assert file_growth > 20
+    assert large - small < 4, f"{large - small} MB more for {file_growth} MB"
