@@ -151,6 +151,13 @@ def test_another_tokenizer_has_another_key(tmp_path, change):
         assert len(entries(tmp_path)) - before == 2
 
 
+def test_whether_the_model_knows_token_types_is_part_of_the_key_of_words(tmp_path):
+    untyped = word_piece(model_input_names=["input_ids", "attention_mask"])
+    for tokenizer in (untyped, word_piece(), untyped):
+        encode_sentences(Cache(tmp_path), tokenizer=tokenizer)
+    assert len(entries(tmp_path)) == 2
+
+
 @pytest.mark.parametrize(
     ("encode", "change"),
     [
@@ -302,6 +309,30 @@ def test_whoever_is_second_to_finish_keeps_his_own_arrays(tmp_path):
 
     assert same(Cache(tmp_path).fetch("key", overtaken))
     assert entries(tmp_path) == ["key"]
+
+
+def test_an_entry_that_appears_at_the_last_moment_is_left_there(tmp_path, monkeypatch, caplog):
+    rename = os.rename
+
+    def rename_and_let_another_in(source, target):
+        rename(source, target)
+        monkeypatch.setattr(os, "rename", rename)
+        assert same(Cache(tmp_path).fetch("key", numbers))
+
+    Cache(tmp_path).fetch("key", lambda: numbers(1))
+    monkeypatch.setattr(os, "rename", rename_and_let_another_in)
+    assert same(Cache(tmp_path, overwrite=True).fetch("key", numbers))
+    assert caplog.text == "" and entries(tmp_path) == ["key"]
+    assert same(Cache(tmp_path).fetch("key", never))
+
+
+def test_an_entry_that_cannot_get_its_name_is_used_without(tmp_path, monkeypatch, caplog):
+    def refuse(source, target):
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    assert same(Cache(tmp_path).fetch("key", numbers))
+    assert "cannot be kept" in caplog.text and entries(tmp_path) == []
 
 
 def test_where_nothing_can_be_written_the_run_goes_on_with_one_warning(tmp_path, caplog):

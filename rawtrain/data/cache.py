@@ -43,18 +43,16 @@ class Cache:
         """The arrays and counts under `key`, those of all `chunks()` if there are none.
 
         Arrays of the same name are put one after the other, counts are added up. The arrays are
-        read-only and lie on the disk: they take memory while they are looked at. Without a key, or
-        where the folder cannot be written, they lie in a file that has no name any more.
+        read-only and stay on the disk; memory holds what was looked at last. Without a key, or
+        where the folder cannot be written, they are in files that vanish with the process.
         """
-        if key is not None:
-            entry = None if self.overwrite else _read(self.folder / key)
-            if entry:
-                logger.info(f"encoded rows come from the cache: {self.folder / key}")
-            entry = entry or self._written(key, chunks)
-            if entry:
-                return entry
-        with tempfile.TemporaryDirectory(prefix="rawtrain-", ignore_cleanup_errors=True) as folder:
-            return _write(Path(folder) / "entry", chunks())
+        if key is None:
+            return _nameless(chunks())
+        found = None if self.overwrite else _read(self.folder / key)
+        if found:
+            logger.info(f"encoded rows come from the cache: {self.folder / key}")
+            return found
+        return self._written(key, chunks()) or _nameless(chunks())
 
     def _written(self, key, chunks):
         """The new entry; None if it could not be written."""
@@ -64,7 +62,7 @@ class Cache:
             with tempfile.TemporaryDirectory(
                 prefix=".writing-", dir=self.folder, ignore_cleanup_errors=True
             ) as aside:
-                entry = _write(Path(aside) / key, chunks())
+                entry = _write(Path(aside) / key, chunks)
                 _publish(Path(aside) / key, self.folder / key)
         except OSError as error:
             _warn_once(
@@ -125,6 +123,12 @@ def _read(folder: Path) -> tuple[Arrays, Counts] | None:
             return loaded, counts
     logger.warning(f"{folder} is damaged; the data is encoded again")
     return None
+
+
+def _nameless(chunks: Chunks) -> tuple[Arrays, Counts]:
+    """An entry whose files are deleted at once: what is mapped stays until it is let go of."""
+    with tempfile.TemporaryDirectory(prefix="rawtrain-", ignore_cleanup_errors=True) as folder:
+        return _write(Path(folder) / "entry", chunks)
 
 
 def _write(folder: Path, chunks: Chunks) -> tuple[Arrays, Counts]:
