@@ -33,9 +33,13 @@ def path(tmp_path_factory):
 
 
 @many_cases
-@given(st.text("ab\n\r\u2028ä€😀 ", min_size=1, max_size=40), st.integers(1, 9), st.booleans())
+@given(
+    st.text("ab\n\r\u2028\ufeffä€😀 ", min_size=1, max_size=40), st.integers(1, 9), st.booleans()
+)
 def test_lines_do_not_depend_on_the_blocks_that_are_read(path, text, block_bytes, has_mark):
-    path.write_bytes(("\ufeff" * has_mark + text).encode())
+    text = "\ufeff" * has_mark + text
+    path.write_bytes(text.encode())
+    text = text.removeprefix("\ufeff")  # only at the very start is it a mark
     expected = re.sub("\r\n?", "\n", text).removesuffix("\n").split("\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "BLOCK_BYTES", block_bytes)

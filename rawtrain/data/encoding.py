@@ -1,9 +1,9 @@
 """The tokenizer's work: chunks of a corpus through its backend, on all cores, in their order.
 
-The calls go to `tokenizer.backend_tokenizer`, since transformers' own `tokenizer(...)` spends as
-long on making lists of its results as the backend takes to compute them. Threads do it, not
-processes: the backend lets go of Python's lock while it encodes (nine tenths of the time), so that
-two threads keep two cores busy, and nothing has to be started, copied or pickled.
+The calls go to `tokenizer.backend_tokenizer`, since transformers' own `tokenizer(...)` adds half of
+the time again, on one core, for lists of the results. Threads do it, not processes: the backend
+lets go of Python's lock while it encodes, nine tenths of the time, so that two threads keep two
+cores busy, and nothing has to be started, copied or pickled.
 """
 
 import contextlib

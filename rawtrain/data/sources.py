@@ -154,9 +154,9 @@ def _read_document_file(path: str, settings) -> Documents:
 
 def _jsonl_texts(path: str, settings) -> Iterator[str]:
     rows = iterate_jsonl(path)
-    first = next(rows)
-    column = text_column(list(first[1]), settings, path)
-    return texts_of(chain([first], rows), column, path)
+    number, first = next(rows)
+    column = text_column(list(first), settings, path)
+    return texts_of(chain([(number, first)], rows), column, path)
 
 
 def _hub_documents(dataset: datasets.Dataset, source: str, settings) -> Documents:
