@@ -198,8 +198,8 @@ def test_a_number_that_is_none_stops_the_run_with_its_step_and_rows(settings, wh
     chosen = settings(max_steps=9, logging_steps=4, save_steps=1, save_strategy="steps")
     model, steps_done, saved = tiny_bert(), [], []
 
-    def poisoned(model, batch):
-        loss_sum, logits = summed_cross_entropy(model, batch)
+    def poisoned(model, batch, labelled):
+        loss_sum, logits = summed_cross_entropy(model, batch, labelled)
         steps_done.append(1)
         if len(steps_done) == 3:
             loss_sum = loss_sum * math.inf if where == "loss" else loss_sum + broken(logits)
@@ -237,8 +237,8 @@ def test_a_step_that_overflows_in_fp16_is_counted_and_the_schedule_waits(setting
     chosen = settings(max_steps=5, logging_steps=1, learning_rate=1e-3)
     model, forwards, weights = tiny_bert(), [], []
 
-    def overflowing(model, batch):
-        loss_sum, logits = summed_cross_entropy(model, batch)
+    def overflowing(model, batch, labelled):
+        loss_sum, logits = summed_cross_entropy(model, batch, labelled)
         forwards.append(1)
         weights.append([parameter.detach().clone() for parameter in model.parameters()])
         return loss_sum * (math.inf if len(forwards) == 2 else 1), logits
@@ -265,8 +265,8 @@ def test_clipping_sees_true_gradients_whatever_the_scale(settings, monkeypatch):
 
 @pytest.mark.parametrize("max_grad_norm", [0.0, 0.5])
 def test_gradients_are_clipped_to_max_grad_norm_and_with_0_only_measured(settings, max_grad_norm):
-    def steep(model, batch):
-        loss_sum, logits = summed_cross_entropy(model, batch)
+    def steep(model, batch, labelled):
+        loss_sum, logits = summed_cross_entropy(model, batch, labelled)
         return loss_sum * 100, logits
 
     chosen = settings(max_grad_norm=max_grad_norm)
