@@ -13,8 +13,10 @@ from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.columns import Columns, offsets_of
 from rawtrain.data.small_bert import train_small_tokenizer
+from rawtrain.fast.attention import ROW_ATTENTION
+from rawtrain.fast.dropout import FastDropout
 from rawtrain.fast.route import choose_route, packed_rows
-from rawtrain.loop import labelled_tokens, summed_cross_entropy
+from rawtrain.loop import labelled_tokens, summed_cross_entropy, train
 
 VOCABULARY, NUM_LABELS = 90, 5
 PACKED = [
@@ -133,3 +135,70 @@ def test_a_model_that_cannot_be_packed_is_trained_padded_and_a_line_says_so(
     loss, logits, _ = forward_and_backward(model, batch, route.batch_loss)
     assert loss == pytest.approx(expected[0], rel=1e-6)
     torch.testing.assert_close(logits, expected[1])
+
+
+@pytest.mark.parametrize("task", ["ner", "mlm"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_whole_run_learns_the_same_packed_padded_and_with_nothing_fast(task, bf16, tokenizer):
+    """Two epochs with accumulation and a ragged tail, evaluated in between, at dropout 0."""
+    kind = {"ner": NerSettings, "mlm": MlmSettings}[task]
+    histories, layouts = [], []
+    for flags in ({}, {"padding": True}, {"fast": False}):
+        settings = kind(
+            **flags,
+            bf16=bf16,
+            use_cpu=True,
+            disable_tqdm=True,
+            logging_steps=1,
+            num_train_epochs=2.0,
+            per_device_train_batch_size=4,
+            gradient_accumulation_steps=3,
+            learning_rate=1e-3,
+            eval_strategy="epoch",
+        )
+        model, source = tiny_model("bert", task), token_source(task, tokenizer, num_rows=26)
+        route = choose_route(model, source, tokenizer, settings)
+        layouts.append((route.packs, route.sorts))
+        train_batches, eval_batches = (
+            route.batches(split, source, tokenizer, model, settings)
+            for split in ("train", "validation")
+        )
+        histories.append(
+            train(
+                model,
+                train_batches,
+                settings,
+                eval_batches=eval_batches,
+                batch_loss=route.batch_loss,
+            )
+        )
+    assert layouts == [(True, True), (False, True), (False, False)]
+    # float32 sums in another order, grown over 6 steps; bfloat16 rounds to 3 digits
+    tolerance = 0.03 if bf16 else 1e-4
+    for entries in zip(*histories, strict=True):
+        for name in ("loss", "grad_norm", "eval_loss", "train_loss"):
+            values = [entry.get(name) for entry in entries]
+            assert values == pytest.approx(values[:1] * 3, rel=tolerance)
+
+
+def test_a_saved_model_is_the_same_kind_of_model_whatever_made_it_fast(tokenizer, tmp_path):
+    model, source = tiny_model("bert", "ner"), token_source("ner", tokenizer)
+    before = model.state_dict()
+    choose_route(model, source, tokenizer, NerSettings())
+    assert model.config._attn_implementation == ROW_ATTENTION
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForTokenClassification.from_pretrained(tmp_path)
+    assert all(torch.equal(loaded.state_dict()[name], before[name]) for name in before)
+    batch = PaddedRows(source, tokenizer)(np.arange(5))
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    torch.testing.assert_close(model.eval()(**inputs).logits, loaded.eval()(**inputs).logits)
+
+
+def test_nothing_is_changed_in_a_model_that_is_to_match_trainer(tokenizer):
+    for settings in (NerSettings(match_trainer=True), NerSettings(fast=False)):
+        model, source = tiny_model("bert", "ner"), token_source("ner", tokenizer)
+        attention = model.config._attn_implementation
+        route = choose_route(model, source, tokenizer, settings)
+        assert not route.packs and not route.sorts
+        assert model.config._attn_implementation == attention
+        assert not any(isinstance(module, FastDropout) for module in model.modules())

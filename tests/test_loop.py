@@ -301,3 +301,17 @@ def test_the_metrics_file_grows_with_the_history(settings, tmp_path):
     history = run(settings(max_steps=4, logging_steps=2), tiny_bert(), log=log)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == history
+
+
+def test_evaluation_batches_of_like_lengths_change_no_result_and_no_order(settings):
+    columns = random_rows(40, seed=5)
+    model, chosen = tiny_bert(), settings(per_device_eval_batch_size=3)
+    collate = padded(columns)
+    plain, in_lengths = (
+        evaluate(model, EvaluationBatches(40, chosen, collate, lengths), chosen)
+        for lengths in (None, columns.lengths)
+    )
+    assert in_lengths.num_batches < plain.num_batches == 14
+    assert in_lengths.labels.tolist() == plain.labels.tolist()
+    assert in_lengths.predictions.tolist() == plain.predictions.tolist()
+    assert in_lengths.loss == pytest.approx(plain.loss, rel=1e-6)  # float32 logits of other rows
