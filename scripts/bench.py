@@ -16,6 +16,7 @@ ratio compares turns that stand beside each other.
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import json
 import multiprocessing
 import sys
@@ -44,7 +45,6 @@ CONTENDERS = {
 }
 BATCH_SIZES = {"ner": 24, "mlm": 32}  # of chapters 4 and 9 of the book
 ROW_LENGTH = 128  # of masked-LM rows, as in chapter 9
-ENCODING_ROUNDS = 3
 
 
 class BrokenOff(Exception):
@@ -73,39 +73,26 @@ def measure(options):
     show(report.environment_lines(results))
     for task in options.tasks:
         for what in options.what:
-            by_precision = what in ("train", "evaluate")
-            for precision in options.precisions if by_precision else options.precisions[:1]:
+            is_part = what in ("collators", "encode")  # where precision plays no part
+            for precision in options.precisions[:1] if is_part else options.precisions:
                 case = {"what": what, "task": task, "precision": precision}
-                measure_case = measure_contenders if by_precision else measure_part
-                case |= measure_case(options, case, results["limit"])
+                if is_part:
+                    case |= measure_part(options, case)
+                else:
+                    case |= measure_contenders(options, case, results["limit"])
+                show(["", *report.case_lines(case, options, results["cases"])])
                 results["cases"].append(case)
-                show(["", *report.case_lines(case, options)])
     show(["", report.LEGEND])
     return results
 
 
 def measure_contenders(options, case, limit):
-    """The contenders of a case in turn; the first turn of each is for warming up."""
-    functions = CONTENDERS[case["what"]]
-    amount = options.steps if case["what"] == "train" else options.rounds + 1
-    turns, found = {name: [] for name in functions}, {}
-    with contextlib.ExitStack() as stack:
-        workers = {}
-        for name, function in functions.items():
-            progress(f"{label(case)}: {report.NAMES[name]} warms up")
-            flags = flags_of(options, case, name)
-            workers[name] = stack.enter_context(worker(function, options, case, flags, amount))
-            described = workers[name].receive("described")
-            turns[name].append(workers[name].receive("turn"))
-        for number in range(1, options.rounds + 1):
-            for name, process in workers.items():
-                turns[name].append(process.take_turn())
-            newest = {name: turns[name][-1]["seconds"] for name in turns}
-            progress(f"{label(case)}: turn {number} of {options.rounds}: {report.seconds(newest)}")
-        for name, process in workers.items():
-            found[name] = process.finish()
+    """What a case is, and what was found of its contenders."""
+    described, turns, found = take_turns(options, case)
     if difference := report.other_rows(turns):
         raise BrokenOff(difference)
+    for name in report.busy_while_waiting(turns):
+        progress(f"warning: {report.NAMES[name]} used the processor while others had their turn")
     flops, rate = found["rawtrain"].pop("flops"), limit[case["precision"]]["flops"]
     times = {name: report.counted_seconds(turns[name]) for name in turns}
     return {
@@ -113,21 +100,44 @@ def measure_contenders(options, case, limit):
         "useful_flops": flops,
         "contenders": {
             name: found[name] | report.summary(turns[name], flops, rate) | {"turns": turns[name]}
-            for name in functions
+            for name in turns
         },
         "ratios": {
             name: report.ratios(times[name], times["rawtrain"])
-            for name in functions
+            for name in turns
             if name != "rawtrain"
         },
     }
 
 
-def measure_part(options, case, limit):
+def take_turns(options, case):
+    """A description of the case, and for each contender its turns and what it says at the end.
+
+    The first turn of each is for warming up; the others go round.
+    """
+    amount = options.steps if case["what"] == "train" else options.rounds + 1
+    workers, turns = {}, {}
+    with contextlib.ExitStack() as stack:
+        for name, function in CONTENDERS[case["what"]].items():
+            progress(f"{label(case)}: {report.NAMES[name]} warms up")
+            flags = flags_of(options, case, name)
+            workers[name] = stack.enter_context(worker(function, options, case, flags, amount))
+            described = workers[name].receive("described")
+            turns[name] = [workers[name].receive("turn")]
+        for number in range(1, options.rounds + 1):
+            for name, process in workers.items():
+                turns[name].append(process.take_turn())
+            newest = {name: turns[name][-1]["seconds"] for name in turns}
+            progress(f"{label(case)}: turn {number} of {options.rounds}: {report.seconds(newest)}")
+        found = {name: process.finish() for name, process in workers.items()}
+    return described, turns, found
+
+
+def measure_part(options, case):
     """Collators or encoding: both ways in one process."""
     progress(f"{case['task']}: {case['what']}")
     flags = flags_of(options, case, "rawtrain")
-    with worker(CONTENDERS[case["what"]], options, case, flags, ENCODING_ROUNDS) as process:
+    with worker(CONTENDERS[case["what"]], options, case, flags) as process:
         return {"described": process.receive("described"), **process.receive("done")}
 
 
@@ -142,8 +152,9 @@ def measure_limit(options):
 # Worker processes
 
 
-def worker(function, options, case, flags, amount):
-    return Worker("bench_contenders.work", function, case["task"], flags, options.threads, amount)
+def worker(function, options, case, flags, *arguments):
+    job = case["task"], flags, options.threads
+    return Worker("bench_contenders.work", function, *job, *arguments)
 
 
 class Worker:
@@ -210,17 +221,20 @@ def parse(arguments, output_dir):
         raise ValueError("--train_file needs to know its job: add --task ner or --task mlm")
     if options.blocks and options.task == "ner":
         raise ValueError("--blocks is for --task mlm; rows of ner are sentences")
+    if options.json and not Path(options.json).resolve().parent.is_dir():
+        raise ValueError(f"--json {options.json}: there is no such folder")
     if importlib.util.find_spec("accelerate") is None:
         raise ValueError("Trainer needs accelerate: pip install accelerate")
     options.tasks = [options.task] if options.task else ["ner", "mlm"]
     options.precisions = ["fp32", "bf16"] if options.precision == "both" else [options.precision]
     options.what = [what for what in CONTENDERS if getattr(options, what)] or ["train"]
-    for task in options.tasks:
-        for precision in options.precisions:
-            case = {"what": options.what[0], "task": task, "precision": precision}
-            for contender in ("trainer", "rawtrain"):
-                flags = flags_of(options, case, contender)
-                options.use_cpu = checked(options, case, flags).use_cpu
+    settings = [
+        checked(options, {"what": options.what[0], "task": task, "precision": precision}, contender)
+        for task in options.tasks
+        for precision in options.precisions
+        for contender in ("trainer", "rawtrain")
+    ]
+    options.use_cpu = settings[0].use_cpu
     return options
 
 
@@ -238,7 +252,7 @@ def make_parser():
     add("--precision", choices=("fp32", "bf16", "both"), default="both", help="(default: both)")
     add("--batch_size", type=count, metavar="N", help="(default: 24 for ner, 32 for mlm)")
     add("--blocks", action="store_true", help=f"mlm: blocks of {ROW_LENGTH} tokens, not lines")
-    add("--steps", type=count, default=10, metavar="N", help="steps of a turn (default: 10)")
+    add("--steps", type=count, default=5, metavar="N", help="steps of a turn (default: 5)")
     add("--rounds", type=count, default=5, metavar="N", help="turns that count (default: 5)")
     add("--seed", type=int, default=42, metavar="N", help="of weights, order and masks")
     add("--threads", type=count, metavar="N", help="of torch (default: as torch chooses)")
@@ -256,10 +270,9 @@ def make_parser():
 
 def count(text):
     """The type of a number of things."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 1")
+    return int(text)
 
 
 def flags_of(options, case, contender):
@@ -299,9 +312,10 @@ def decided(options, case):
     }
 
 
-def checked(options, case, flags):
-    """The settings of a job's command line; ValueError if it changes what is decided here."""
-    settings = settings_from(MlmSettings if case["task"] == "mlm" else NerSettings, flags)
+def checked(options, case, contender):
+    """The settings of a contender; ValueError if a flag of the job changes what is decided here."""
+    settings_class = MlmSettings if case["task"] == "mlm" else NerSettings
+    settings = settings_from(settings_class, flags_of(options, case, contender))
     for name, value in decided(options, case).items():
         if getattr(settings, name) != value:
             raise ValueError(f"--{name} is the benchmark's to decide: leave it out, or see --help")

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import transformers
 from bench_limit import matmul_rates, model_size, useful_flops, wait_for
-from seqeval.metrics import accuracy_score, classification_report
 from torch.utils.data import DataLoader, RandomSampler
 
 from rawtrain import mlm, ner
@@ -146,7 +145,7 @@ class Turns:
     def __init__(self, connection, device, num_steps, tokens_of):
         self.connection, self.device = connection, device
         self.num_steps, self.tokens_of = num_steps, tokens_of
-        self.idle_cpu_seconds = 0.0
+        self.waited_seconds = self.waited_cpu_seconds = 0.0
         self._begin()
 
     def step_done(self, step):
@@ -157,23 +156,25 @@ class Turns:
         turn = {
             "seconds": time.perf_counter() - self.start_time,
             "cpu_seconds": time.process_time() - self.start_cpu_time,
-            "idle_cpu_seconds": self.idle_cpu_seconds,  # while it waited for this turn
+            "waited_seconds": self.waited_seconds,  # for this turn
+            "waited_cpu_seconds": self.waited_cpu_seconds,
             "tokens": [self.tokens_of(s) for s in range(step - self.num_steps + 1, step + 1)],
         }
         self.connection.send(("turn", turn))
-        waits_from = time.process_time()
+        waits_from, waits_from_cpu = time.perf_counter(), time.process_time()
         self.connection.recv()
-        self.idle_cpu_seconds = time.process_time() - waits_from
+        self.waited_seconds = time.perf_counter() - waits_from
+        self.waited_cpu_seconds = time.process_time() - waits_from_cpu
         self._begin()
 
     def _begin(self):
         self.start_time, self.start_cpu_time = time.perf_counter(), time.process_time()
 
 
-def work(connection, contender, task, flags, num_threads, amount):
+def work(connection, contender, task, flags, num_threads, *arguments):
     """The life of a worker process; a user's mistake is sent instead of raised.
 
-    contender: "module.function", called with the job, the connection and `amount`.
+    contender: "module.function", called with the job, the connection and the arguments.
     """
     module, name = contender.split(".")
     contender = getattr(importlib.import_module(module), name)
@@ -188,7 +189,7 @@ def work(connection, contender, task, flags, num_threads, amount):
         return
     connection.send(("described", describe(job)))
     try:
-        found = contender(job, connection, amount)
+        found = contender(job, connection, *arguments)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):  # the main process has ended
         return
     connection.send(("done", found | peak_memory(job.device)))
@@ -409,7 +410,8 @@ def evaluate_trainer(job, connection, num_evaluations):
 
 
 def trainers_ner_scoring(job):
-    """compute_metrics of run_ner.py; it calls seqeval by way of `evaluate`."""
+    """compute_metrics of run_ner.py, which calls seqeval by way of `evaluate`."""
+    from seqeval.metrics import accuracy_score, classification_report  # brings in scikit-learn
 
     def compute_metrics(prediction):
         tags = {"gold": [], "predicted": []}

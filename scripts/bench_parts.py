@@ -18,10 +18,11 @@ from rawtrain.data.text import encode_documents
 
 BATCHES = {"ner": ((24, None), (256, None)), "mlm": ((32, 128), (256, 512))}  # rows, row length
 LEAST_SECONDS = 1.0  # of measuring each way of collating
+ENCODING_ROUNDS = 3
 IGNORED = -100
 
 
-def compare_collators(job, connection, amount):
+def compare_collators(job, connection):
     """Microseconds for a batch, from what each way keeps the encoded rows in: arrays or lists."""
     torch.set_num_threads(1)
     return {"batches": [compare_collator(job, *shape) for shape in BATCHES[job.task]]}
@@ -89,15 +90,16 @@ def time_alternately(ours, theirs, batches):
     }
 
 
-def compare_encoding(job, connection, num_rounds):
+def compare_encoding(job, connection):
     """Seconds from words or texts to rows of tokens: ours, and `datasets.map` of the scripts."""
+    datasets.disable_progress_bars()
     ways = {
         "rawtrain": lambda: encode_as_rawtrain(job),
         "map": lambda: encode_as_script(job, None),
         "map, num_proc 2": lambda: encode_as_script(job, 2),
     }
     seconds, tokens = {name: [] for name in ways}, {}
-    for _ in range(num_rounds):
+    for _ in range(ENCODING_ROUNDS):
         for name, way in ways.items():
             start = time.perf_counter()
             rows = way()

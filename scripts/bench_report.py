@@ -60,6 +60,20 @@ def summary(turns, flops, rate):
     }
 
 
+def busy_while_waiting(turns):
+    """The contenders that used more than a tenth of a core while they waited for their turns.
+
+    Threads of OpenMP may wait by turning in circles (OMP_WAIT_POLICY=ACTIVE), and then slow down
+    whoever has the turn.
+    """
+    return [
+        name
+        for name, taken in turns.items()
+        if sum(t["waited_cpu_seconds"] for t in taken)
+        > sum(t["waited_seconds"] for t in taken) / 10
+    ]
+
+
 def counted_seconds(turns):
     """The times of the turns after the first, which was for warming up."""
     return [turn["seconds"] for turn in turns[1:]]
@@ -68,30 +82,30 @@ def counted_seconds(turns):
 # What is printed
 
 
-def case_lines(case, options):
-    """A heading and the table of a case."""
-    found = case["described"]
-    model = found["model"] or "new, with random weights"
-    name = (
-        case["task"]
-        if case["what"] in ("collators", "encode")
-        else (f"{case['task']}, {case['precision']}")
-    )
-    lines = {
-        "train": training_lines,
-        "evaluate": evaluation_lines,
-        "collators": collator_lines,
-        "encode": encoding_lines,
+def case_lines(case, options, earlier_cases):
+    """What the rows and the model are, unless the case before had the same, and the table."""
+    task, precision = case["task"], case["precision"]
+    what, named = {
+        "train": (training_lines, f"{task}, {precision}"),
+        "evaluate": (evaluation_lines, f"{task}, {precision}"),
+        "collators": (collator_lines, task),
+        "encode": (encoding_lines, task),
     }[case["what"]]
-    heading, *rest = lines(case, options)
+    heading, *lines = what(case, options)
+    described = description_lines(case)
+    if earlier_cases and description_lines(earlier_cases[-1]) == described:
+        described = []
+    return [*described, *[""] * bool(described), f"{named}: {heading}", *lines]
+
+
+def description_lines(case):
+    found = case["described"]
     return [
-        f"{name}: {heading}",
         f"{found['num_rows']:,} rows of {found['source']}, {found['mean_length']:.1f} tokens each "
         f"on average, {found['longest']} at most",
         f"{found['architecture']}, {found['num_layers']} layers of width {found['width']}, "
-        f"{found['num_parameters'] / 1e6:.1f}M parameters ({model})",
-        "",
-        *rest,
+        f"{found['num_parameters'] / 1e6:.1f}M parameters: "
+        f"{found['model'] or 'new, with random weights'}",
     ]
 
 
@@ -115,7 +129,7 @@ def training_lines(case, options):
 def evaluation_lines(case, options):
     contenders = case["contenders"]
     shared = set.intersection(*(set(contender["scores"]) for contender in contenders.values()))
-    scores = [score for score in contenders["rawtrain"]["scores"] if score in shared]
+    scores = [score for score in ("loss", "f1", "accuracy") if score in shared]
     header = ["", "real tokens/s", "seconds", "peak MiB"]
     rows = [[*header, "rawtrain faster", "of the limit", *scores]]
     for name, contender in contenders.items():
