@@ -1,6 +1,6 @@
 """How fast rawtrain is beside transformers' Trainer and a plain padded loop.
 
-    python scripts/bench.py                                   # needs no file; about two minutes
+    python scripts/bench.py                                   # needs no file; a few minutes
     python scripts/bench.py --task ner --model DIR --train_file train.conll --token_column 1
     python scripts/bench.py --task mlm --model DIR --train_file texts.txt --json found.json
     python scripts/bench.py --task ner --model DIR --train_file train.conll -- --stride 0
@@ -69,7 +69,8 @@ def main():
 def measure(options):
     """Measure all that was asked for, show it as it is found, and return everything."""
     results = {"options": vars(options), **report.environment(), "cases": []}
-    results["limit"] = measure_limit(options)
+    has_turns = "train" in options.what or "evaluate" in options.what
+    results["limit"] = measure_limit(options) if has_turns else None
     show(report.environment_lines(results))
     for task in options.tasks:
         for what in options.what:
@@ -82,7 +83,8 @@ def measure(options):
                     case |= measure_contenders(options, case, results["limit"])
                 show(["", *report.case_lines(case, options, results["cases"])])
                 results["cases"].append(case)
-    show(["", report.LEGEND])
+    if has_turns:
+        show(["", report.LEGEND])
     return results
 
 

@@ -164,27 +164,29 @@ def encoding_lines(case, options):
 
 
 def environment_lines(results):
-    """Versions, machine and limit."""
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    """Versions, machine and limit, which is None where no contender is to be compared with it."""
     limit, options = results["limit"], results["options"]
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    if limit is None:
+        return [versions, f"{results['cpu']}, seed {options['seed']}"]
     rates = [
         f"{precision} {limit[precision]['flops'] / 1e9:,.0f} GFLOP/s ({limit[precision]['how']})"
         for precision in options["precisions"]
     ]
+    threads = f"torch on {limit['num_threads']} threads, device {limit['device']}"
     return [
         versions,
-        f"{results['cpu']}, torch on {limit['num_threads']} threads of {limit['device']}, "
-        f"seed {options['seed']}",
+        f"{results['cpu']}, {threads}, seed {options['seed']}",
         f"limit, the best matrix product here: {', '.join(rates)}",
     ]
 
 
 LEGEND = """\
-real tokens/s   padding is not counted; like the times, the median over the turns
-faster          the time of a turn over that of rawtrain's turn beside it: median (min to max)
-of the limit    of the matrix products that the rows need, at the best rate of this machine
-loss            mean of the last turn; masks are drawn anew by each contender
-peak MiB        the most memory that the process had, its libraries included"""
+real tokens/s    padding is not counted; like the times, the median over the turns
+rawtrain faster  the time of a turn over that of rawtrain's turn beside it: median (min to max)
+of the limit     of the matrix products that the rows need, at the best rate of this machine
+loss             mean of the last turn; masks are drawn anew by each contender
+peak MiB         the most memory that the process had, its libraries included"""
 
 
 def times(ratio):
