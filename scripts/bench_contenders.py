@@ -21,13 +21,16 @@ from bench_limit import matmul_rates, model_size, useful_flops, wait_for
 from torch.utils.data import DataLoader, RandomSampler
 
 from rawtrain import mlm, ner
-from rawtrain.batches import EvaluationBatches, TrainingBatches
-from rawtrain.collate.pad import DataCollatorForTokenClassification
+from rawtrain.batches import TrainingBatches
+from rawtrain.collate.keyed_mask import MaskedTokens
+from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.command import settings_from
 from rawtrain.config import MlmSettings, NerSettings, uses_own_data
-from rawtrain.data.columns import collate_rows
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.sources import read_documents, read_tagged
+from rawtrain.fast.cpu import tune_process
+from rawtrain.fast.route import choose_route
+from rawtrain.fast.vocabulary import compact_vocabulary
 from rawtrain.loop import evaluate, train
 from rawtrain.optim import num_warmup_steps
 from rawtrain.precision import choose_device
@@ -238,22 +241,20 @@ def peak_memory(device):
 # Training
 
 
-def rawtrain_batches(job):
-    """The training batches as the job makes them."""
+def token_source(job):
     if job.task == "mlm":
-        collate = mlm.make_collate(job.columns, job.tokenizer, job.settings)
-    else:
-        collator = DataCollatorForTokenClassification(job.tokenizer)
-
-        def collate(rows, epoch=0):
-            return collate_rows(collator, job.columns, rows)
-
-    return TrainingBatches(len(job.columns), job.settings, collate)
+        return MaskedTokens(job.columns, job.tokenizer, job.settings)
+    return TaggedTokens(job.columns)
 
 
 def train_rawtrain(job, connection, steps_per_turn):
-    """The loop of the job, with a log that takes turns."""
-    batches, lengths = rawtrain_batches(job), job.columns.lengths
+    """The loop of the job, prepared as the job prepares it, with a log that takes turns."""
+    settings, source, lengths = job.settings, token_source(job), job.columns.lengths
+    if settings.is_fast:
+        tune_process(job.device)
+    route = choose_route(job.model, source, job.tokenizer, settings)
+    batches = route.batches("train", source, job.tokenizer, job.model, settings)
+    size = model_size(job.model)  # before its vocabulary is made compact
 
     def tokens_of(step):
         return sum(int(lengths[rows].sum()) for rows in batches.rows(step))
@@ -261,8 +262,10 @@ def train_rawtrain(job, connection, steps_per_turn):
     log = RunLog(disable_tqdm=True)
     turns = Turns(connection, job.device, steps_per_turn, tokens_of)
     log.tick = turns.step_done
-    history = train(job.model, batches, job.settings, log=log)
-    return {"losses": logged_losses(history), "flops": useful_flops_of_turns(job, steps_per_turn)}
+    with compact_vocabulary(job.model, job.columns, settings):  # of a masked LM it is whole
+        history = train(job.model, batches, settings, batch_loss=route.batch_loss, log=log)
+    flops = useful_flops_of_turns(job, size, steps_per_turn)
+    return {"losses": logged_losses(history), "flops": flops}
 
 
 def train_trainer(job, connection, steps_per_turn):
@@ -356,9 +359,9 @@ def logged_losses(history):
     return [entry["loss"] for entry in history if "loss" in entry]
 
 
-def useful_flops_of_turns(job, steps_per_turn):
+def useful_flops_of_turns(job, size, steps_per_turn):
     """The useful work of each turn, whoever takes it."""
-    size, columns = model_size(job.model), job.columns
+    columns = job.columns
     batches = TrainingBatches(len(columns), job.settings, collate=None)
     rows = [np.concatenate(batches.rows(step)) for step in range(1, job.settings.max_steps + 1)]
     turns = [
@@ -382,12 +385,16 @@ def num_labels_of(job, rows):
 
 def evaluate_rawtrain(job, connection, num_evaluations):
     score = mlm.score if job.task == "mlm" else WordScorer(job.rows, job.label_names, job.settings)
-    collate = rawtrain_batches(job).collate
-    batches = EvaluationBatches(len(job.columns), job.settings, collate)
+    if job.settings.is_fast:
+        tune_process(job.device)
+    source = token_source(job)
+    route = choose_route(job.model, source, job.tokenizer, job.settings)
+    batches = route.batches("validation", source, job.tokenizer, job.model, job.settings)
     num_tokens = int(job.columns.lengths.sum())
     turns = Turns(connection, job.device, 1, lambda step: num_tokens)
     for number in range(1, num_evaluations + 1):
-        metrics = evaluate(job.model, batches, job.settings).metrics("eval", score)
+        found = evaluate(job.model, batches, job.settings, route.batch_loss)
+        metrics = found.metrics("eval", score)
         turns.step_done(number)
     num_labels = num_labels_of(job, np.arange(len(job.columns)))
     flops = useful_flops(model_size(job.model), job.columns.lengths, num_labels, passes=1)

@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import datasets
 import torch
-from bench_contenders import features_of, rawtrain_batches, transformers_collator
+from bench_contenders import features_of, token_source, transformers_collator
 from bench_report import ratios
 
 from rawtrain import mlm, ner
+from rawtrain.batches import TrainingBatches
+from rawtrain.collate.pad import PaddedRows
 from rawtrain.data.sources import read_documents, read_tagged
 from rawtrain.data.text import encode_documents
 
@@ -34,7 +36,8 @@ def compare_collator(job, num_rows, row_length):
         job = replace(job, rows=encode_documents(job.tokenizer, texts, row_length, False))
     features, collator = features_of(job.task, job.columns), transformers_collator(job)
     settings = replace(job.settings, per_device_train_batch_size=num_rows)
-    batches = rawtrain_batches(replace(job, settings=settings))
+    collate = PaddedRows(token_source(job), job.tokenizer)
+    batches = TrainingBatches(len(job.columns), settings, collate)
     row_numbers = [batches.rows(step)[0] for step in range(1, batches.steps_per_epoch + 1)]
 
     def ours(rows):
