@@ -22,10 +22,13 @@ class TrainingBatches:
     row numbers; epochs count from 0. Each epoch is one pass over all rows in an order of its own.
     Its last micro-batch may have fewer rows and its last step fewer micro-batches: they are used,
     and nothing is carried over into the next epoch.
+
+    With `lengths` (of all rows) the rows of a step are cut into micro-batches shortest first: the
+    same step with less padding.
     """
 
-    def __init__(self, num_rows, settings, collate):
-        self.num_rows = num_rows
+    def __init__(self, num_rows, settings, collate, lengths=None):
+        self.num_rows, self.lengths = num_rows, lengths
         self.batch_size = settings.per_device_train_batch_size
         self.accumulation = settings.gradient_accumulation_steps
         self.seed = settings.seed if settings.data_seed is None else settings.data_seed
@@ -49,6 +52,8 @@ class TrainingBatches:
         order = row_order(self.num_rows, self.seed, epoch)
         rows_per_step = self.batch_size * self.accumulation
         rows = order[index * rows_per_step : (index + 1) * rows_per_step]
+        if self.lengths is not None:
+            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
         return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
 
     def epochs_after(self, step):
@@ -58,19 +63,42 @@ class TrainingBatches:
 
 
 class EvaluationBatches:
-    """`batches[i]` holds the rows from i * batch size on, in the order of the data."""
+    """`batches[i]` holds the rows from i * batch size on, in the order of the data.
 
-    def __init__(self, num_rows, settings, collate):
+    With `lengths` (of all rows) the batches are of like lengths, longest first, and hold as many
+    rows as have together, padded, no more tokens than the `batch size` longest: nearly no padding,
+    no short batches, and no more memory. The results are the same, and in the order of the data.
+    """
+
+    def __init__(self, num_rows, settings, collate, lengths=None):
         self.num_rows = num_rows
-        self.batch_size = settings.per_device_eval_batch_size
         self.collate = collate
+        size = settings.per_device_eval_batch_size
+        if lengths is None:
+            order, begins = np.arange(num_rows), range(size, num_rows, size)
+        else:
+            order = np.argsort(-lengths, kind="stable")
+            begins = _begins(lengths[order].tolist(), size)
+        self.batch_rows = np.split(order, list(begins))
 
     def __len__(self):
-        return -(-self.num_rows // self.batch_size)
+        return len(self.batch_rows)
 
     def __getitem__(self, index):
-        start = index * self.batch_size
-        return self.collate(np.arange(start, min(start + self.batch_size, self.num_rows)))
+        return self.collate(self.rows(index))
+
+    def rows(self, index):
+        return self.batch_rows[index]
+
+
+def _begins(lengths, size):
+    """Where batches after the first begin among rows of these lengths, the longest first."""
+    budget, begins, begin = lengths[0] * size, [], 0
+    for place, _ in enumerate(lengths):
+        if (place - begin + 1) * lengths[begin] > budget:
+            begin = place
+            begins.append(place)
+    return begins
 
 
 @lru_cache(maxsize=2)

@@ -182,6 +182,12 @@ class TrainingSettings:
         "end with the very weights that Trainer 5.23 ends with, to compare: slower, and with its "
         "accumulation, which is wrong for most encoders",
     )
+    padding: bool = setting(
+        False, "pad every row to the longest of its micro-batch instead of packing several in a row"
+    )
+    fast: bool = setting(
+        True, "false: nothing of rawtrain/fast, which makes the same mathematics cheaper"
+    )
     dataloader_num_workers: int = setting(0, "processes that prepare batches; 0: the main one")
     disable_tqdm: bool | None = setting(
         None, "no progress bar (default: a bar on a terminal alone)"
@@ -189,6 +195,10 @@ class TrainingSettings:
     log_level: Literal["debug", "info", "warning", "error", "critical", "passive"] = setting(
         "passive", "what is said on standard error; passive means info"
     )
+
+    @property
+    def is_fast(self) -> bool:
+        return self.fast and not self.match_trainer
 
     @property
     def best_metric_key(self) -> str:

@@ -1,7 +1,8 @@
 """The training loop: one step, one evaluation, and the order of events of a run.
 
 What is special about a task comes in from outside: the loss of a micro-batch (`batch_loss`, by
-default a sum that serves both jobs) and the scoring of an evaluation (`score`).
+default a sum that serves both jobs) and the scoring of an evaluation (`score`). How a sentence lies
+in its micro-batch does not matter here: padded and packed rows (collate/) are trained alike.
 
 Shapes: B rows, T sub-words, C classes (the labels; the vocabulary for masked words), K labelled
 tokens: those whose label is not -100. A *step* is one optimizer update, a *micro-batch* one
@@ -39,18 +40,28 @@ GIVEN_UP_TO_MATCH_TRAINER = (
 )
 
 
-def summed_cross_entropy(model, batch):
-    """The loss () summed, not averaged, over the labelled tokens, and the logits (B, T, C)."""
+def summed_cross_entropy(model, batch, labelled):
+    """The loss () summed, not averaged, over the labelled tokens, and their logits (K, C).
+
+    labelled: int64 [K], the places of the labelled tokens in the rows laid end to end.
+    """
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     logits = model(**inputs).logits  # without labels: the model's own mean is the wrong unit
-    flat_logits = logits.flatten(0, 1).float()  # 16 bits are too few for sums of exponentials
-    return F.cross_entropy(flat_logits, batch["labels"].flatten(), reduction="sum"), logits
+    logits = logits.flatten(0, 1).index_select(0, labelled)
+    return label_loss(logits, batch["labels"], labelled), logits
 
 
-def models_own_loss(model, batch):
-    """The loss () as the model computes it, and the logits (B, T, C): for --match_trainer."""
+def label_loss(logits, labels, labelled):
+    """Cross-entropy () summed over the labelled tokens, from their logits (K, C)."""
+    labels = labels.flatten().index_select(0, labelled)
+    dtype = torch.promote_types(logits.dtype, torch.float32)  # 16 bits are too few for exponentials
+    return F.cross_entropy(logits.to(dtype), labels, reduction="sum")
+
+
+def models_own_loss(model, batch, labelled):
+    """The loss () as the model computes it, and the logits (K, C): for --match_trainer."""
     output = model(**batch)
-    return output.loss, output.logits
+    return output.loss, output.logits.flatten(0, 1).index_select(0, labelled)
 
 
 @dataclass(frozen=True)
@@ -69,15 +80,17 @@ def train_step(model, micro_batches, optimizer, scaler, settings, batch_loss):
     So the same rows give the same gradient whether they come at once or as 8 micro-batches of one.
     A mean of micro-batch means would weigh a token by how few labels stand beside it.
     """
-    num_labels = sum(count_labels(micro_batch) for micro_batch in micro_batches)
+    labelled = [labelled_tokens(micro_batch) for micro_batch in micro_batches]
+    num_labels = sum(map(len, labelled))
     divisor = max(num_labels, 1)  # no label in the step: loss 0, gradient 0, never 0/0
     if settings.match_trainer:
         divisor = trainers_divisor(model, micro_batches, num_labels)
     losses = []
     model.train()
-    for micro_batch in micro_batches:
+    for micro_batch, where in zip(micro_batches, labelled, strict=True):
+        inputs = on_device({**micro_batch, "labelled": where}, model.device)
         with autocast(settings, model.device):
-            loss_sum, _ = batch_loss(model, on_device(micro_batch, model.device))
+            loss_sum, _ = batch_loss(model, inputs, inputs.pop("labelled"))
         loss = loss_sum / divisor
         scaler.scale(loss).backward()  # adds to the gradients of the micro-batches before
         losses.append(loss.detach())
@@ -121,31 +134,33 @@ def evaluate(model, batches, settings, batch_loss=None):
     start_time = time.perf_counter()
     model.eval()
     batch_loss = batch_loss or default_loss(settings)
-    losses, num_rows, labels, predictions = [], [], [], []
-    for batch in prepared(batches, range(len(batches)), settings, model.device):
-        flat_labels = batch["labels"].flatten()
-        labelled = (flat_labels != IGNORED).nonzero().squeeze(1)  # on the host: nothing to wait for
+    losses, rows, labels, predictions = [], [], [], []
+    for index, batch in enumerate(prepared(batches, range(len(batches)), settings, model.device)):
+        labelled = labelled_tokens(batch)
+        num_labels = (batch["labels"] != IGNORED).sum(1).numpy()  # of each row
+        rows.append(np.repeat(batches.rows(index), num_labels))
+        labels.append(batch["labels"].flatten()[labelled])
         if settings.match_trainer:
             trainers_divisor(model, [batch], len(labelled))
+        inputs = on_device({**batch, "labelled": labelled}, model.device)
         with autocast(settings, model.device):
-            loss, logits = batch_loss(model, on_device(batch, model.device))
+            loss, logits = batch_loss(model, inputs, inputs.pop("labelled"))
         losses.append(loss)
-        num_rows.append(len(batch["labels"]))
-        predicted = logits.argmax(-1).flatten()
-        predictions.append(predicted.index_select(0, labelled.to(model.device, non_blocking=True)))
-        labels.append(flat_labels[labelled])
+        predictions.append(logits.argmax(-1))
     num_labels = sum(map(len, labels))
     if num_labels == 0:
         raise ValueError("the evaluation data has no labelled token: there is nothing to evaluate")
     losses = torch.stack(losses).cpu()
     loss = losses.sum(dtype=torch.float64).item() / num_labels
     if settings.match_trainer:  # means of batches, weighted by rows, and NaN left out
+        num_rows = [len(batches.rows(index)) for index in range(len(batches))]
         row_losses = np.repeat(losses.numpy(), num_rows)
         loss = float(row_losses[np.isfinite(row_losses)].mean())
+    in_order = np.argsort(np.concatenate(rows), kind="stable")  # batches are of like lengths
     return Evaluation(
         loss=loss,
-        labels=torch.cat(labels).numpy(),
-        predictions=torch.cat(predictions).cpu().numpy(),
+        labels=torch.cat(labels).numpy()[in_order],
+        predictions=torch.cat(predictions).cpu().numpy()[in_order],
         num_rows=batches.num_rows,
         num_batches=len(batches),
         runtime_seconds=time.perf_counter() - start_time,
@@ -243,8 +258,9 @@ def trainers_divisor(model, micro_batches, num_labels):
     return 1
 
 
-def count_labels(micro_batch):
-    return int((micro_batch["labels"] != IGNORED).sum())
+def labelled_tokens(micro_batch):
+    """Where the labelled tokens [K] stand; found on the host, so nothing waits for the device."""
+    return (micro_batch["labels"].flatten() != IGNORED).nonzero().squeeze(1)
 
 
 def on_device(batch, device):

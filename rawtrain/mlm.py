@@ -21,7 +21,7 @@ from transformers import AutoModelForMaskedLM
 
 from rawtrain.batches import EvaluationBatches, TrainingBatches
 from rawtrain.checkpoint import Checkpoints, save_model
-from rawtrain.collate.keyed_mask import MaskingCollator
+from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.collate.mask import DataCollatorForLanguageModeling
 from rawtrain.data.cache import cache_of
 from rawtrain.data.columns import collate_rows
@@ -30,6 +30,8 @@ from rawtrain.data.rows import documents_from
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import read_documents
 from rawtrain.data.text import count_tokens, encode_documents, split_documents
+from rawtrain.fast.cpu import tune_process
+from rawtrain.fast.route import choose_route
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
 from rawtrain.precision import choose_device
@@ -51,6 +53,8 @@ def main(settings):
     configure_logging(settings)
     with reported_mistakes():
         device = choose_device(settings)
+        if settings.is_fast:
+            tune_process(device)
         documents = (
             read_documents(settings) if uses_own_data(settings) else embedded_documents(settings)
         )
@@ -64,16 +68,21 @@ def main(settings):
     show_data(splits, encoded, tokenizer, settings)
 
     model.to(device)
-    batches = {}
-    for name, rows in encoded.items():
-        kind = TrainingBatches if name == "train" else EvaluationBatches
-        collate = make_collate(rows.columns, tokenizer, settings)
-        batches[name] = kind(len(rows.columns), settings, collate)
+    sources = {
+        name: MaskedTokens(rows.columns, tokenizer, settings) for name, rows in encoded.items()
+    }
+    route = choose_route(model, next(iter(sources.values())), tokenizer, settings)
+    batches = {
+        name: route.batches(name, source, tokenizer, model, settings)
+        for name, source in sources.items()
+    }
+    if settings.match_trainer:
+        batches = trainers_batches(encoded, tokenizer, settings)
 
     log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm)
     if settings.do_train:
         if "validation" in batches:
-            before = evaluate(model, batches["validation"], settings)
+            before = evaluate(model, batches["validation"], settings, route.batch_loss)
             log.add({**before.metrics("eval", score), "epoch": 0.0, "step": 0})
         seed_as_trainer(settings)
         checkpoints = Checkpoints(settings, tokenizer)
@@ -83,13 +92,14 @@ def main(settings):
             settings,
             eval_batches=batches.get("validation"),
             score=score,
+            batch_loss=route.batch_loss,
             checkpoints=checkpoints,
             log=log,
         )
         save_model(model, tokenizer, output_dir)
         write_training_results(settings, history, checkpoints, len(encoded["train"].columns))
     if settings.do_eval:
-        evaluation = evaluate(model, batches["validation"], settings)
+        evaluation = evaluate(model, batches["validation"], settings, route.batch_loss)
         after = evaluation.metrics("eval", score)
         num_samples = {"eval_samples": len(encoded["validation"].columns)}
         perplexity = {"perplexity": after.pop("eval_perplexity")}  # run_mlm.py's key
@@ -110,20 +120,20 @@ def score(evaluation):
     }
 
 
-def make_collate(columns, tokenizer, settings):
-    """The function that makes micro-batches of rows: with masks of (seed, epoch, row, position).
-
-    With --match_trainer the masks are drawn by the collator that run_mlm.py uses.
-    """
-    if not settings.match_trainer:
-        return MaskingCollator(columns, tokenizer, settings)
+def trainers_batches(encoded, tokenizer, settings):
+    """Batches for --match_trainer: masked by the collator that run_mlm.py uses, as it draws."""
     collator = DataCollatorForLanguageModeling(
         tokenizer,
         mlm_probability=settings.mlm_probability,
         mask_replace_prob=settings.mask_replace_prob,
         random_replace_prob=settings.random_replace_prob,
     )
-    return partial(collate_rows, collator, columns.only("input_ids"))
+    batches = {}
+    for name, rows in encoded.items():
+        kind = TrainingBatches if name == "train" else EvaluationBatches
+        collate = partial(collate_rows, collator, rows.columns.only("input_ids"))
+        batches[name] = kind(len(rows.columns), settings, collate)
+    return batches
 
 
 def with_validation(documents, settings):
@@ -216,8 +226,8 @@ def show_data(splits, encoded, tokenizer, settings):
     columns = {name: report.describe_text(text) for name, text in encoded.items()}
     print("\n" + "\n".join(report.table(columns)))
     columns = next(iter(encoded.values())).columns
-    masked = MaskingCollator(columns, tokenizer, settings).masked(np.array([0]), epoch=0)
-    print("\n" + "\n".join(report.masked_example(tokenizer, *masked)))
+    masked = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)
+    print("\n" + "\n".join(report.masked_example(tokenizer, **masked)))
 
 
 def show_adaptation(history, train_columns, labels):

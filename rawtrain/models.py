@@ -40,7 +40,7 @@ def load_model(auto_class, config, settings):
     name = settings.model_name_or_path
     if name is None:
         return auto_class.from_config(config, trust_remote_code=settings.trust_remote_code).float()
-    with _without_warnings():  # its report of the weights; ours is shorter, or an error
+    with without_warnings():  # its report of the weights; ours is shorter, or an error
         model, report = auto_class.from_pretrained(
             name,
             config=config,
@@ -69,16 +69,28 @@ def check_length(settings, tokenizer, model, longest_by_default=math.inf):
 
 
 def num_positions(model):
-    """How many positions the model has embeddings for; infinite where it has no such table.
+    """How many positions the model has embeddings for; infinite where it has no such table."""
+    table = _position_table(model)
+    if table is not None:
+        return table.num_embeddings - first_position(model)
+    return getattr(model.config, "max_position_embeddings", None) or math.inf
 
-    RoBERTa and its kin number positions from padding_idx + 1 on: the first rows of their table
-    are never reached by a token.
+
+def first_position(model):
+    """The number that the model gives to the first place of a row.
+
+    RoBERTa and its kin number positions from padding_idx + 1 on: the first rows of their table are
+    never reached by a token.
     """
+    table = _position_table(model)
+    return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
+
+
+def _position_table(model):
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            unused = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - unused
-    return getattr(model.config, "max_position_embeddings", None) or math.inf
+            return module
+    return None
 
 
 def _check_weights(name, model, report):
@@ -114,7 +126,8 @@ def _naming(name):
 
 
 @contextlib.contextmanager
-def _without_warnings():
+def without_warnings():
+    """Without what transformers says by itself; what matters of it is said by us."""
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:

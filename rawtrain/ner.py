@@ -17,17 +17,18 @@ from pathlib import Path
 
 from transformers import AutoModelForTokenClassification
 
-from rawtrain.batches import EvaluationBatches, TrainingBatches
 from rawtrain.checkpoint import Checkpoints, save_model
-from rawtrain.collate.pad import DataCollatorForTokenClassification
+from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.cache import cache_of
-from rawtrain.data.columns import collate_rows
 from rawtrain.data.conll import write_predictions
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import TaggedCorpus, read_tagged
 from rawtrain.data.tags import label_list
 from rawtrain.data.words import encode_words, put_blank_before_words, splits_words_like_text
+from rawtrain.fast.cpu import tune_process
+from rawtrain.fast.route import choose_route
+from rawtrain.fast.vocabulary import compact_vocabulary
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
 from rawtrain.precision import choose_device
@@ -54,6 +55,8 @@ def main(settings):
     configure_logging(settings)
     with reported_mistakes():
         device = choose_device(settings)
+        if settings.is_fast:
+            tune_process(device)
         embedded = None if uses_own_data(settings) else read_docstring_corpus()
         corpus = embedded_corpus(embedded, settings) if embedded else read_tagged(settings)
         settings = decide_work(settings, corpus.splits)
@@ -65,38 +68,40 @@ def main(settings):
     show_data(corpus, splits, encoded, tokenizer, label_names)
 
     model.to(device)
-    collator = DataCollatorForTokenClassification(tokenizer)
-    batches, scorers = {}, {}
-    for name, rows in encoded.items():
-        kind = TrainingBatches if name == "train" else EvaluationBatches
-        collate = partial(collate_rows, collator, rows.columns)
-        batches[name] = kind(len(rows.columns), settings, collate)
-        scorers[name] = WordScorer(rows, label_names, settings)
+    sources = {name: TaggedTokens(rows.columns) for name, rows in encoded.items()}
+    route = choose_route(model, next(iter(sources.values())), tokenizer, settings)
+    batches = {
+        name: route.batches(name, source, tokenizer, model, settings)
+        for name, source in sources.items()
+    }
+    scorers = {name: WordScorer(rows, label_names, settings) for name, rows in encoded.items()}
 
     epoch = {}
     if settings.do_train:
         seed_as_trainer(settings)
         checkpoints = Checkpoints(settings, tokenizer)
-        history = train(
-            model,
-            batches["train"],
-            settings,
-            eval_batches=batches.get("validation"),
-            score=scorers.get("validation"),
-            checkpoints=checkpoints,
-            log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm),
-        )
+        with compact_vocabulary(model, encoded["train"].columns, settings):
+            history = train(
+                model,
+                batches["train"],
+                settings,
+                eval_batches=batches.get("validation"),
+                score=scorers.get("validation"),
+                batch_loss=route.batch_loss,
+                checkpoints=checkpoints,
+                log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm),
+            )
         save_model(model, tokenizer, output_dir)
         write_training_results(settings, history, checkpoints, len(splits["train"].words))
         epoch = {"epoch": history[-1]["epoch"]}
     if settings.do_eval:
-        evaluation = evaluate(model, batches["validation"], settings)
+        evaluation = evaluate(model, batches["validation"], settings, route.batch_loss)
         metrics = evaluation.metrics("eval", scorers["validation"]) | epoch
         metrics["eval_samples"] = len(splits["validation"].words)
         write_metrics(output_dir, "eval", metrics)
         show_scores("validation", splits, encoded, scorers, evaluation)
     if settings.do_predict:
-        evaluation = evaluate(model, batches["test"], settings)
+        evaluation = evaluate(model, batches["test"], settings, route.batch_loss)
         metrics = evaluation.metrics("predict", scorers["test"])
         metrics["predict_samples"] = len(splits["test"].words)
         write_metrics(output_dir, "predict", metrics)

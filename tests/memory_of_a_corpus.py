@@ -17,7 +17,6 @@ from rawtrain.data import cache, files, text
 from rawtrain.data.sources import read_documents
 
 MB = 2**20
-text.CHUNK, text.COUNTED, files.BLOCK_BYTES = 100, 2**14, 2**16  # so that growth shows
 # many tokens and, in words that become one token each, many letters
 LINE = "a b c d " * 10 + "x" * 1000 + " y" * 20
 tokenizer = SimpleNamespace(
@@ -65,6 +64,8 @@ def highest_memory(path, folder, line_by_line):
 
 
 if __name__ == "__main__":
+    # so little is held at once that growth shows
+    text.CHUNK, text.COUNTED, files.BLOCK_BYTES = 100, 2**14, 2**16
     folder, kind, way = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     path = folder / f"corpus.{kind}"
     size = write_corpus(path, 8_000)

@@ -75,3 +75,31 @@ def test_evaluation_batches_hold_all_rows_in_the_order_of_the_data():
     batches = EvaluationBatches(10, settings, lambda rows: rows)
     assert np.concatenate([batches[i] for i in range(len(batches))]).tolist() == list(range(10))
     assert [len(batches[i]) for i in range(len(batches))] == [4, 4, 2]
+
+
+def collated_rows(rows, epoch=None):
+    return np.asarray(rows)
+
+
+def test_a_step_that_is_sorted_has_the_same_rows_shortest_first(settings):
+    chosen = settings(per_device_train_batch_size=4, gradient_accumulation_steps=3)
+    lengths = np.random.default_rng(0).integers(3, 40, 26)
+    plain = TrainingBatches(26, chosen, collated_rows)
+    in_order = TrainingBatches(26, chosen, collated_rows, lengths)
+    for step in range(1, 7):
+        rows = np.concatenate(in_order.rows(step))
+        assert sorted(rows) == sorted(np.concatenate(plain.rows(step)))
+        assert (np.diff(lengths[rows]) >= 0).all()
+        assert list(map(len, in_order.rows(step))) == list(map(len, plain.rows(step)))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60).map(np.array), st.integers(1, 9))
+def test_sorted_evaluation_batches_hold_every_row_once_in_no_more_memory(lengths, size):
+    chosen = NerSettings(per_device_eval_batch_size=size)
+    batches = EvaluationBatches(len(lengths), chosen, collated_rows, lengths)
+    rows = [batches[index] for index in range(len(batches))]
+    assert sorted(np.concatenate(rows)) == list(range(len(lengths)))
+    assert (np.diff(lengths[np.concatenate(rows)]) <= 0).all()
+    padded_sizes = [len(batch) * lengths[batch].max() for batch in rows]
+    assert max(padded_sizes) <= size * lengths.max()
+    assert all(len(batch) >= min(size, len(lengths)) for batch in rows[:-1])

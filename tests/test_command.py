@@ -33,7 +33,7 @@ SHARED = """model_name_or_path config_name tokenizer_name model_revision trust_r
     gradient_checkpointing num_train_epochs max_steps learning_rate weight_decay adam_beta1
     adam_beta2 adam_epsilon max_grad_norm lr_scheduler_type lr_scheduler_kwargs warmup_steps seed
     data_seed bf16 fp16 use_cpu logging_strategy logging_steps eval_strategy eval_steps
-    match_trainer save_strategy save_steps save_total_limit load_best_model_at_end
+    match_trainer padding fast save_strategy save_steps save_total_limit load_best_model_at_end
     metric_for_best_model greater_is_better dataloader_num_workers disable_tqdm log_level"""
 NER_ALONE = """test_file label_column_name max_predict_samples task_name label_all_tokens
     return_entity_level_metrics token_column tag_column stride sentence_column_name"""

@@ -198,8 +198,8 @@ def test_a_number_that_is_none_stops_the_run_with_its_step_and_rows(settings, wh
     chosen = settings(max_steps=9, logging_steps=4, save_steps=1, save_strategy="steps")
     model, steps_done, saved = tiny_bert(), [], []
 
-    def poisoned(model, batch):
-        loss_sum, logits = summed_cross_entropy(model, batch)
+    def poisoned(model, batch, labelled):
+        loss_sum, logits = summed_cross_entropy(model, batch, labelled)
         steps_done.append(1)
         if len(steps_done) == 3:
             loss_sum = loss_sum * math.inf if where == "loss" else loss_sum + broken(logits)
@@ -237,8 +237,8 @@ def test_a_step_that_overflows_in_fp16_is_counted_and_the_schedule_waits(setting
     chosen = settings(max_steps=5, logging_steps=1, learning_rate=1e-3)
     model, forwards, weights = tiny_bert(), [], []
 
-    def overflowing(model, batch):
-        loss_sum, logits = summed_cross_entropy(model, batch)
+    def overflowing(model, batch, labelled):
+        loss_sum, logits = summed_cross_entropy(model, batch, labelled)
         forwards.append(1)
         weights.append([parameter.detach().clone() for parameter in model.parameters()])
         return loss_sum * (math.inf if len(forwards) == 2 else 1), logits
@@ -265,8 +265,8 @@ def test_clipping_sees_true_gradients_whatever_the_scale(settings, monkeypatch):
 
 @pytest.mark.parametrize("max_grad_norm", [0.0, 0.5])
 def test_gradients_are_clipped_to_max_grad_norm_and_with_0_only_measured(settings, max_grad_norm):
-    def steep(model, batch):
-        loss_sum, logits = summed_cross_entropy(model, batch)
+    def steep(model, batch, labelled):
+        loss_sum, logits = summed_cross_entropy(model, batch, labelled)
         return loss_sum * 100, logits
 
     chosen = settings(max_grad_norm=max_grad_norm)
@@ -301,3 +301,17 @@ def test_the_metrics_file_grows_with_the_history(settings, tmp_path):
     history = run(settings(max_steps=4, logging_steps=2), tiny_bert(), log=log)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == history
+
+
+def test_evaluation_batches_of_like_lengths_change_no_result_and_no_order(settings):
+    columns = random_rows(40, seed=5)
+    model, chosen = tiny_bert(), settings(per_device_eval_batch_size=3)
+    collate = padded(columns)
+    plain, in_lengths = (
+        evaluate(model, EvaluationBatches(40, chosen, collate, lengths), chosen)
+        for lengths in (None, columns.lengths)
+    )
+    assert in_lengths.num_batches < plain.num_batches == 14
+    assert in_lengths.labels.tolist() == plain.labels.tolist()
+    assert in_lengths.predictions.tolist() == plain.predictions.tolist()
+    assert in_lengths.loss == pytest.approx(plain.loss, rel=1e-6)  # float32 logits of other rows

@@ -13,7 +13,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from rawtrain import mlm
 from rawtrain.batches import TrainingBatches
-from rawtrain.collate.keyed_mask import MaskingCollator
+from rawtrain.collate.keyed_mask import MaskedTokens
+from rawtrain.collate.pad import PaddedRows
 from rawtrain.command import settings_from
 from rawtrain.config import MlmSettings
 from rawtrain.data import text as text_module
@@ -47,12 +48,17 @@ def history(output):
     return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
 
 
-def collator(model_dir, text_file, **overrides):
+def masked_tokens(model_dir, text_file, **overrides):
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     texts = Path(text_file).read_text().splitlines()
     settings = MlmSettings(per_device_train_batch_size=4, **overrides)
     columns = encode_documents(tokenizer, texts, 48, line_by_line=True).columns
-    return MaskingCollator(columns, tokenizer, settings)
+    return MaskedTokens(columns, tokenizer, settings)
+
+
+def collator(model_dir, text_file, **overrides):
+    source = masked_tokens(model_dir, text_file, **overrides)
+    return PaddedRows(source, source.tokenizer)
 
 
 def test_the_adapted_model_is_better_than_before(output):
@@ -88,32 +94,32 @@ def test_two_evaluations_and_two_seeds_have_the_same_masks(model_dir, text_file)
 
 
 def test_masks_are_new_in_each_epoch_and_the_same_for_any_batch(model_dir, text_file):
-    collate = collator(model_dir, text_file)
+    tokens = masked_tokens(model_dir, text_file).tokens
     rows = np.array([7, 3, 99, 12])
-    together, _ = collate.masked(rows, epoch=1)
-    apart = [collate.masked(rows[i : i + 1], epoch=1)[0] for i in range(4)]
+    together = tokens(rows, epoch=1)["input_ids"]
+    apart = [tokens(rows[i : i + 1], epoch=1)["input_ids"] for i in range(4)]
     assert together.tolist() == np.concatenate(apart).tolist()
-    everything = np.arange(150)
-    assert (collate.masked(everything, 0)[0] != collate.masked(everything, 1)[0]).any()
+    first, second = (tokens(np.arange(150), epoch)["input_ids"] for epoch in (0, 1))
+    assert (first != second).any()
 
 
 def test_what_is_not_masked_is_unchanged_and_labels_are_the_original(model_dir, text_file):
-    collate = collator(model_dir, text_file)
+    source = masked_tokens(model_dir, text_file)
     rows = np.arange(150)
-    where, _ = collate.columns.token_index(rows)
-    original = collate.columns.values["input_ids"][where]
-    masked, labels = collate.masked(rows, epoch=0)
+    where, _ = source.columns.token_index(rows)
+    original = source.columns.values["input_ids"][where]
+    masked, labels = source.tokens(rows, epoch=0).values()
     is_hidden = labels != -100
     assert (masked[~is_hidden] == original[~is_hidden]).all()
     assert (labels[is_hidden] == original[is_hidden]).all()
-    assert not is_hidden[collate.columns.values["special"][where]].any()
+    assert not is_hidden[source.columns.values["special"][where]].any()
 
 
 def test_a_batch_is_padded_as_transformers_pads(model_dir, text_file):
     collate = collator(model_dir, text_file)
     rows = np.array([0, 5, 9])
     batch = collate(rows)
-    features = [{"input_ids": collate.columns.row(row)["input_ids"]} for row in rows]
+    features = [{"input_ids": collate.source.columns.row(row)["input_ids"]} for row in rows]
     expected = collate.tokenizer.pad(features, return_tensors="pt")
     assert torch.equal(batch["attention_mask"], expected["attention_mask"])
     is_open = batch["labels"] == -100
@@ -123,10 +129,10 @@ def test_a_batch_is_padded_as_transformers_pads(model_dir, text_file):
 
 
 def test_whole_word_mask_hides_all_pieces_of_a_word_or_none(model_dir, text_file):
-    collate = collator(model_dir, text_file, whole_word_mask=True, mlm_probability=0.4)
+    source = masked_tokens(model_dir, text_file, whole_word_mask=True, mlm_probability=0.4)
     for row in range(30):
-        words = collate.columns.row(row)["word_starts"].cumsum()
-        _, labels = collate.masked(np.array([row]), epoch=0)
+        words = source.columns.row(row)["word_starts"].cumsum()
+        labels = source.tokens(np.array([row]), epoch=0)["labels"]
         for word in np.unique(words):
             assert len(set((labels[words == word] != -100).tolist())) == 1
 
@@ -174,7 +180,7 @@ def test_a_second_run_finds_its_rows_in_the_cache_and_ends_with_the_same_weights
 
 def test_token_counts_are_those_of_all_tokens_at_once(model_dir, text_file, monkeypatch):
     monkeypatch.setattr(text_module, "COUNTED", 100)
-    columns = collator(model_dir, text_file).columns
+    columns = masked_tokens(model_dir, text_file).columns
     ids, special = columns.values["input_ids"], columns.values["special"]
     assert count_tokens(columns).tolist() == np.bincount(ids[~special]).tolist()
 
@@ -224,7 +230,7 @@ def test_the_first_documents_validate_unless_nothing_shall(model_dir, text_file,
 
 def test_a_batch_has_one_position_in_the_run_whatever_drew_before(model_dir, text_file):
     collate = collator(model_dir, text_file)
-    batches = TrainingBatches(150, collate.settings, collate)
+    batches = TrainingBatches(150, collate.source.settings, collate)
     late = batches[50][0]["input_ids"]
     list(map(batches.__getitem__, range(1, 10)))
     np.random.rand(3), torch.rand(3)

@@ -183,7 +183,7 @@ def test_long_sentences_go_through_windows_and_every_word_is_scored(
 def test_label_all_tokens_trains_on_more_and_scores_the_same_words(model_dir, files, tmp_path):
     settings = run_ner(tmp_path / "out", model_dir, files, "--label_all_tokens")
     assert settings.label_all_tokens
-    assert results(tmp_path / "out", "predict")["predict_f1"] > 0.9
+    assert results(tmp_path / "out", "predict")["predict_f1"] > 0.8  # the baseline: 0.73
     gold = read_conll(tmp_path / "out" / "predictions.conll", tag_column=1)
     assert gold.tags == read_conll(files["test_file"]).tags
 

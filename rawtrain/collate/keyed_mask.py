@@ -4,29 +4,25 @@ The collator of mask.py draws from a generator, so its masks depend on everythin
 Here every draw is a hash of where it is needed: masks are new in each epoch, and no batch size,
 number of workers or resume can change them. The 80/10/10 rule is mask.py's.
 
-N sub-words of a batch, its rows laid end to end without padding. B rows, T sub-words of a padded
-row.
+N sub-words of a batch, its rows laid end to end without padding.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from rawtrain.collate.draws import KeyedDraws
 from rawtrain.collate.mask import first_of_word, replace_masked
-from rawtrain.collate.pad import pad_rows
+from rawtrain.collate.tokens import EVALUATION
 from rawtrain.config import MlmSettings
 from rawtrain.data.columns import Columns
 from rawtrain.randomness import uniform
 
-EVALUATION = -1  # stands for the epoch in the key of the masks of evaluation
-
 
 @dataclass(frozen=True)
-class MaskingCollator:
-    """Makes the micro-batch of some rows: masked, then padded.
+class MaskedTokens:
+    """Tokens of rows, some of them hidden, and the labels that say what they were.
 
     The masks are a function of (seed, epoch, row, position); those of evaluation are always the
     same, so that two evaluations of one model give one number.
@@ -36,30 +32,14 @@ class MaskingCollator:
     tokenizer: PreTrainedTokenizerBase
     settings: MlmSettings
 
-    def __call__(self, rows, epoch=EVALUATION):
-        """Three int64 tensors (B, T) for row numbers [B]."""
-        input_ids, labels = self.masked(rows, epoch)
-        lengths = self.columns.lengths[rows]
-        borders, side = np.cumsum(lengths)[:-1], self.tokenizer.padding_side
-
-        def padded(flat, value):
-            array = pad_rows(np.split(flat, borders), value, lengths.max(), side)
-            return torch.from_numpy(array.astype(np.int64))
-
-        return {
-            "input_ids": padded(input_ids, self.tokenizer.pad_token_id),
-            "attention_mask": padded(np.ones_like(input_ids), 0),
-            "labels": padded(labels, -100),
-        }
-
-    def masked(self, rows, epoch=EVALUATION):
-        """The tokens of the rows end to end, some of them hidden, and their labels: two arrays."""
+    def tokens(self, rows, epoch=EVALUATION):
+        """ "input_ids" and "labels" [N] of the rows end to end."""
         settings, values = self.settings, self.columns.values
         where, positions = self.columns.token_index(rows)
-        return mask_tokens(
+        input_ids, labels = mask_tokens(
             values["input_ids"][where],
             values["special"][where],
-            np.repeat(rows, self.columns.lengths[rows]),
+            np.repeat(rows, self.columns.lengths_of(rows)),
             positions,
             seed=0 if epoch == EVALUATION else settings.seed,
             epoch=epoch,
@@ -70,6 +50,7 @@ class MaskingCollator:
             random_replace_prob=settings.random_replace_prob,
             word_starts=values["word_starts"][where] if settings.whole_word_mask else None,
         )
+        return {"input_ids": input_ids, "labels": labels}
 
 
 def mask_tokens(

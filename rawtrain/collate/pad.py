@@ -17,6 +17,8 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import LARGE_INTEGER
 from transformers.utils import PaddingStrategy, to_py_obj
 
+from rawtrain.collate.tokens import EVALUATION, TokenSource, gap_values
+
 
 @dataclass
 class DataCollatorForTokenClassification:
@@ -56,6 +58,30 @@ class DataCollatorForTokenClassification:
             padded = _pad_column(labels, self.label_pad_token_id, frame)
             batch[label_name] = as_tensor(padded, framework)
         return batch
+
+
+@dataclass(frozen=True)
+class PaddedRows:
+    """Makes the micro-batch of some rows from flat columns: a rectangle, without a Python list.
+
+    `source` gives their tokens: `TaggedTokens` or `MaskedTokens`. The result is what the collator
+    above makes of the same features.
+    """
+
+    source: TokenSource
+    tokenizer: PreTrainedTokenizerBase
+
+    def __call__(self, rows, epoch=EVALUATION):
+        """int64 tensors (B, T), among them "attention_mask" and "labels", for row numbers [B]."""
+        lengths = self.source.columns.lengths_of(rows)
+        frame = _Frame(lengths, int(lengths.max()), self.tokenizer.padding_side)
+        tokens, gaps = self.source.tokens(rows, epoch), gap_values(self.tokenizer)
+        batch = {
+            name: frame.fill(values.astype(np.int64, copy=False), gaps[name])
+            for name, values in tokens.items()
+        }
+        batch["attention_mask"] = frame.is_item.astype(np.int64)
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
 def pad_rows(rows: list[np.ndarray], value: int, length: int, side: str = "right") -> np.ndarray:

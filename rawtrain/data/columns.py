@@ -24,6 +24,10 @@ class Columns:
         """The number of tokens of each row [R]."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, rows):
+        """The number of tokens of these rows; unlike `lengths[rows]`, no work for the others."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
     def row(self, number):
         """The columns of one row, as views."""
         start, end = self.offsets[number], self.offsets[number + 1]
@@ -43,11 +47,11 @@ class Columns:
         """These rows, in this order, as a copy."""
         where, _ = self.token_index(rows)
         values = {name: values[where] for name, values in self.values.items()}
-        return Columns(values, offsets_of(self.lengths[rows]))
+        return Columns(values, offsets_of(self.lengths_of(rows)))
 
     def token_index(self, rows):
         """Where the tokens of `rows` stand, and the position of each in its row: two arrays."""
-        lengths = self.lengths[rows]
+        lengths = self.lengths_of(rows)
         positions = positions_in_rows(lengths)
         return np.repeat(self.offsets[rows], lengths) + positions, positions
 

@@ -15,9 +15,9 @@ import torch
 import transformers
 
 from rawtrain.batches import EvaluationBatches, TrainingBatches, prepared
-from rawtrain.collate.keyed_mask import MaskingCollator
+from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.collate.mask import DataCollatorForLanguageModeling
-from rawtrain.collate.pad import DataCollatorForTokenClassification
+from rawtrain.collate.pad import DataCollatorForTokenClassification, PaddedRows
 from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.data.columns import Columns, collate_rows
 from rawtrain.data.text import encode_documents
@@ -104,12 +104,10 @@ def evaluating_while_training():
         rows, held_out_rows = mlm_rows(tokenizer, 26, 0), mlm_rows(tokenizer, 10, 1)
         train(
             model,
-            TrainingBatches(26, settings, MaskingCollator(rows, tokenizer, settings)),
+            TrainingBatches(26, settings, masked_rows(rows, tokenizer, settings)),
             settings,
             eval_batches=held_out
-            and EvaluationBatches(
-                10, settings, MaskingCollator(held_out_rows, tokenizer, settings)
-            ),
+            and EvaluationBatches(10, settings, masked_rows(held_out_rows, tokenizer, settings)),
         )
         our_models.append(model)
     theirs, ours = largest_difference(*their_models), largest_difference(*our_models)
@@ -130,7 +128,7 @@ def evaluating_twice():
     collator = DataCollatorForLanguageModeling(tokenizer)
     trainer = make_trainer(settings, tokenizer, collator, eval_columns, model)
     theirs = [trainer.evaluate()["eval_loss"] for _ in range(2)]
-    masking = MaskingCollator(mlm_rows(tokenizer, 10, 1), tokenizer, settings)
+    masking = masked_rows(mlm_rows(tokenizer, 10, 1), tokenizer, settings)
     batches = EvaluationBatches(10, settings, masking)
     ours = [evaluate(model, batches, settings).loss for _ in range(2)]
     return Shown(
@@ -150,13 +148,14 @@ def masks():
         settings = MlmSettings(**QUIET, dataloader_num_workers=num_workers)
         trainer = make_trainer(settings, tokenizer, collator, columns)
         theirs.append([batch["input_ids"] for batch in trainer.get_train_dataloader()])
-        masking = MaskingCollator(mlm_rows(tokenizer, 26, 0), tokenizer, settings)
+        masking = masked_rows(mlm_rows(tokenizer, 26, 0), tokenizer, settings)
         batches = TrainingBatches(26, settings, masking)
         steps = range(1, 2 * batches.steps_per_epoch + 1)
         loaded = prepared(batches, steps, settings, torch.device("cpu"))
         ours.append([batch["input_ids"] for step in loaded for batch in step])
     everything = np.arange(26)
-    renewed = (masking.masked(everything, 0)[1] != masking.masked(everything, 1)[1]).any()
+    labels = [masking.source.tokens(everything, epoch)["labels"] for epoch in (0, 1)]
+    renewed = (labels[0] != labels[1]).any()
     same = [all(map(torch.equal, *runs)) for runs in (theirs, ours)]
     return Shown(
         "Masks do not depend on the number of workers, and differ from epoch to epoch.",
@@ -238,6 +237,10 @@ def ner_model(tokenizer):
 def mlm_rows(tokenizer, num_rows, seed) -> Columns:
     texts = parity.random_texts(num_rows, seed)
     return encode_documents(tokenizer, texts, 40, line_by_line=True).columns
+
+
+def masked_rows(columns, tokenizer, settings):
+    return PaddedRows(MaskedTokens(columns, tokenizer, settings), tokenizer)
 
 
 def training(columns, collator, settings):

@@ -1,0 +1,121 @@
+"""Packing: several sentences in a row, and a mask that keeps them apart.
+
+Padded to the longest of 24 sentences, two thirds of a batch are padding. Laid one after the other
+into a few rows of about the length of the longest, they fill them nearly to the last slot.
+Positions begin anew with each sentence, and the mask lets a token see its own sentence only: the
+model computes the same numbers for every token, which fast/route.py checks before the first step.
+
+B sentences with N sub-words in all; R rows of S slots.
+"""
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rawtrain.collate.tokens import EVALUATION, TokenSource, gap_values
+from rawtrain.data.columns import offsets_of, positions_in_rows
+
+ALIGNMENT = 8  # slots: what matrix kernels like best
+
+# bfloat16's lowest number, which float32 has too: added to a score, it leaves a weight of 0.
+HIDDEN = -3.3895313892515355e38
+
+
+def choose_rows(lengths: np.ndarray, width: int) -> tuple[np.ndarray, int]:
+    """(the row of each sentence [B], the number of slots S), so that the rows cost least.
+
+    A slot costs the matrix products of its token, which grow with the model's `width`, and scores
+    against all slots of its row. Lengths of rows are tried from the longest sentence on, those with
+    the lowest bound first.
+    """
+    total, longest = int(lengths.sum()), int(lengths.max())
+    shortest_row = -(-longest // ALIGNMENT) * ALIGNMENT
+    bounds = []
+    for num_slots in range(shortest_row, 2 * shortest_row + 8 * ALIGNMENT, ALIGNMENT):
+        cost_of_row = num_slots * (width + num_slots)
+        bounds.append((-(-total // num_slots) * cost_of_row, cost_of_row, num_slots))
+    best_cost, best = np.inf, None
+    for bound, cost_of_row, num_slots in sorted(bounds):
+        if bound >= best_cost:
+            break
+        rows = fit(lengths, num_slots)
+        cost = (rows.max() + 1) * cost_of_row
+        if cost < best_cost:
+            best_cost, best = cost, (rows, num_slots)
+    return best
+
+
+def fit(lengths: np.ndarray, num_slots: int) -> np.ndarray:
+    """The row of each sentence [B]: the longest first, each into the fullest row that has room.
+
+    >>> fit(np.array([2, 7, 3, 5]), num_slots=10).tolist()
+    [1, 0, 0, 1]
+    """
+    rows = np.empty(len(lengths), dtype=np.int64)
+    room, num_rows = [], 0  # (free slots, row), sorted
+    for sentence in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[sentence])
+        place = bisect_left(room, (length,))
+        if place < len(room):
+            free, row = room.pop(place)
+        else:
+            free, row, num_rows = num_slots, num_rows, num_rows + 1
+        rows[sentence] = row
+        insort(room, (free - length, row))
+    return rows
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Makes the micro-batch of some sentences: packed, with the mask that keeps them apart.
+
+    `source` gives their tokens: `TaggedTokens` or `MaskedTokens`. `width` is the model's hidden
+    size. `first_position` is the number that the model gives to the first place of a sentence.
+    """
+
+    source: TokenSource
+    tokenizer: PreTrainedTokenizerBase
+    width: int
+    first_position: int = 0
+
+    def __call__(self, rows, epoch=EVALUATION):
+        lengths = self.source.columns.lengths_of(rows)
+        row, num_slots = choose_rows(lengths, self.width)
+        batch, _ = self.laid_out(self.source.tokens(rows, epoch), lengths, row, num_slots)
+        return batch
+
+    def laid_out(self, tokens, lengths, row, num_slots):
+        """A micro-batch, and the slot of each token [N] in its rows laid end to end.
+
+        tokens: arrays [N] of the sentences end to end. row: the row of each sentence [B].
+        The tensors are int64 (R, S), but "attention_mask" float32 (R, 1, S, S), added to scores.
+        """
+        positions = positions_in_rows(lengths)
+        slots = np.repeat(_first_slots(lengths, row, num_slots), lengths) + positions
+        shape = (int(row.max()) + 1, num_slots)
+
+        def placed(values, gap):
+            array = np.full(shape, gap, dtype=np.int64)
+            array.reshape(-1)[slots] = values
+            return array
+
+        gaps = gap_values(self.tokenizer)
+        batch = {name: placed(values, gaps[name]) for name, values in tokens.items()}
+        batch["position_ids"] = placed(positions, 0) + self.first_position
+        sentence = placed(np.repeat(np.arange(len(lengths)), lengths), -1)
+        together = sentence[:, None, :, None] == sentence[:, None, None, :]
+        batch["attention_mask"] = np.where(together, np.float32(0), np.float32(HIDDEN))
+        return {name: torch.from_numpy(array) for name, array in batch.items()}, slots
+
+
+def _first_slots(lengths, row, num_slots):
+    """Where each sentence begins in the rows laid end to end: behind the one before it there."""
+    in_order = np.argsort(row, kind="stable")
+    before = offsets_of(lengths[in_order])[:-1]
+    row_begins = np.searchsorted(row[in_order], row[in_order])
+    first = np.empty(len(lengths), dtype=np.int64)
+    first[in_order] = row[in_order] * num_slots + before - before[row_begins]
+    return first

@@ -1,0 +1,68 @@
+"""The head of a model at the labelled tokens alone.
+
+A masked-LM head computes a logit for every word of the vocabulary at every token, and the loss
+looks at 15 % of the tokens: the other logits are most of a step's work and nearly all its memory.
+"""
+
+from contextlib import contextmanager
+
+from rawtrain.loop import label_loss
+
+
+def cross_entropy_at_labels(model, batch, labelled):
+    """As `loop.summed_cross_entropy`: the same loss and the same logits (K, C), for less."""
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    with head_at(model, labelled):
+        logits = model(**inputs).logits[0]
+    return label_loss(logits, batch["labels"], labelled), logits
+
+
+@contextmanager
+def head_at(model, positions):
+    """Within it, the model's head sees the hidden states at `positions` alone.
+
+    positions: int64 (K,) into the rows (B, T) laid end to end. The logits become (1, K, C). It
+    works for every model whose head takes the encoder's `last_hidden_state` token by token. Where
+    the last layer is built like BERT's, it too runs at `positions` only, but for its keys and
+    values, which every token must have: 7 % of a masked-LM step.
+    """
+
+    def at_positions(hidden_states):
+        return hidden_states.flatten(0, 1).index_select(0, positions)[None]
+
+    def keep_output(module, arguments, output):
+        output["last_hidden_state"] = at_positions(output[0])
+        return output
+
+    def keep_attended(module, arguments, output):
+        return at_positions(output[0]), *output[1:]
+
+    def keep_residual(module, arguments):
+        attended, residual = arguments
+        return attended, at_positions(residual)
+
+    last_attention = _last_attention_like_berts(model)
+    if last_attention is None:
+        hooks = [model.base_model.register_forward_hook(keep_output)]
+    else:
+        hooks = [
+            last_attention.self.register_forward_hook(keep_attended),
+            last_attention.output.register_forward_pre_hook(keep_residual),
+        ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _last_attention_like_berts(model):
+    """The last layer's attention, if it is a part `self` and a part `output(attended, residual)`.
+
+    None with gradient checkpointing: its layers run again in backward, when no hook is there.
+    """
+    layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
+    if layers is None or model.is_activation_checkpointing:
+        return None
+    attention = getattr(layers[-1], "attention", None)
+    return attention if hasattr(attention, "self") and hasattr(attention, "output") else None

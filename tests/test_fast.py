@@ -1,0 +1,204 @@
+"""Packed rows, and the head at labelled tokens, on tiny random models of every usual kind."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForTokenClassification
+
+from rawtrain import MlmSettings, NerSettings
+from rawtrain.collate.keyed_mask import MaskedTokens
+from rawtrain.collate.pad import PaddedRows
+from rawtrain.collate.tokens import TaggedTokens
+from rawtrain.data.columns import Columns, offsets_of
+from rawtrain.data.small_bert import train_small_tokenizer
+from rawtrain.fast.attention import ROW_ATTENTION
+from rawtrain.fast.dropout import FastDropout
+from rawtrain.fast.route import choose_route, packed_rows
+from rawtrain.loop import labelled_tokens, summed_cross_entropy, train
+
+VOCABULARY, NUM_LABELS = 90, 5
+PACKED = [
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "distilbert",
+    "electra",
+    "albert",
+    "modernbert",
+    "mpnet",
+    "ernie",
+    "data2vec-text",
+]
+PADDED = ["deberta-v2", "roformer"]
+AUTO = {"ner": AutoModelForTokenClassification, "mlm": AutoModelForMaskedLM}
+
+
+def tiny_model(architecture, task):
+    """Random weights large enough that a wrong mask or position shows; no dropout."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": VOCABULARY, "pad_token_id": 0, "num_labels": NUM_LABELS}
+    sizes |= {"hidden_size": 16, "intermediate_size": 24, "embedding_size": 16}
+    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 70}
+    sizes |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    sizes |= {"initializer_range": 0.3, "classifier_dropout_prob": 0.0}
+    if architecture == "distilbert":
+        sizes |= {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2}
+        sizes |= {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}
+    if architecture == "modernbert":
+        sizes |= {"local_attention": 8, "global_attn_every_n_layers": 2}
+        sizes |= dict.fromkeys(("bos_token_id", "cls_token_id"), 1)
+        sizes |= dict.fromkeys(("eos_token_id", "sep_token_id"), 2)
+        sizes.pop("embedding_size")
+    if architecture == "deberta-v2":
+        sizes |= {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8}
+        sizes.pop("embedding_size")
+    config = AutoConfig.for_model(architecture, **sizes)
+    return AUTO[task].from_config(config).train()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_small_tokenizer(["the quick brown fox jumps over the lazy dog"] * 3, vocab_size=60)
+
+
+def token_source(task, tokenizer, num_rows=9, longest=40, seed=0):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(3, longest + 1, num_rows)
+    ids = rng.integers(5, VOCABULARY, lengths.sum())
+    if task == "ner":
+        labels = rng.integers(0, NUM_LABELS, len(ids))
+        labels[rng.random(len(ids)) < 0.4] = -100
+        return TaggedTokens(Columns({"input_ids": ids, "labels": labels}, offsets_of(lengths)))
+    special = np.zeros(len(ids), dtype=bool)
+    values = {"input_ids": ids, "special": special, "word_starts": ~special}
+    return MaskedTokens(Columns(values, offsets_of(lengths)), tokenizer, MlmSettings())
+
+
+def forward_and_backward(model, batch, batch_loss):
+    """The loss, the logits in an order of their own, and every gradient by its name."""
+    labelled = labelled_tokens(batch)
+    loss, logits = batch_loss(model, batch, labelled)
+    model.zero_grad()
+    loss.backward()
+    gradients = {
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    labels = batch["labels"].flatten()[labelled]
+    in_order = np.lexsort((logits.detach()[:, 0].numpy(), labels.numpy()))
+    return loss.item(), logits.detach()[in_order], gradients
+
+
+@pytest.mark.parametrize("task", ["ner", "mlm"])
+@pytest.mark.parametrize("architecture", PACKED)
+def test_packed_rows_give_the_logits_loss_and_gradients_of_padded_ones(
+    architecture, task, tokenizer
+):
+    model, source = tiny_model(architecture, task), token_source(task, tokenizer)
+    rows = np.arange(9)
+    padded = PaddedRows(source, tokenizer)(rows)
+    expected = forward_and_backward(model, padded, summed_cross_entropy)
+
+    route = choose_route(model, source, tokenizer, NerSettings())
+    assert route.packs
+    model.train()
+    packed = packed_rows(source, tokenizer, model)(rows)
+    assert len(packed["input_ids"]) < 9
+    for batch in (packed, padded):  # the chosen attention must be right for both
+        loss, logits, gradients = forward_and_backward(model, batch, route.batch_loss)
+        assert loss == pytest.approx(expected[0], rel=1e-5)
+        torch.testing.assert_close(logits, expected[1], rtol=1e-5, atol=1e-5)
+        assert gradients.keys() == expected[2].keys()
+        for name, gradient in gradients.items():  # float32 sums in another order
+            scale = expected[2][name].abs().max().item()
+            torch.testing.assert_close(
+                gradient, expected[2][name], rtol=0, atol=1e-5 * scale + 1e-5
+            )
+
+
+@pytest.mark.parametrize("architecture", PADDED)
+def test_a_model_that_cannot_be_packed_is_trained_padded_and_a_line_says_so(
+    architecture, tokenizer, caplog
+):
+    model, source = tiny_model(architecture, "ner"), token_source("ner", tokenizer)
+    batch = PaddedRows(source, tokenizer)(np.arange(9))
+    expected = forward_and_backward(model, batch, summed_cross_entropy)
+    with caplog.at_level(logging.INFO, "rawtrain"):
+        route = choose_route(model, source, tokenizer, NerSettings())
+    assert not route.packs
+    assert "padded, because packed ones" in caplog.text
+    model.train()
+    loss, logits, _ = forward_and_backward(model, batch, route.batch_loss)
+    assert loss == pytest.approx(expected[0], rel=1e-6)
+    torch.testing.assert_close(logits, expected[1])
+
+
+@pytest.mark.parametrize("task", ["ner", "mlm"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_whole_run_learns_the_same_packed_padded_and_with_nothing_fast(task, bf16, tokenizer):
+    """Two epochs with accumulation and a ragged tail, evaluated in between, at dropout 0."""
+    kind = {"ner": NerSettings, "mlm": MlmSettings}[task]
+    histories, layouts = [], []
+    for flags in ({}, {"padding": True}, {"fast": False}):
+        settings = kind(
+            **flags,
+            bf16=bf16,
+            use_cpu=True,
+            disable_tqdm=True,
+            logging_steps=1,
+            num_train_epochs=2.0,
+            per_device_train_batch_size=4,
+            gradient_accumulation_steps=3,
+            learning_rate=1e-3,
+            eval_strategy="epoch",
+        )
+        model, source = tiny_model("bert", task), token_source(task, tokenizer, num_rows=26)
+        route = choose_route(model, source, tokenizer, settings)
+        layouts.append((route.packs, route.sorts))
+        train_batches, eval_batches = (
+            route.batches(split, source, tokenizer, model, settings)
+            for split in ("train", "validation")
+        )
+        histories.append(
+            train(
+                model,
+                train_batches,
+                settings,
+                eval_batches=eval_batches,
+                batch_loss=route.batch_loss,
+            )
+        )
+    assert layouts == [(True, True), (False, True), (False, False)]
+    # float32 sums in another order, grown over 6 steps; bfloat16 rounds to 3 digits
+    tolerance = 0.03 if bf16 else 1e-4
+    for entries in zip(*histories, strict=True):
+        for name in ("loss", "grad_norm", "eval_loss", "train_loss"):
+            values = [entry.get(name, 0) for entry in entries]
+            assert values == pytest.approx(values[:1] * 3, rel=tolerance)
+
+
+def test_a_saved_model_is_the_same_kind_of_model_whatever_made_it_fast(tokenizer, tmp_path):
+    model, source = tiny_model("bert", "ner"), token_source("ner", tokenizer)
+    before = model.state_dict()
+    choose_route(model, source, tokenizer, NerSettings())
+    assert model.config._attn_implementation == ROW_ATTENTION
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForTokenClassification.from_pretrained(tmp_path)
+    assert all(torch.equal(loaded.state_dict()[name], before[name]) for name in before)
+    batch = PaddedRows(source, tokenizer)(np.arange(5))
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    torch.testing.assert_close(model.eval()(**inputs).logits, loaded.eval()(**inputs).logits)
+
+
+def test_nothing_is_changed_in_a_model_that_is_to_match_trainer(tokenizer):
+    for settings in (NerSettings(match_trainer=True), NerSettings(fast=False)):
+        model, source = tiny_model("bert", "ner"), token_source("ner", tokenizer)
+        attention = model.config._attn_implementation
+        route = choose_route(model, source, tokenizer, settings)
+        assert not route.packs and not route.sorts
+        assert model.config._attn_implementation == attention
+        assert not any(isinstance(module, FastDropout) for module in model.modules())
