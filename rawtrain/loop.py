@@ -9,7 +9,6 @@ tokens: those whose label is not -100. A *step* is one optimizer update, a *micr
 forward.
 """
 
-import inspect
 import math
 import time
 from dataclasses import dataclass
@@ -18,26 +17,16 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from rawtrain import match_trainer
 from rawtrain.batches import prepared
 from rawtrain.optim import learning_rate_schedule, make_optimizer, set_learning_rate
 from rawtrain.plan import make_plan
-from rawtrain.precision import (
-    autocast,
-    choose_device,
-    make_scaler,
-    was_skipped,
-)
+from rawtrain.precision import autocast, choose_device, make_scaler, was_skipped
 from rawtrain.randomness import seed_dropout
 from rawtrain.results.log import RunLog
 from rawtrain.step_record import StepRecord
 
 IGNORED = -100  # the label of a token that has none; cross_entropy leaves it out by default
-
-
-GIVEN_UP_TO_MATCH_TRAINER = (
-    "--match_trainer gives up speed, resuming, and right gradient accumulation for models that "
-    "ignore num_items_in_batch"
-)
 
 
 def summed_cross_entropy(model, batch, labelled):
@@ -56,12 +45,6 @@ def label_loss(logits, labels, labelled):
     labels = labels.flatten().index_select(0, labelled)
     dtype = torch.promote_types(logits.dtype, torch.float32)  # 16 bits are too few for exponentials
     return F.cross_entropy(logits.to(dtype), labels, reduction="sum")
-
-
-def models_own_loss(model, batch, labelled):
-    """The loss () as the model computes it, and the logits (K, C): for --match_trainer."""
-    output = model(**batch)
-    return output.loss, output.logits.flatten(0, 1).index_select(0, labelled)
 
 
 @dataclass(frozen=True)
@@ -84,13 +67,13 @@ def train_step(model, micro_batches, optimizer, scaler, settings, batch_loss):
     num_labels = sum(map(len, labelled))
     divisor = max(num_labels, 1)  # no label in the step: loss 0, gradient 0, never 0/0
     if settings.match_trainer:
-        divisor = trainers_divisor(model, micro_batches, num_labels)
+        divisor = match_trainer.divisor(model, micro_batches, num_labels)
     losses = []
     model.train()
     for micro_batch, where in zip(micro_batches, labelled, strict=True):
-        inputs = on_device({**micro_batch, "labelled": where}, model.device)
+        inputs, where = on_device(micro_batch, where, model.device)
         with autocast(settings, model.device):
-            loss_sum, _ = batch_loss(model, inputs, inputs.pop("labelled"))
+            loss_sum, _ = batch_loss(model, inputs, where)
         loss = loss_sum / divisor
         scaler.scale(loss).backward()  # adds to the gradients of the micro-batches before
         losses.append(loss.detach())
@@ -141,10 +124,10 @@ def evaluate(model, batches, settings, batch_loss=None):
         rows.append(np.repeat(batches.rows(index), num_labels))
         labels.append(batch["labels"].flatten()[labelled])
         if settings.match_trainer:
-            trainers_divisor(model, [batch], len(labelled))
-        inputs = on_device({**batch, "labelled": labelled}, model.device)
+            match_trainer.divisor(model, [batch], len(labelled))
+        inputs, labelled = on_device(batch, labelled, model.device)
         with autocast(settings, model.device):
-            loss, logits = batch_loss(model, inputs, inputs.pop("labelled"))
+            loss, logits = batch_loss(model, inputs, labelled)
         losses.append(loss)
         predictions.append(logits.argmax(-1))
     num_labels = sum(map(len, labels))
@@ -152,10 +135,8 @@ def evaluate(model, batches, settings, batch_loss=None):
         raise ValueError("the evaluation data has no labelled token: there is nothing to evaluate")
     losses = torch.stack(losses).cpu()
     loss = losses.sum(dtype=torch.float64).item() / num_labels
-    if settings.match_trainer:  # means of batches, weighted by rows, and NaN left out
-        num_rows = [len(batches.rows(index)) for index in range(len(batches))]
-        row_losses = np.repeat(losses.numpy(), num_rows)
-        loss = float(row_losses[np.isfinite(row_losses)].mean())
+    if settings.match_trainer:
+        loss = match_trainer.mean_of_rows(losses.numpy(), batches)
     in_order = np.argsort(np.concatenate(rows), kind="stable")  # batches are of like lengths
     return Evaluation(
         loss=loss,
@@ -182,6 +163,7 @@ def train(
 
     batches, eval_batches: `TrainingBatches` and `EvaluationBatches`.
     score: function of an `Evaluation` that returns a dict of floats, such as {"f1": 0.6}.
+    batch_loss: function of (model, batch, labelled) as `summed_cross_entropy`, the default.
     checkpoints: a `checkpoint.Checkpoints`, which keeps models on the way and the best one.
     log: a `results.log.RunLog`, which shows and writes the history as it grows.
 
@@ -199,7 +181,7 @@ def train(
     record = StepRecord(batches)
     log = log or RunLog()
     if settings.match_trainer:
-        log.say(GIVEN_UP_TO_MATCH_TRAINER)
+        log.say(match_trainer.GIVEN_UP)
     log.start(plan.num_steps)
     start_time, num_updates = time.perf_counter(), 0
 
@@ -240,22 +222,7 @@ def train(
 
 
 def default_loss(settings):
-    return models_own_loss if settings.match_trainer else summed_cross_entropy
-
-
-def trainers_divisor(model, micro_batches, num_labels):
-    """What Trainer 5.23 divides a micro-batch's loss by; it is the model's own mean.
-
-    A model whose forward takes any keyword is handed the number of labels, to divide by it itself,
-    and then nothing more is done. Most encoders take it and ignore it: their mean losses are added
-    up, and loss and gradient are too large by the number of micro-batches.
-    """
-    takes_any = inspect.signature(model.forward).parameters.values()
-    if not getattr(model, "accepts_loss_kwargs", any(p.kind == p.VAR_KEYWORD for p in takes_any)):
-        return len(micro_batches)
-    for micro_batch in micro_batches:
-        micro_batch["num_items_in_batch"] = torch.tensor(num_labels)
-    return 1
+    return match_trainer.models_own_loss if settings.match_trainer else summed_cross_entropy
 
 
 def labelled_tokens(micro_batch):
@@ -263,9 +230,10 @@ def labelled_tokens(micro_batch):
     return (micro_batch["labels"].flatten() != IGNORED).nonzero().squeeze(1)
 
 
-def on_device(batch, device):
-    """The batch on the device; from pinned memory the copy runs beside the computation."""
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+def on_device(batch, labelled, device):
+    """Both on the device; from pinned memory the copies run beside the computation."""
+    batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    return batch, labelled.to(device, non_blocking=True)
 
 
 def speed(prefix, runtime_seconds, num_rows, num_steps):

@@ -31,7 +31,7 @@ from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import read_documents
 from rawtrain.data.text import count_tokens, encode_documents, split_documents
 from rawtrain.fast.cpu import tune_process
-from rawtrain.fast.route import choose_route
+from rawtrain.fast.route import make_batches
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
 from rawtrain.precision import choose_device
@@ -71,18 +71,14 @@ def main(settings):
     sources = {
         name: MaskedTokens(rows.columns, tokenizer, settings) for name, rows in encoded.items()
     }
-    route = choose_route(model, next(iter(sources.values())), tokenizer, settings)
-    batches = {
-        name: route.batches(name, source, tokenizer, model, settings)
-        for name, source in sources.items()
-    }
+    batches, batch_loss = make_batches(model, sources, tokenizer, settings)
     if settings.match_trainer:
         batches = trainers_batches(encoded, tokenizer, settings)
 
     log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm)
     if settings.do_train:
         if "validation" in batches:
-            before = evaluate(model, batches["validation"], settings, route.batch_loss)
+            before = evaluate(model, batches["validation"], settings, batch_loss)
             log.add({**before.metrics("eval", score), "epoch": 0.0, "step": 0})
         seed_as_trainer(settings)
         checkpoints = Checkpoints(settings, tokenizer)
@@ -92,14 +88,14 @@ def main(settings):
             settings,
             eval_batches=batches.get("validation"),
             score=score,
-            batch_loss=route.batch_loss,
+            batch_loss=batch_loss,
             checkpoints=checkpoints,
             log=log,
         )
         save_model(model, tokenizer, output_dir)
         write_training_results(settings, history, checkpoints, len(encoded["train"].columns))
     if settings.do_eval:
-        evaluation = evaluate(model, batches["validation"], settings, route.batch_loss)
+        evaluation = evaluate(model, batches["validation"], settings, batch_loss)
         after = evaluation.metrics("eval", score)
         num_samples = {"eval_samples": len(encoded["validation"].columns)}
         perplexity = {"perplexity": after.pop("eval_perplexity")}  # run_mlm.py's key

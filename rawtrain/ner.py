@@ -27,7 +27,7 @@ from rawtrain.data.sources import TaggedCorpus, read_tagged
 from rawtrain.data.tags import label_list
 from rawtrain.data.words import encode_words, put_blank_before_words, splits_words_like_text
 from rawtrain.fast.cpu import tune_process
-from rawtrain.fast.route import choose_route
+from rawtrain.fast.route import make_batches
 from rawtrain.fast.vocabulary import compact_vocabulary
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
@@ -69,11 +69,7 @@ def main(settings):
 
     model.to(device)
     sources = {name: TaggedTokens(rows.columns) for name, rows in encoded.items()}
-    route = choose_route(model, next(iter(sources.values())), tokenizer, settings)
-    batches = {
-        name: route.batches(name, source, tokenizer, model, settings)
-        for name, source in sources.items()
-    }
+    batches, batch_loss = make_batches(model, sources, tokenizer, settings)
     scorers = {name: WordScorer(rows, label_names, settings) for name, rows in encoded.items()}
 
     epoch = {}
@@ -87,7 +83,7 @@ def main(settings):
                 settings,
                 eval_batches=batches.get("validation"),
                 score=scorers.get("validation"),
-                batch_loss=route.batch_loss,
+                batch_loss=batch_loss,
                 checkpoints=checkpoints,
                 log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm),
             )
@@ -95,13 +91,13 @@ def main(settings):
         write_training_results(settings, history, checkpoints, len(splits["train"].words))
         epoch = {"epoch": history[-1]["epoch"]}
     if settings.do_eval:
-        evaluation = evaluate(model, batches["validation"], settings, route.batch_loss)
+        evaluation = evaluate(model, batches["validation"], settings, batch_loss)
         metrics = evaluation.metrics("eval", scorers["validation"]) | epoch
         metrics["eval_samples"] = len(splits["validation"].words)
         write_metrics(output_dir, "eval", metrics)
         show_scores("validation", splits, encoded, scorers, evaluation)
     if settings.do_predict:
-        evaluation = evaluate(model, batches["test"], settings, route.batch_loss)
+        evaluation = evaluate(model, batches["test"], settings, batch_loss)
         metrics = evaluation.metrics("predict", scorers["test"])
         metrics["predict_samples"] = len(splits["test"].words)
         write_metrics(output_dir, "predict", metrics)

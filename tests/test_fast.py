@@ -130,7 +130,7 @@ def test_a_model_that_cannot_be_packed_is_trained_padded_and_a_line_says_so(
     with caplog.at_level(logging.INFO, "rawtrain"):
         route = choose_route(model, source, tokenizer, NerSettings())
     assert not route.packs
-    assert "padded, because packed ones" in caplog.text
+    assert "padded, because packed ones have other logits" in caplog.text
     model.train()
     loss, logits, _ = forward_and_backward(model, batch, route.batch_loss)
     assert loss == pytest.approx(expected[0], rel=1e-6)
@@ -202,3 +202,19 @@ def test_nothing_is_changed_in_a_model_that_is_to_match_trainer(tokenizer):
         assert not route.packs and not route.sorts
         assert model.config._attn_implementation == attention
         assert not any(isinstance(module, FastDropout) for module in model.modules())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("bf16", [False, True])
+def test_packed_rows_give_the_loss_of_padded_ones_on_a_gpu(bf16, tokenizer):
+    losses = []
+    for padding in (False, True):
+        settings = NerSettings(bf16=bf16, padding=padding, max_steps=3, logging_steps=1)
+        model, source = tiny_model("bert", "ner").cuda(), token_source("ner", tokenizer)
+        route = choose_route(model, source, tokenizer, settings)
+        assert route.packs is not padding
+        batches = route.batches("train", source, tokenizer, model, settings)
+        history = train(model, batches, settings, batch_loss=route.batch_loss)
+        losses.append([entry["loss"] for entry in history if "loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], rel=0.03 if bf16 else 1e-4)

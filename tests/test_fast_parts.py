@@ -2,16 +2,18 @@
 
 import pytest
 import torch
-from conftest import tiny_bert
+from conftest import padded, random_rows, tiny_bert
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForTokenClassification, BertConfig, BertForMaskedLM
 
+from rawtrain.batches import TrainingBatches
 from rawtrain.data.columns import Columns, offsets_of
 from rawtrain.fast import cpu, dropout
 from rawtrain.fast.attention import ROW_ATTENTION, row_attention, set_attention
-from rawtrain.fast.head import head_at
+from rawtrain.fast.head import cross_entropy_at_labels, head_at
 from rawtrain.fast.vocabulary import CompactEmbedding, compact_vocabulary
+from rawtrain.loop import train
 from rawtrain.optim import make_optimizer
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -169,8 +171,6 @@ def test_nothing_of_the_head_at_some_tokens_stays_behind():
 
 
 def test_a_batch_without_labels_has_the_loss_0_and_no_gradient():
-    from rawtrain.fast.head import cross_entropy_at_labels
-
     model, ids = tiny_bert().train(), torch.randint(5, 60, (2, 6))
     batch = {"input_ids": ids, "labels": torch.full_like(ids, -100)}
     loss, logits = cross_entropy_at_labels(model, batch, torch.zeros(0, dtype=torch.int64))
@@ -261,3 +261,15 @@ def test_a_bfloat16_product_is_told_from_a_float32_one(monkeypatch):
     rounded = lambda a, b: a.bfloat16().float() @ b.bfloat16().float().T  # noqa: E731
     monkeypatch.setattr(cpu.F, "linear", rounded)
     assert not cpu._multiplies_in_float32()
+
+
+def test_dropout_and_attention_draw_the_same_again_when_activations_are_recomputed(settings):
+    losses = []
+    for checkpointing in (False, True):
+        chosen = settings(gradient_checkpointing=checkpointing, logging_steps=1, max_steps=4)
+        model = tiny_bert(dropout=0.1)
+        set_attention(model, ROW_ATTENTION)
+        dropout.use_fast_dropout(model)
+        history = train(model, TrainingBatches(12, chosen, padded(random_rows(12))), chosen)
+        losses.append([entry["loss"] for entry in history if "loss" in entry])
+    assert losses[0] == losses[1]

@@ -120,7 +120,7 @@ def test_canary_trainer_still_multiplies_the_loss_by_the_micro_batches():
         trainer = canary(per_device_train_batch_size=size, gradient_accumulation_steps=accumulation)
         trainer.train()
         losses.append(trainer.state.log_history[0]["loss"])
-    what = "gradient accumulation no longer inflates BERT's loss (trainers_divisor in loop.py)"
+    what = "gradient accumulation no longer inflates BERT's loss (divisor in match_trainer.py)"
     assert 3.5 < losses[1] / losses[0] < 4.5, MOVED.format(
         version=transformers.__version__, what=what
     )

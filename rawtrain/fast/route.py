@@ -50,6 +50,19 @@ class Route:
         return TrainingBatches(num_rows, settings, packed_rows(source, tokenizer, model))
 
 
+def make_batches(model, sources, tokenizer, settings):
+    """The batches of each split, and the `batch_loss` to train and evaluate them with.
+
+    sources: the `TokenSource` of each split. What can be fast is made fast, see `choose_route`.
+    """
+    route = choose_route(model, next(iter(sources.values())), tokenizer, settings)
+    batches = {
+        split: route.batches(split, source, tokenizer, model, settings)
+        for split, source in sources.items()
+    }
+    return batches, route.batch_loss
+
+
 def choose_route(model, source, tokenizer, settings):
     """The fast way through this model that it agrees with; said in one line.
 
@@ -62,7 +75,7 @@ def choose_route(model, source, tokenizer, settings):
     batch_loss = cross_entropy_at_labels
     if probe.difference(probe.padded, batch_loss) > TOLERANCE:
         batch_loss = summed_cross_entropy
-    packs, why = False, "as --padding asks for"
+    packs, rows = False, "padded, as --padding asks for"
     own_attention = model.config._attn_implementation
     for attention in (ROW_ATTENTION, own_attention):
         set_attention(model, attention)
@@ -73,11 +86,11 @@ def choose_route(model, source, tokenizer, settings):
         difference = probe.difference(probe.packed, batch_loss)
         packs = difference <= TOLERANCE
         if packs:
+            rows = f"packed, with the logits of padded ones (to {difference:.0e})"
             break
-        why = f"because packed ones give other logits (by {difference:.0e} of the largest)"
+        rows = f"padded, because packed ones have other logits (by {difference:.0e})"
     if model.device.type == "cpu":
         use_fast_dropout(model)
-    rows = "packed, several to a row" if packs else f"padded, {why}"
     head = "labelled" if batch_loss is cross_entropy_at_labels else "all"
     logger.info(f"rows are {rows}; the head runs at {head} tokens")
     return Route(batch_loss, packs=packs, sorts=True)
@@ -117,7 +130,5 @@ class _Probe:
 
     @torch.no_grad()
     def _logits(self, layout, batch_loss):
-        batch, places = layout
-        device = self.model.device
         self.model.eval()
-        return batch_loss(self.model, on_device(batch, device), places.to(device))[1]
+        return batch_loss(self.model, *on_device(*layout, self.model.device))[1]

@@ -1,0 +1,43 @@
+"""What --match_trainer computes in the place of the loop's own arithmetic, as Trainer 5.23 does.
+
+Its draws are made in randomness.py and batches.py. study/parity.py proves the whole, and
+study/TRAINER.md says which function of Trainer does what.
+"""
+
+import inspect
+
+import numpy as np
+import torch
+
+GIVEN_UP = (
+    "--match_trainer gives up speed, resuming, and right gradient accumulation for models that "
+    "ignore num_items_in_batch"
+)
+
+
+def models_own_loss(model, batch, labelled):
+    """The loss () as the model computes it, and the logits (K, C) of the labelled tokens."""
+    output = model(**batch)
+    return output.loss, output.logits.flatten(0, 1).index_select(0, labelled)
+
+
+def divisor(model, micro_batches, num_labels):
+    """What Trainer divides a micro-batch's loss by; it is the model's own mean.
+
+    A model whose forward takes any keyword is handed the number of labels, to divide by it itself,
+    and then nothing more is done. Most encoders take it and ignore it: their mean losses are added
+    up, and loss and gradient are too large by the number of micro-batches.
+    """
+    takes_any = inspect.signature(model.forward).parameters.values()
+    if not getattr(model, "accepts_loss_kwargs", any(p.kind == p.VAR_KEYWORD for p in takes_any)):
+        return len(micro_batches)
+    for micro_batch in micro_batches:
+        micro_batch["num_items_in_batch"] = torch.tensor(num_labels)
+    return 1
+
+
+def mean_of_rows(losses, batches):
+    """The mean over rows of their batch's mean loss, those left out that are no numbers."""
+    num_rows = [len(batches.rows(index)) for index in range(len(batches))]
+    row_losses = np.repeat(losses, num_rows)
+    return float(row_losses[np.isfinite(row_losses)].mean())
