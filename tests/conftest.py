@@ -13,7 +13,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertForTokenClassification
 
-from rawtrain import NerSettings
+from rawtrain import MlmSettings, NerSettings
+from rawtrain.collate.keyed_mask import MaskedTokens
+from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.columns import Columns, offsets_of
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
@@ -84,6 +86,28 @@ def padded(columns):
         }
 
     return collate
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer():
+    """60 sub-words, with the special tokens of BERT."""
+    from rawtrain.data.small_bert import train_small_tokenizer
+
+    return train_small_tokenizer(["the quick brown fox jumps over the lazy dog"] * 3, vocab_size=60)
+
+
+def token_source(task, tokenizer, num_rows=9, longest=40, seed=0):
+    """Random rows of 3 to `longest` of 90 sub-words, as a job hands them to its batches."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(3, longest + 1, num_rows)
+    ids = rng.integers(5, 90, lengths.sum())
+    if task == "ner":
+        labels = rng.integers(0, 5, len(ids))
+        labels[rng.random(len(ids)) < 0.4] = -100
+        return TaggedTokens(Columns({"input_ids": ids, "labels": labels}, offsets_of(lengths)))
+    special = np.zeros(len(ids), dtype=bool)
+    values = {"input_ids": ids, "special": special, "word_starts": ~special}
+    return MaskedTokens(Columns(values, offsets_of(lengths)), tokenizer, MlmSettings())
 
 
 NAMES = {

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 import torch
+from conftest import token_source
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fast import token_source, tokenizer  # noqa: F401 (a fixture)
 
 from rawtrain.collate.pack import ALIGNMENT, PackedRows, choose_rows, fit
 from rawtrain.collate.pad import PaddedRows
@@ -58,10 +58,10 @@ def test_every_sentence_stands_whole_in_one_row_and_sees_itself_alone(
     num_rows,
     seed,
     first_position,
-    tokenizer,  # noqa: F811
+    small_tokenizer,
 ):
-    source = token_source("ner", tokenizer, num_rows, longest=20, seed=seed)
-    batch = PackedRows(source, tokenizer, 16, first_position)(np.arange(num_rows))
+    source = token_source("ner", small_tokenizer, num_rows, longest=20, seed=seed)
+    batch = PackedRows(source, small_tokenizer, 16, first_position)(np.arange(num_rows))
     found, num_tokens = [], 0
     sees = batch["attention_mask"][:, 0] == 0  # (R, S, S)
     for ids, labels, positions, visible in zip(
@@ -70,7 +70,7 @@ def test_every_sentence_stands_whole_in_one_row_and_sees_itself_alone(
         for group in {tuple(row.nonzero().squeeze(1).tolist()) for row in visible}:
             group = list(group)
             assert all(visible[slot].nonzero().squeeze(1).tolist() == group for slot in group)
-            if ids[group[0]] == tokenizer.pad_token_id and len(set(ids[group].tolist())) == 1:
+            if ids[group[0]] == small_tokenizer.pad_token_id and len(set(ids[group].tolist())) == 1:
                 assert (labels[group] == -100).all()  # the gap at the end of a row
                 continue
             assert group == list(range(group[0], group[-1] + 1))
@@ -86,11 +86,14 @@ def test_every_sentence_stands_whole_in_one_row_and_sees_itself_alone(
     assert num_tokens == source.columns.offsets[-1]
 
 
-def test_masks_of_packed_rows_are_those_of_padded_ones(tokenizer):  # noqa: F811
-    source, rows = token_source("mlm", tokenizer, num_rows=30), np.arange(30)
+def test_masks_of_packed_rows_are_those_of_padded_ones(small_tokenizer):
+    source, rows = token_source("mlm", small_tokenizer, num_rows=30), np.arange(30)
     packed, padded = (
         make(rows, epoch=3)
-        for make in (PackedRows(source, tokenizer, width=16), PaddedRows(source, tokenizer))
+        for make in (
+            PackedRows(source, small_tokenizer, width=16),
+            PaddedRows(source, small_tokenizer),
+        )
     )
     hidden = [
         torch.stack([batch["input_ids"], batch["labels"]], -1)[batch["labels"] != -100].tolist()

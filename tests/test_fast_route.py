@@ -5,14 +5,11 @@ import logging
 import numpy as np
 import pytest
 import torch
+from conftest import token_source
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForTokenClassification
 
 from rawtrain import MlmSettings, NerSettings
-from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.collate.pad import PaddedRows
-from rawtrain.collate.tokens import TaggedTokens
-from rawtrain.data.columns import Columns, offsets_of
-from rawtrain.data.small_bert import train_small_tokenizer
 from rawtrain.fast.attention import ROW_ATTENTION
 from rawtrain.fast.dropout import FastDropout
 from rawtrain.fast.route import choose_route, packed_rows
@@ -59,24 +56,6 @@ def tiny_model(architecture, task):
     return AUTO[task].from_config(config).train()
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return train_small_tokenizer(["the quick brown fox jumps over the lazy dog"] * 3, vocab_size=60)
-
-
-def token_source(task, tokenizer, num_rows=9, longest=40, seed=0):
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(3, longest + 1, num_rows)
-    ids = rng.integers(5, VOCABULARY, lengths.sum())
-    if task == "ner":
-        labels = rng.integers(0, NUM_LABELS, len(ids))
-        labels[rng.random(len(ids)) < 0.4] = -100
-        return TaggedTokens(Columns({"input_ids": ids, "labels": labels}, offsets_of(lengths)))
-    special = np.zeros(len(ids), dtype=bool)
-    values = {"input_ids": ids, "special": special, "word_starts": ~special}
-    return MaskedTokens(Columns(values, offsets_of(lengths)), tokenizer, MlmSettings())
-
-
 def forward_and_backward(model, batch, batch_loss):
     """The loss, the logits in an order of their own, and every gradient by its name."""
     labelled = labelled_tokens(batch)
@@ -96,17 +75,17 @@ def forward_and_backward(model, batch, batch_loss):
 @pytest.mark.parametrize("task", ["ner", "mlm"])
 @pytest.mark.parametrize("architecture", PACKED)
 def test_packed_rows_give_the_logits_loss_and_gradients_of_padded_ones(
-    architecture, task, tokenizer
+    architecture, task, small_tokenizer
 ):
-    model, source = tiny_model(architecture, task), token_source(task, tokenizer)
+    model, source = tiny_model(architecture, task), token_source(task, small_tokenizer)
     rows = np.arange(9)
-    padded = PaddedRows(source, tokenizer)(rows)
+    padded = PaddedRows(source, small_tokenizer)(rows)
     expected = forward_and_backward(model, padded, summed_cross_entropy)
 
-    route = choose_route(model, source, tokenizer, NerSettings())
+    route = choose_route(model, source, small_tokenizer, NerSettings())
     assert route.packs
     model.train()
-    packed = packed_rows(source, tokenizer, model)(rows)
+    packed = packed_rows(source, small_tokenizer, model)(rows)
     assert len(packed["input_ids"]) < 9
     for batch in (packed, padded):  # the chosen attention must be right for both
         loss, logits, gradients = forward_and_backward(model, batch, route.batch_loss)
@@ -122,13 +101,13 @@ def test_packed_rows_give_the_logits_loss_and_gradients_of_padded_ones(
 
 @pytest.mark.parametrize("architecture", PADDED)
 def test_a_model_that_cannot_be_packed_is_trained_padded_and_a_line_says_so(
-    architecture, tokenizer, caplog
+    architecture, small_tokenizer, caplog
 ):
-    model, source = tiny_model(architecture, "ner"), token_source("ner", tokenizer)
-    batch = PaddedRows(source, tokenizer)(np.arange(9))
+    model, source = tiny_model(architecture, "ner"), token_source("ner", small_tokenizer)
+    batch = PaddedRows(source, small_tokenizer)(np.arange(9))
     expected = forward_and_backward(model, batch, summed_cross_entropy)
     with caplog.at_level(logging.INFO, "rawtrain"):
-        route = choose_route(model, source, tokenizer, NerSettings())
+        route = choose_route(model, source, small_tokenizer, NerSettings())
     assert not route.packs
     assert "padded, because packed ones have other logits" in caplog.text
     model.train()
@@ -139,7 +118,9 @@ def test_a_model_that_cannot_be_packed_is_trained_padded_and_a_line_says_so(
 
 @pytest.mark.parametrize("task", ["ner", "mlm"])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_a_whole_run_learns_the_same_packed_padded_and_with_nothing_fast(task, bf16, tokenizer):
+def test_a_whole_run_learns_the_same_packed_padded_and_with_nothing_fast(
+    task, bf16, small_tokenizer
+):
     """Two epochs with accumulation and a ragged tail, evaluated in between, at dropout 0."""
     kind = {"ner": NerSettings, "mlm": MlmSettings}[task]
     histories, layouts = [], []
@@ -156,11 +137,11 @@ def test_a_whole_run_learns_the_same_packed_padded_and_with_nothing_fast(task, b
             learning_rate=1e-3,
             eval_strategy="epoch",
         )
-        model, source = tiny_model("bert", task), token_source(task, tokenizer, num_rows=26)
-        route = choose_route(model, source, tokenizer, settings)
+        model, source = tiny_model("bert", task), token_source(task, small_tokenizer, num_rows=26)
+        route = choose_route(model, source, small_tokenizer, settings)
         layouts.append((route.packs, route.sorts))
         train_batches, eval_batches = (
-            route.batches(split, source, tokenizer, model, settings)
+            route.batches(split, source, small_tokenizer, model, settings)
             for split in ("train", "validation")
         )
         histories.append(
@@ -181,24 +162,24 @@ def test_a_whole_run_learns_the_same_packed_padded_and_with_nothing_fast(task, b
             assert values == pytest.approx(values[:1] * 3, rel=tolerance)
 
 
-def test_a_saved_model_is_the_same_kind_of_model_whatever_made_it_fast(tokenizer, tmp_path):
-    model, source = tiny_model("bert", "ner"), token_source("ner", tokenizer)
+def test_a_saved_model_is_the_same_kind_of_model_whatever_made_it_fast(small_tokenizer, tmp_path):
+    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
     before = model.state_dict()
-    choose_route(model, source, tokenizer, NerSettings())
+    choose_route(model, source, small_tokenizer, NerSettings())
     assert model.config._attn_implementation == ROW_ATTENTION
     model.save_pretrained(tmp_path)
     loaded = AutoModelForTokenClassification.from_pretrained(tmp_path)
     assert all(torch.equal(loaded.state_dict()[name], before[name]) for name in before)
-    batch = PaddedRows(source, tokenizer)(np.arange(5))
+    batch = PaddedRows(source, small_tokenizer)(np.arange(5))
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     torch.testing.assert_close(model.eval()(**inputs).logits, loaded.eval()(**inputs).logits)
 
 
-def test_nothing_is_changed_in_a_model_that_is_to_match_trainer(tokenizer):
+def test_nothing_is_changed_in_a_model_that_is_to_match_trainer(small_tokenizer):
     for settings in (NerSettings(match_trainer=True), NerSettings(fast=False)):
-        model, source = tiny_model("bert", "ner"), token_source("ner", tokenizer)
+        model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
         attention = model.config._attn_implementation
-        route = choose_route(model, source, tokenizer, settings)
+        route = choose_route(model, source, small_tokenizer, settings)
         assert not route.packs and not route.sorts
         assert model.config._attn_implementation == attention
         assert not any(isinstance(module, FastDropout) for module in model.modules())
@@ -207,14 +188,14 @@ def test_nothing_is_changed_in_a_model_that_is_to_match_trainer(tokenizer):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("bf16", [False, True])
-def test_packed_rows_give_the_loss_of_padded_ones_on_a_gpu(bf16, tokenizer):
+def test_packed_rows_give_the_loss_of_padded_ones_on_a_gpu(bf16, small_tokenizer):
     losses = []
     for padding in (False, True):
         settings = NerSettings(bf16=bf16, padding=padding, max_steps=3, logging_steps=1)
-        model, source = tiny_model("bert", "ner").cuda(), token_source("ner", tokenizer)
-        route = choose_route(model, source, tokenizer, settings)
+        model, source = tiny_model("bert", "ner").cuda(), token_source("ner", small_tokenizer)
+        route = choose_route(model, source, small_tokenizer, settings)
         assert route.packs is not padding
-        batches = route.batches("train", source, tokenizer, model, settings)
+        batches = route.batches("train", source, small_tokenizer, model, settings)
         history = train(model, batches, settings, batch_loss=route.batch_loss)
         losses.append([entry["loss"] for entry in history if "loss" in entry])
     assert losses[0] == pytest.approx(losses[1], rel=0.03 if bf16 else 1e-4)
