@@ -221,12 +221,17 @@ class _Frame:
         lengths, place = np.array(self.lengths)[:, None], np.arange(self.length)
         return place < lengths if self.side == "right" else place >= self.length - lengths
 
+    @cached_property
+    def places(self) -> np.ndarray:
+        """Where the items stand in the rectangle, laid end to end [N]."""
+        return np.flatnonzero(self.is_item)
+
     def fill(self, flat: np.ndarray, value: int) -> np.ndarray:
         """(B, T) of `value`, in which the items of `flat` [N] take their places at one stroke."""
         if len(flat) == len(self.lengths) * self.length:  # no gaps, so `value` may be missing
             return flat.reshape(len(self.lengths), self.length)
         padded = np.full(self.is_item.shape, value, dtype=flat.dtype)
-        padded[self.is_item] = flat
+        padded.reshape(-1)[self.places] = flat
         return padded
 
     def fill_lists(self, rows: list[list], value: int) -> list[list]:

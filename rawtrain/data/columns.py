@@ -76,8 +76,8 @@ def positions_in_rows(lengths):
     >>> positions_in_rows([3, 2]).tolist()
     [0, 1, 2, 0, 1]
     """
-    offsets = offsets_of(lengths)
-    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    ends = np.cumsum(lengths, dtype=np.int64)
+    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
 
 
 def flat(rows):

@@ -19,14 +19,14 @@ def keep_freed_memory():
     """Have malloc keep large blocks for the next step instead of giving them back to the kernel.
 
     By default glibc returns every freed block above 32 MB, and the next step pays for clearing it
-    page by page: a fifth of a masked-LM step. The process keeps the memory of its largest step.
+    page by page: a tenth of a masked-LM step.
     Other C libraries do not know the call, or refuse it, and nothing changes.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt:
             mallopt(M_MMAP_THRESHOLD, 2**30)
-            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+            mallopt(M_TRIM_THRESHOLD, 2**28)  # more than that is given back
 
 
 def use_fastest_true_float32():
