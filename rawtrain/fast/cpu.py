@@ -32,9 +32,9 @@ def keep_freed_memory():
 def use_fastest_true_float32():
     """Have oneDNN multiply float32 matrices, if it computes them in true float32 on this CPU.
 
-    torch asks MKL otherwise, whose kernels for processors of other makers than Intel are half as
-    fast. The only switch permits oneDNN to round to bfloat16; it does so where the CPU has matrix
-    units for it (AMX), and then the switch is put back. Whether it does is measured, not looked up.
+    torch asks MKL otherwise, whose kernels for processors of other makers than Intel are slower, by
+    a tenth to a half. The only switch permits oneDNN to round to bfloat16; it does so where the CPU
+    has matrix units for it (AMX), and then the switch is put back. Whether it does is measured.
     """
     matmul = torch.backends.mkldnn.matmul
     before = matmul.fp32_precision
