@@ -147,7 +147,7 @@ def measure_limit(options):
     """The matmul rates of the machine, before anything else runs on it."""
     progress("the machine's rate of matrix products")
     asked = options.precisions, options.use_cpu, options.threads
-    with Worker("bench_contenders.work_limit", *asked) as process:
+    with Worker("bench_turns.work_limit", *asked) as process:
         return process.receive("done")
 
 
@@ -156,7 +156,7 @@ def measure_limit(options):
 
 def worker(function, options, case, flags, *arguments):
     job = case["task"], flags, options.threads
-    return Worker("bench_contenders.work", function, *job, *arguments)
+    return Worker("bench_turns.work", function, *job, *arguments)
 
 
 class Worker:

@@ -1,250 +1,28 @@
-"""What is measured: rawtrain, transformers' Trainer and a plain padded loop, each in a process.
+"""What is measured: rawtrain, transformers' Trainer and a plain padded loop, each in a process."""
 
-A worker builds the model and the data, and then takes turns: after each it reports, and is blocked
-on its pipe, without using the processor, until the next one may begin.
-"""
-
-import contextlib
-import importlib
 import itertools
 import math
-import resource
-import sys
-import time
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 import transformers
-from bench_limit import matmul_rates, model_size, useful_flops, wait_for
+from bench_job import IGNORED, features_of, token_source, transformers_collator
+from bench_limit import model_size, useful_flops
+from bench_turns import CountingCollator, Turns
 from torch.utils.data import DataLoader, RandomSampler
 
-from rawtrain import mlm, ner
+from rawtrain import mlm
 from rawtrain.batches import TrainingBatches
-from rawtrain.collate.keyed_mask import MaskedTokens
-from rawtrain.collate.tokens import TaggedTokens
-from rawtrain.command import settings_from
-from rawtrain.config import MlmSettings, NerSettings, uses_own_data
-from rawtrain.data.docstrings import read_docstring_corpus
-from rawtrain.data.sources import read_documents, read_tagged
 from rawtrain.fast.cpu import tune_process
-from rawtrain.fast.route import choose_route
+from rawtrain.fast.route import make_batches
 from rawtrain.fast.vocabulary import compact_vocabulary
 from rawtrain.loop import evaluate, train
 from rawtrain.optim import num_warmup_steps
-from rawtrain.precision import choose_device
-from rawtrain.results.files import decide_work
 from rawtrain.results.log import RunLog
 from rawtrain.results.word_scorer import WordScorer
 
-IGNORED = -100
-
-
-# What all contenders of a case are given
-
-
-@dataclass(frozen=True)
-class Job:
-    """The settings of a command line with the model and the rows that they name."""
-
-    task: str
-    settings: Any  # NerSettings or MlmSettings
-    tokenizer: Any
-    model: Any  # on the device
-    split: Any  # TaggedSentences or Documents: what was encoded
-    rows: Any  # EncodedWords or EncodedText
-    label_names: list[str] | None
-
-    @property
-    def columns(self):
-        return self.rows.columns
-
-    @property
-    def device(self):
-        return self.model.device
-
-
-def prepare(task, flags):
-    """The `Job` of a command line, made by the functions that the job itself calls."""
-    settings = settings_from(MlmSettings if task == "mlm" else NerSettings, flags)
-    with contextlib.redirect_stdout(None):  # what a run says of itself
-        job = prepare_mlm(settings) if task == "mlm" else prepare_ner(settings)
-    job.model.to(choose_device(settings))
-    return job
-
-
-def prepare_ner(settings):
-    embedded = None if uses_own_data(settings) else read_docstring_corpus()
-    corpus = ner.embedded_corpus(embedded, settings) if embedded else read_tagged(settings)
-    settings = decide_work(settings, corpus.splits)
-    tokenizer = ner.make_tokenizer(settings, embedded)
-    model, label_names = ner.make_model(settings, corpus, tokenizer)
-    split = ner.first_samples(settings, corpus.splits)["train"]
-    rows = ner.encode(settings, {"train": split}, tokenizer, model, label_names)["train"]
-    return Job("ner", settings, tokenizer, model, split, rows, label_names)
-
-
-def prepare_mlm(settings):
-    own_data = uses_own_data(settings)
-    splits = read_documents(settings) if own_data else mlm.embedded_documents(settings)
-    settings = decide_work(settings, splits)
-    tokenizer = mlm.make_tokenizer(settings, splits)
-    model = mlm.make_model(settings, tokenizer)
-    rows = mlm.encode(settings, {"train": splits["train"]}, tokenizer, model)["train"]
-    return Job("mlm", settings, tokenizer, model, splits["train"], rows, None)
-
-
-def features_of(task, columns):
-    """The rows as dicts of Python lists, as a data set of `datasets` hands them to a collator.
-
-    For masking with the special-tokens mask, as in run_mlm.py: without it transformers' collator
-    asks the tokenizer about every token of every batch, which takes longer.
-    """
-    if task == "ner":
-        names = {name: name for name in columns.values}
-    else:
-        names = {"input_ids": "input_ids", "special_tokens_mask": "special"}
-    lists = {}
-    for name, column in names.items():
-        values = columns.values[column].astype(np.int64)
-        lists[name] = [part.tolist() for part in np.split(values, columns.offsets[1:-1])]
-    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-
-
-def transformers_collator(job):
-    if job.task == "ner":
-        return transformers.DataCollatorForTokenClassification(job.tokenizer)
-    settings = job.settings
-    return transformers.DataCollatorForLanguageModeling(
-        job.tokenizer,
-        mlm_probability=settings.mlm_probability,
-        mask_replace_prob=settings.mask_replace_prob,
-        random_replace_prob=settings.random_replace_prob,
-    )
-
-
-class CountingCollator:
-    """A collator that notes the real tokens of each batch that it was asked for."""
-
-    def __init__(self, collator):
-        self.collator = collator
-        self.tokens = []
-
-    def __call__(self, features):
-        self.tokens.append(sum(len(feature["input_ids"]) for feature in features))
-        return self.collator(features)
-
-
-# Turns
-
-
-class Turns:
-    """The turns of a worker. The first, which begins when this is made, is for warming up.
-
-    num_steps: the steps of a turn. tokens_of: function from a step, from 1, to its real tokens.
-    """
-
-    def __init__(self, connection, device, num_steps, tokens_of):
-        self.connection, self.device = connection, device
-        self.num_steps, self.tokens_of = num_steps, tokens_of
-        self.waited_seconds = self.waited_cpu_seconds = 0.0
-        self._begin()
-
-    def step_done(self, step):
-        """Note that a step is done; at the end of a turn report it, and wait for the next."""
-        if step % self.num_steps:
-            return
-        wait_for(self.device)
-        turn = {
-            "seconds": time.perf_counter() - self.start_time,
-            "cpu_seconds": time.process_time() - self.start_cpu_time,
-            "waited_seconds": self.waited_seconds,  # for this turn
-            "waited_cpu_seconds": self.waited_cpu_seconds,
-            "tokens": [self.tokens_of(s) for s in range(step - self.num_steps + 1, step + 1)],
-        }
-        self.connection.send(("turn", turn))
-        waits_from, waits_from_cpu = time.perf_counter(), time.process_time()
-        self.connection.recv()
-        self.waited_seconds = time.perf_counter() - waits_from
-        self.waited_cpu_seconds = time.process_time() - waits_from_cpu
-        self._begin()
-
-    def _begin(self):
-        self.start_time, self.start_cpu_time = time.perf_counter(), time.process_time()
-
-
-def work(connection, contender, task, flags, num_threads, *arguments):
-    """The life of a worker process; a user's mistake is sent instead of raised.
-
-    contender: "module.function", called with the job, the connection and the arguments.
-    """
-    module, name = contender.split(".")
-    contender = getattr(importlib.import_module(module), name)
-    if num_threads:
-        torch.set_num_threads(num_threads)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        job = prepare(task, flags)
-    except (ValueError, OSError) as mistake:
-        connection.send(("mistake", str(mistake)))
-        return
-    connection.send(("described", describe(job)))
-    try:
-        found = contender(job, connection, *arguments)
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):  # the main process has ended
-        return
-    connection.send(("done", found | peak_memory(job.device)))
-
-
-def work_limit(connection, precisions, use_cpu, num_threads):
-    """A worker that measures the machine's limit, alone on the machine, and ends."""
-    if num_threads:
-        torch.set_num_threads(num_threads)
-    device = torch.device("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")
-    found = {"device": device_name(device), "num_threads": torch.get_num_threads()}
-    connection.send(("done", found | matmul_rates(precisions, device)))
-
-
-def describe(job):
-    """What the table says of a case."""
-    lengths = job.columns.lengths
-    config = job.model.config
-    return {
-        "source": job.split.source,
-        "num_rows": len(lengths),
-        "mean_length": float(lengths.mean()),
-        "longest": int(lengths.max()),
-        "model": job.settings.model_name_or_path,
-        "architecture": type(job.model).__name__,
-        "num_layers": config.num_hidden_layers,
-        "width": config.hidden_size,
-        "num_parameters": job.model.num_parameters(),
-        "settings": vars(job.settings),
-    }
-
-
-def device_name(device):
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-
-
-def peak_memory(device):
-    """The highest memory of this process so far, in MiB, and of the tensors on its GPU."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
-    peak = {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20}
-    if device.type == "cuda":
-        peak["peak_cuda_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
-    return peak
-
-
 # Training
-
-
-def token_source(job):
-    if job.task == "mlm":
-        return MaskedTokens(job.columns, job.tokenizer, job.settings)
-    return TaggedTokens(job.columns)
 
 
 def train_rawtrain(job, connection, steps_per_turn):
@@ -252,8 +30,8 @@ def train_rawtrain(job, connection, steps_per_turn):
     settings, source, lengths = job.settings, token_source(job), job.columns.lengths
     if settings.is_fast:
         tune_process(job.device)
-    route = choose_route(job.model, source, job.tokenizer, settings)
-    batches = route.batches("train", source, job.tokenizer, job.model, settings)
+    batches, batch_loss = make_batches(job.model, {"train": source}, job.tokenizer, settings)
+    batches = batches["train"]
     size = model_size(job.model)  # before its vocabulary is made compact
 
     def tokens_of(step):
@@ -263,7 +41,7 @@ def train_rawtrain(job, connection, steps_per_turn):
     turns = Turns(connection, job.device, steps_per_turn, tokens_of)
     log.tick = turns.step_done
     with compact_vocabulary(job.model, job.columns, settings):  # of a masked LM it is whole
-        history = train(job.model, batches, settings, batch_loss=route.batch_loss, log=log)
+        history = train(job.model, batches, settings, batch_loss=batch_loss, log=log)
     flops = useful_flops_of_turns(job, size, steps_per_turn)
     return {"losses": logged_losses(history), "flops": flops}
 
@@ -387,13 +165,12 @@ def evaluate_rawtrain(job, connection, num_evaluations):
     score = mlm.score if job.task == "mlm" else WordScorer(job.rows, job.label_names, job.settings)
     if job.settings.is_fast:
         tune_process(job.device)
-    source = token_source(job)
-    route = choose_route(job.model, source, job.tokenizer, job.settings)
-    batches = route.batches("validation", source, job.tokenizer, job.model, job.settings)
+    sources = {"validation": token_source(job)}
+    batches, batch_loss = make_batches(job.model, sources, job.tokenizer, job.settings)
     num_tokens = int(job.columns.lengths.sum())
     turns = Turns(connection, job.device, 1, lambda step: num_tokens)
     for number in range(1, num_evaluations + 1):
-        found = evaluate(job.model, batches, job.settings, route.batch_loss)
+        found = evaluate(job.model, batches["validation"], job.settings, batch_loss)
         metrics = found.metrics("eval", score)
         turns.step_done(number)
     num_labels = num_labels_of(job, np.arange(len(job.columns)))

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from rawtrain.fast.cpu import use_fastest_true_float32
+
 # (rows, inputs, outputs) of the linear layers of encoders from MiniLM to BERT-large
 SHAPES = [
     (rows, inputs, outputs)
@@ -20,8 +22,6 @@ SHAPES = [
 ]
 LARGE_SHAPES = [(8192, 1024, 4096), (8192, 4096, 4096)]  # what a GPU needs to be busy
 SECONDS_PER_TRY, TRIES = 0.05, 3
-
-TRUE_FP32_ERROR = 1e-6  # of a float32 product, relative; rounding to bfloat16 gives 3e-3
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def matmul_rates(precisions, device):
     for precision in precisions:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         rates[precision] = {"flops": best_rate(shapes, dtype, device), "how": "default"}
-        if precision == "fp32" and not on_cuda and onednn_is_true_fp32():
-            with onednn_fp32():
-                faster = best_rate(shapes, dtype, device)
+        if precision == "fp32" and not on_cuda:
+            use_fastest_true_float32()  # for the rest of this process
+            faster = best_rate(shapes, dtype, device)
             if faster > rates[precision]["flops"]:
                 rates[precision] = {"flops": faster, "how": "oneDNN"}
     return rates
@@ -106,27 +106,3 @@ def wait_for(device):
     """Let a GPU finish what it was given, so that a clock read afterwards counts it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-class onednn_fp32:
-    """Send float32 products on a CPU to oneDNN, which is faster than MKL on some of them."""
-
-    def __enter__(self):
-        self.before = torch.backends.mkldnn.matmul.fp32_precision
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-
-    def __exit__(self, *error):
-        torch.backends.mkldnn.matmul.fp32_precision = self.before
-
-
-def onednn_is_true_fp32():
-    """Whether its products are float32 here: the setting allows a CPU with AMX to round to bf16."""
-    if not hasattr(torch.backends.mkldnn, "matmul"):  # before torch 2.9
-        return False
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(512, 384, generator=generator)
-    weight = torch.randn(1536, 384, generator=generator)
-    with onednn_fp32():
-        found = F.linear(x, weight)
-    exact = F.linear(x.double(), weight.double())
-    return bool((found - exact).norm() / exact.norm() < TRUE_FP32_ERROR)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import datasets
 import torch
-from bench_contenders import features_of, token_source, transformers_collator
+from bench_job import features_of, token_source, transformers_collator
 from bench_report import ratios
 
 from rawtrain import mlm, ner

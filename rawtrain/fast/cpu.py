@@ -36,7 +36,9 @@ def use_fastest_true_float32():
     a tenth to a half. The only switch permits oneDNN to round to bfloat16; it does so where the CPU
     has matrix units for it (AMX), and then the switch is put back. Whether it does is measured.
     """
-    matmul = torch.backends.mkldnn.matmul
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    if matmul is None:  # before torch 2.9
+        return
     before = matmul.fp32_precision
     matmul.fp32_precision = "bf16"
     if not _multiplies_in_float32():
