@@ -67,7 +67,8 @@ class EvaluationBatches:
 
     With `lengths` (of all rows) the batches are of like lengths, longest first, and hold as many
     rows as have together, padded, no more tokens than the `batch size` longest: nearly no padding,
-    no short batches, and no more memory. The results are the same, and in the order of the data.
+    no short batches, and no more memory. The results come in the order of the data, and are the
+    same for every model that does not see its padding.
     """
 
     def __init__(self, num_rows, settings, collate, lengths=None):
@@ -78,7 +79,7 @@ class EvaluationBatches:
             order, begins = np.arange(num_rows), range(size, num_rows, size)
         else:
             order = np.argsort(-lengths, kind="stable")
-            begins = _begins(lengths[order].tolist(), size)
+            begins = _batch_begins(lengths[order].tolist(), size)
         self.batch_rows = np.split(order, list(begins))
 
     def __len__(self):
@@ -91,10 +92,10 @@ class EvaluationBatches:
         return self.batch_rows[index]
 
 
-def _begins(lengths, size):
+def _batch_begins(lengths, size):
     """Where batches after the first begin among rows of these lengths, the longest first."""
     budget, begins, begin = lengths[0] * size, [], 0
-    for place, _ in enumerate(lengths):
+    for place in range(len(lengths)):
         if (place - begin + 1) * lengths[begin] > budget:
             begin = place
             begins.append(place)

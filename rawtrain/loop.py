@@ -124,7 +124,7 @@ def evaluate(model, batches, settings, batch_loss=None):
         rows.append(np.repeat(batches.rows(index), num_labels))
         labels.append(batch["labels"].flatten()[labelled])
         if settings.match_trainer:
-            match_trainer.divisor(model, [batch], len(labelled))
+            match_trainer.tell_num_labels(model, [batch], len(labelled))
         inputs, labelled = on_device(batch, labelled, model.device)
         with autocast(settings, model.device):
             loss, logits = batch_loss(model, inputs, labelled)

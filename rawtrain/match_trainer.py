@@ -24,16 +24,25 @@ def models_own_loss(model, batch, labelled):
 def divisor(model, micro_batches, num_labels):
     """What Trainer divides a micro-batch's loss by; it is the model's own mean.
 
-    A model whose forward takes any keyword is handed the number of labels, to divide by it itself,
-    and then nothing more is done. Most encoders take it and ignore it: their mean losses are added
-    up, and loss and gradient are too large by the number of micro-batches.
+    A model that was told the number of labels divides by it itself, and then nothing more is done.
+    Most encoders take it and ignore it: their mean losses are added up, and loss and gradient are
+    too large by the number of micro-batches.
     """
-    takes_any = inspect.signature(model.forward).parameters.values()
-    if not getattr(model, "accepts_loss_kwargs", any(p.kind == p.VAR_KEYWORD for p in takes_any)):
-        return len(micro_batches)
+    return 1 if tell_num_labels(model, micro_batches, num_labels) else len(micro_batches)
+
+
+def tell_num_labels(model, micro_batches, num_labels):
+    """Put the number of labels into the batches of a model whose forward takes any keyword.
+
+    Whether it is one.
+    """
+    parameters = inspect.signature(model.forward).parameters.values()
+    takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
+    if not getattr(model, "accepts_loss_kwargs", takes_any):
+        return False
     for micro_batch in micro_batches:
         micro_batch["num_items_in_batch"] = torch.tensor(num_labels)
-    return 1
+    return True
 
 
 def mean_of_rows(losses, batches):

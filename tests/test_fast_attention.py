@@ -72,6 +72,24 @@ def test_a_sliding_window_hides_what_is_farther_away():
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_slot_from_which_everything_is_hidden_has_numbers_in_16_bits(dtype):
+    """Padding longer than a sliding window; float32's lowest number is -inf in 16 bits."""
+    query, key, value, _ = attention_inputs(dtype)
+    mask = torch.zeros(3, 1, 5, 5).masked_fill(torch.arange(5) > 1, torch.finfo(torch.float32).min)
+    output, _ = row_attention(None, query, key, value, mask, sliding_window=2)
+    assert output.isfinite().all()
+
+
+def test_under_autocast_the_products_are_in_16_bits():
+    query, key, value, mask = attention_inputs()
+    expected, _ = row_attention(None, query, key, value, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = row_attention(None, query, key, value, mask)
+    assert output.dtype == torch.bfloat16 and expected.dtype == torch.float32
+    torch.testing.assert_close(output.float(), expected, rtol=0.02, atol=0.02)  # 8 bits
+
+
 def test_the_name_of_the_attention_is_not_saved_with_the_model(tmp_path):
     model = tiny_bert()
     set_attention(model, ROW_ATTENTION)

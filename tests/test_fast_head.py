@@ -43,3 +43,12 @@ def test_a_batch_without_labels_has_the_loss_0_and_no_gradient():
     loss.backward()
     assert loss.item() == 0 and logits.shape == (0, 5)
     assert not any(p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
+def test_the_last_layer_runs_at_the_positions_too():
+    model, sizes = tiny_bert(), []
+    for layer in model.bert.encoder.layer:
+        layer.intermediate.register_forward_hook(lambda *call: sizes.append(call[2].shape[:2]))
+    with head_at(model, torch.tensor([2, 3, 11])):
+        model(torch.randint(5, 60, (3, 7)))
+    assert sizes == [(3, 7), (1, 3)]

@@ -10,9 +10,10 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForTokenClas
 
 from rawtrain import MlmSettings, NerSettings
 from rawtrain.collate.pad import PaddedRows
-from rawtrain.fast.attention import ROW_ATTENTION
+from rawtrain.fast.attention import ROW_ATTENTION, row_attention
 from rawtrain.fast.dropout import FastDropout
-from rawtrain.fast.route import choose_route, packed_rows
+from rawtrain.fast.probe import packed_rows
+from rawtrain.fast.route import choose_route
 from rawtrain.loop import labelled_tokens, summed_cross_entropy, train
 
 VOCABULARY, NUM_LABELS = 90, 5
@@ -28,8 +29,9 @@ PACKED = [
     "mpnet",
     "ernie",
     "data2vec-text",
+    "roformer",
 ]
-PADDED = ["deberta-v2", "roformer"]
+PADDED = ["deberta-v2", "convbert"]
 AUTO = {"ner": AutoModelForTokenClassification, "mlm": AutoModelForMaskedLM}
 
 
@@ -109,7 +111,7 @@ def test_a_model_that_cannot_be_packed_is_trained_padded_and_a_line_says_so(
     with caplog.at_level(logging.INFO, "rawtrain"):
         route = choose_route(model, source, small_tokenizer, NerSettings())
     assert not route.packs
-    assert "padded, because packed ones have other logits" in caplog.text
+    assert "rows are padded: " in caplog.text
     model.train()
     loss, logits, _ = forward_and_backward(model, batch, route.batch_loss)
     assert loss == pytest.approx(expected[0], rel=1e-6)
@@ -199,3 +201,79 @@ def test_packed_rows_give_the_loss_of_padded_ones_on_a_gpu(bf16, small_tokenizer
         history = train(model, batches, settings, batch_loss=route.batch_loss)
         losses.append([entry["loss"] for entry in history if "loss" in entry])
     assert losses[0] == pytest.approx(losses[1], rel=0.03 if bf16 else 1e-4)
+
+
+def test_a_mask_that_leaks_a_little_is_noticed(small_tokenizer, monkeypatch):
+    monkeypatch.setattr("rawtrain.collate.pack.HIDDEN", -7.0)  # e**-7: a weight of 0.001
+    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    assert not choose_route(model, source, small_tokenizer, NerSettings()).packs
+
+
+def test_a_head_that_looks_at_other_tokens_is_left_the_whole_rows(small_tokenizer):
+    class Mixing(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x + x.mean(1, keepdim=True))
+
+    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    model.classifier.__class__ = Mixing
+    route = choose_route(model, source, small_tokenizer, NerSettings())
+    assert route.batch_loss is summed_cross_entropy
+    assert not route.packs and not route.sorts  # its numbers depend on the padding as it is
+
+
+def test_an_attention_that_is_more_than_it_hands_over_stays_the_models_own(
+    small_tokenizer, monkeypatch
+):
+    def half(module, query, key, value, attention_mask, **more):
+        output, _ = row_attention(module, query, key, value, attention_mask, **more)
+        return output / 2, None
+
+    monkeypatch.setattr("rawtrain.fast.attention.row_attention", half)
+    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    own = model.config._attn_implementation
+    route = choose_route(model, source, small_tokenizer, NerSettings())
+    assert model.config._attn_implementation == own
+    assert route.packs  # torch's own attention takes the mask as well
+
+
+def test_a_model_that_sees_its_padding_is_evaluated_in_the_order_of_the_data(
+    small_tokenizer, caplog
+):
+    model, source = tiny_model("fnet", "ner"), token_source("ner", small_tokenizer)
+    with caplog.at_level(logging.INFO, "rawtrain"):
+        route = choose_route(model, source, small_tokenizer, NerSettings())
+    assert not route.packs and not route.sorts
+    assert "padding changes this model's logits" in caplog.text
+
+
+def test_the_route_says_what_is_made_with_it(small_tokenizer):
+    lengths = token_source("ner", small_tokenizer, 26).columns.lengths
+    for flags, sorted_steps in (({}, False), ({"padding": True}, True), ({"fast": False}, False)):
+        settings = NerSettings(
+            **flags, per_device_train_batch_size=4, gradient_accumulation_steps=3
+        )
+        model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer, 26)
+        route = choose_route(model, source, small_tokenizer, settings)
+        has_fast_dropout = any(isinstance(module, FastDropout) for module in model.modules())
+        assert has_fast_dropout == settings.fast
+        train_batches, eval_batches = (
+            route.batches(split, source, small_tokenizer, model, settings)
+            for split in ("train", "validation")
+        )
+        rows = np.concatenate(train_batches.rows(1))
+        assert (np.diff(lengths[rows]) >= 0).all() == sorted_steps
+        rows = np.concatenate([eval_batches.rows(i) for i in range(len(eval_batches))])
+        assert (np.diff(lengths[rows]) <= 0).all() == settings.fast
+        assert ("attention_mask" in train_batches[1][0]) and (
+            train_batches[1][0]["attention_mask"].dim() == (4 if route.packs else 2)
+        )
+
+
+def test_looking_at_a_model_does_not_change_it(small_tokenizer):
+    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    random_state = torch.get_rng_state()
+    choose_route(model, source, small_tokenizer, NerSettings())
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)

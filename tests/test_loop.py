@@ -9,7 +9,7 @@ from transformers import Trainer, TrainingArguments
 
 import rawtrain.loop
 from rawtrain.batches import EvaluationBatches, TrainingBatches
-from rawtrain.loop import evaluate, summed_cross_entropy, train, train_step
+from rawtrain.loop import evaluate, label_loss, summed_cross_entropy, train, train_step
 from rawtrain.optim import make_optimizer
 from rawtrain.precision import make_scaler
 from rawtrain.results.log import RunLog
@@ -315,3 +315,11 @@ def test_evaluation_batches_of_like_lengths_change_no_result_and_no_order(settin
     assert in_lengths.labels.tolist() == plain.labels.tolist()
     assert in_lengths.predictions.tolist() == plain.predictions.tolist()
     assert in_lengths.loss == pytest.approx(plain.loss, rel=1e-6)  # float32 logits of other rows
+
+
+def test_a_loss_of_16_bit_logits_is_computed_in_32():
+    logits, labels = torch.randn(4, 5), torch.tensor([[1, -100], [2, 3]])
+    where = torch.tensor([0, 2, 3])
+    loss = label_loss(logits[:3].bfloat16(), labels, where)
+    assert loss.dtype == torch.float32
+    assert label_loss(logits[:3].double(), labels, where).dtype == torch.float64

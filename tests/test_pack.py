@@ -8,7 +8,7 @@ from conftest import token_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawtrain.collate.pack import ALIGNMENT, PackedRows, choose_rows, fit
+from rawtrain.collate.pack import ALIGNMENT, HIDDEN, PackedRows, choose_rows, fit
 from rawtrain.collate.pad import PaddedRows
 
 some_lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(np.array)
@@ -54,6 +54,18 @@ def test_24_short_sentences_leave_few_slots_empty():
         num_slots += (rows.max() + 1) * slots
         num_tokens += lengths.sum()
     assert num_slots / num_tokens < 1.1  # padded to the longest: 1.8
+
+
+def test_a_row_is_no_longer_than_the_model_has_positions_unless_a_sentence_is():
+    lengths = np.array([20, 20, 20, 20])
+    assert choose_rows(lengths, 384)[1] > 30
+    assert choose_rows(lengths, 384, most_slots=30)[1] <= 30
+    assert choose_rows(np.array([29, 3]), 16, most_slots=30)[1] == 30
+    assert choose_rows(np.array([35, 3]), 16, most_slots=30)[1] == 35
+
+
+def test_what_hides_another_sentence_is_the_lowest_number_of_bfloat16():
+    assert torch.finfo(torch.bfloat16).min == HIDDEN
 
 
 @settings(deadline=None, derandomize=True)

@@ -24,17 +24,22 @@ ALIGNMENT = 8  # slots: what matrix kernels like best
 HIDDEN = -3.3895313892515355e38
 
 
-def choose_rows(lengths: np.ndarray, width: int) -> tuple[np.ndarray, int]:
+def choose_rows(
+    lengths: np.ndarray, width: int, most_slots: float = np.inf
+) -> tuple[np.ndarray, int]:
     """(the row of each sentence [B], the number of slots S), so that the rows cost least.
 
     A slot costs the matrix products of its token, which grow with the model's `width`, and scores
     against all slots of its row. Lengths of rows are tried from the longest sentence on, those with
-    the lowest bound first.
+    the lowest bound first; none has more than `most_slots`, unless a sentence has.
     """
     total, longest = int(lengths.sum()), int(lengths.max())
-    shortest_row = -(-longest // ALIGNMENT) * ALIGNMENT
+    most_slots = max(most_slots, longest)
+    shortest_row = int(min(-(-longest // ALIGNMENT) * ALIGNMENT, most_slots))
     bounds = []
     for num_slots in range(shortest_row, 2 * shortest_row + 8 * ALIGNMENT, ALIGNMENT):
+        if num_slots > most_slots:
+            break
         cost_of_row = num_slots * (width + num_slots)
         bounds.append((-(-total // num_slots) * cost_of_row, cost_of_row, num_slots))
     best_cost, best = np.inf, None
@@ -73,17 +78,19 @@ class PackedRows:
     """Makes the micro-batch of some sentences: packed, with the mask that keeps them apart.
 
     `source` gives their tokens: `TaggedTokens` or `MaskedTokens`. `width` is the model's hidden
-    size. `first_position` is the number that the model gives to the first place of a sentence.
+    size. `first_position` is the number that the model gives to the first place of a sentence, and
+    `num_positions` how many it has: some count through the whole row, whatever they are told.
     """
 
     source: TokenSource
     tokenizer: PreTrainedTokenizerBase
     width: int
     first_position: int = 0
+    num_positions: float = np.inf
 
     def __call__(self, rows, epoch=EVALUATION):
         lengths = self.source.columns.lengths_of(rows)
-        row, num_slots = choose_rows(lengths, self.width)
+        row, num_slots = choose_rows(lengths, self.width, self.num_positions)
         batch, _ = self.laid_out(self.source.tokens(rows, epoch), lengths, row, num_slots)
         return batch
 

@@ -72,16 +72,24 @@ class PaddedRows:
     tokenizer: PreTrainedTokenizerBase
 
     def __call__(self, rows, epoch=EVALUATION):
-        """int64 tensors (B, T), among them "attention_mask" and "labels", for row numbers [B]."""
         lengths = self.source.columns.lengths_of(rows)
+        batch, _ = self.laid_out(self.source.tokens(rows, epoch), lengths)
+        return batch
+
+    def laid_out(self, tokens, lengths):
+        """A micro-batch, and the place of each token [N] in its rows laid end to end.
+
+        tokens: arrays [N] of the rows end to end. The tensors are int64 (B, T), among them
+        "attention_mask".
+        """
         frame = _Frame(lengths, int(lengths.max()), self.tokenizer.padding_side)
-        tokens, gaps = self.source.tokens(rows, epoch), gap_values(self.tokenizer)
+        gaps = gap_values(self.tokenizer)
         batch = {
             name: frame.fill(values.astype(np.int64, copy=False), gaps[name])
             for name, values in tokens.items()
         }
         batch["attention_mask"] = frame.is_item.astype(np.int64)
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        return {name: torch.from_numpy(array) for name, array in batch.items()}, frame.places
 
 
 def pad_rows(rows: list[np.ndarray], value: int, length: int, side: str = "right") -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from rawtrain.data.columns import Columns
+from rawtrain.data.words import IGNORED
 
 EVALUATION = -1  # stands for the epoch where nothing is trained
 
@@ -36,5 +37,5 @@ def gap_values(tokenizer):
     return {
         "input_ids": tokenizer.pad_token_id,
         "token_type_ids": tokenizer.pad_token_type_id,
-        "labels": -100,
+        "labels": IGNORED,
     }

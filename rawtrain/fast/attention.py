@@ -39,17 +39,15 @@ def row_attention(
     """The attention output (B, S, H, D), and None for the weights.
 
     query, key, value: (B, H, S, D). attention_mask: None or what is added to the scores, broadcast
-    to (B, H, S, S). sliding_window: a token sees those fewer than so many places away.
+    to (B, H, S, S). sliding_window: a token sees those fewer than so many places away. What else
+    a model hands over is not looked at; fast/probe.py finds out whether it matters.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     device = query.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    bias = attention_mask if attention_mask is None else attention_mask.to(query.dtype)
-    if sliding_window is not None and sliding_window < query.shape[2]:
-        window = _window_bias(query.shape[2], sliding_window, query)
-        bias = window if bias is None else bias + window
+    bias = _bias(attention_mask, sliding_window, query)
     with torch.autocast(device, enabled=False):
         if device == "cpu":
             return _RowAttention.apply(query, key, value, bias, dropout, scaling), None
@@ -59,10 +57,21 @@ def row_attention(
         return output.transpose(1, 2).contiguous(), None
 
 
-def _window_bias(num_slots, sliding_window, like):
-    places = torch.arange(num_slots, device=like.device)
-    outside = (places[:, None] - places).abs() >= sliding_window
-    return torch.zeros_like(outside, dtype=like.dtype).masked_fill_(outside, -torch.inf)
+def _bias(attention_mask, sliding_window, query):
+    """What is added to the scores: mask and window, in the query's dtype and finite in it.
+
+    Not -inf: a padding slot from whose window all tokens are hidden would have no weights but NaN,
+    and NaN spreads even with weight 0.
+    """
+    bias, num_slots = attention_mask, query.shape[2]
+    if sliding_window is not None and sliding_window < num_slots:
+        places = torch.arange(num_slots, device=query.device)
+        outside = (places[:, None] - places).abs() >= sliding_window
+        window = torch.zeros_like(outside, dtype=query.dtype).masked_fill_(outside, -torch.inf)
+        bias = window if bias is None else bias.to(query.dtype) + window
+    if bias is None:
+        return None
+    return bias.to(query.dtype).clamp(min=torch.finfo(query.dtype).min)
 
 
 class _RowAttention(torch.autograd.Function):

@@ -5,26 +5,17 @@ of tokens, counts positions as it is told, and mixes tokens nowhere but in its a
 real rows are run both ways before the first step, and the padded way is taken where they differ.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
 from rawtrain.batches import EvaluationBatches, TrainingBatches
-from rawtrain.collate.pack import PackedRows
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.fast.attention import ROW_ATTENTION, set_attention
 from rawtrain.fast.dropout import use_fast_dropout
 from rawtrain.fast.head import cross_entropy_at_labels
-from rawtrain.loop import default_loss, on_device, summed_cross_entropy
-from rawtrain.models import first_position
+from rawtrain.fast.probe import Probe, packed_rows
+from rawtrain.loop import default_loss, summed_cross_entropy
 from rawtrain.results.log import logger
-
-NUM_PROBED_ROWS = 4
-NUM_PROBED_TOKENS = 256  # a vocabulary of logits for each
-TOLERANCE = 1e-4  # of the largest logit; another order of sums gives 1e-6, a wrong mask 0.1
 
 
 @dataclass(frozen=True)
@@ -71,64 +62,33 @@ def choose_route(model, source, tokenizer, settings):
     """
     if not settings.is_fast:
         return Route(default_loss(settings))
-    probe = _Probe(model, source, tokenizer)
+    probe = Probe(model, source, tokenizer)
     batch_loss = cross_entropy_at_labels
-    if probe.difference(probe.padded, batch_loss) > TOLERANCE:
+    if probe.problem(probe.padded, batch_loss):
         batch_loss = summed_cross_entropy
-    packs, rows = False, "padded, as --padding asks for"
-    own_attention = model.config._attn_implementation
-    for attention in (ROW_ATTENTION, own_attention):
-        set_attention(model, attention)
-        if probe.difference(probe.padded, batch_loss) > TOLERANCE:
-            continue  # the model's attention is more than what it hands over: leave it its own
-        if settings.padding:
-            break
-        difference = probe.difference(probe.packed, batch_loss)
-        packs = difference <= TOLERANCE
-        if packs:
-            rows = f"packed, with the logits of padded ones (to {difference:.0e})"
-            break
-        rows = f"padded, because packed ones have other logits (by {difference:.0e})"
+    attention, problem = _choose_attention(probe, batch_loss, settings.padding)
+    sorts = not probe.problem(probe.alone, batch_loss)
+    set_attention(model, attention)
     if model.device.type == "cpu":
         use_fast_dropout(model)
     head = "labelled" if batch_loss is cross_entropy_at_labels else "all"
-    logger.info(f"rows are {rows}; the head runs at {head} tokens")
-    return Route(batch_loss, packs=packs, sorts=True)
+    said = (
+        f"rows are {f'padded: {problem}' if problem else 'packed'}; the head runs at {head} tokens"
+    )
+    logger.info(said if sorts else f"{said}; padding changes this model's logits")
+    return Route(batch_loss, packs=problem is None, sorts=sorts)
 
 
-def packed_rows(source, tokenizer, model):
-    return PackedRows(source, tokenizer, model.config.hidden_size, first_position(model))
-
-
-class _Probe:
-    """The first rows of the data, padded and packed, and the logits of the untouched model."""
-
-    def __init__(self, model, source, tokenizer):
-        self.model = model
-        rows = np.arange(min(NUM_PROBED_ROWS, len(source.columns)))
-        lengths = source.columns.lengths_of(rows)
-        chosen = np.linspace(0, lengths.sum() - 1, NUM_PROBED_TOKENS).astype(np.int64)
-        batch = PaddedRows(source, tokenizer)(rows)
-        tokens = batch["attention_mask"].flatten().nonzero().squeeze(1)
-        self.padded = batch, tokens[chosen]
-        # all in one row, so that every one of them could see the others
-        laid_out = packed_rows(source, tokenizer, model).laid_out
-        one_row = np.zeros_like(rows), int(lengths.sum())
-        batch, slots = laid_out(source.tokens(rows), lengths, *one_row)
-        self.packed = batch, torch.from_numpy(slots)[chosen]
-        self.expected = self._logits(self.padded, summed_cross_entropy)
-
-    def difference(self, layout, batch_loss):
-        """The largest difference of a logit, as a share of the largest; infinite for an error."""
-        try:
-            logits = self._logits(layout, batch_loss)
-        except Exception:  # whatever a model raises, it does not take rows of this kind
-            return math.inf
-        if logits.shape != self.expected.shape:
-            return math.inf
-        return float((logits - self.expected).abs().max() / self.expected.abs().max())
-
-    @torch.no_grad()
-    def _logits(self, layout, batch_loss):
-        self.model.eval()
-        return batch_loss(self.model, *on_device(*layout, self.model.device))[1]
+def _choose_attention(probe, batch_loss, padding):
+    """The attention function to take, and why rows are not to be packed; None if they are."""
+    usable = [
+        name
+        for name in (ROW_ATTENTION, probe.own_attention)
+        if not probe.problem(probe.padded, batch_loss, name)
+    ] or [probe.own_attention]
+    problem = "--padding asks for it" if padding else None
+    for name in usable if not padding else ():
+        problem = probe.problem(probe.packed, batch_loss, name)
+        if problem is None:
+            return name, None
+    return usable[0], problem

@@ -51,6 +51,8 @@ class CompactEmbedding(nn.Module):
         place = torch.zeros(len(self.whole), dtype=torch.int64, device=device)
         place[self.used] = torch.arange(len(used), device=device)
         self.register_buffer("place", place, persistent=False)  # (V,) of a word among the used
+        is_used = torch.zeros(len(self.whole), dtype=torch.bool, device=device)
+        self.register_buffer("is_used", is_used.index_fill_(0, self.used, True), persistent=False)
         self.padding_idx = None if table.padding_idx is None else int(place[table.padding_idx])
         # The last row stands for all absent words: it is 1 and no token reads it, so weight decay
         # multiplies it by the very factors that it multiplies their rows by.
@@ -58,9 +60,11 @@ class CompactEmbedding(nn.Module):
         self.weight = nn.Parameter(rows)  # (U + 1, D)
 
     def forward(self, input_ids):
-        if not self.training:  # other data has other words
-            return F.embedding(input_ids, self.whole_table())
-        return F.embedding(self.place[input_ids], self.weight, self.padding_idx)
+        rows = F.embedding(self.place[input_ids], self.weight, self.padding_idx)
+        if self.training:
+            return rows
+        absent = self.whole[input_ids] * self.weight[-1]  # other data has other words
+        return torch.where(self.is_used[input_ids][..., None], rows, absent)
 
     @torch.no_grad()
     def whole_table(self):

@@ -1,0 +1,84 @@
+"""A few real rows, run through a model in several layouts: does it give them the same logits?
+
+B rows, T sub-words of a padded row, N sub-words of all rows, P of them compared.
+"""
+
+import copy
+
+import numpy as np
+import torch
+
+from rawtrain.collate.pack import PackedRows
+from rawtrain.collate.pad import PaddedRows
+from rawtrain.data.columns import positions_in_rows
+from rawtrain.fast.attention import set_attention
+from rawtrain.loop import on_device, summed_cross_entropy
+from rawtrain.models import first_position, num_positions
+
+NUM_ROWS = 4
+LONGEST = 512  # sub-words of a row that are looked at; attention is quadratic in them
+NUM_COMPARED = 256  # tokens, each with as many logits as the vocabulary is large
+TOLERANCE = 1e-4  # of the largest logit; another order of sums gives 1e-6, a wrong mask 0.1
+
+
+def packed_rows(source, tokenizer, model):
+    positions = first_position(model), num_positions(model)
+    return PackedRows(source, tokenizer, model.config.hidden_size, *positions)
+
+
+class Probe:
+    """Rows from the shortest to the longest, and the logits that a model as it is gives them.
+
+    The layouts: `padded`, as a batch usually is; `packed`, all in one row, so that each could see
+    the others; `alone`, the shortest without any padding. Works on a copy of the model, since some
+    change their ways for good with what they see (BigBird on short rows).
+    """
+
+    def __init__(self, model, source, tokenizer):
+        self.model = copy.deepcopy(model).eval()
+        self.own_attention = model.config._attn_implementation
+        tokens, lengths = _some_rows(source)
+        num_tokens, shortest = int(lengths.sum()), int(lengths[0])
+        chosen = np.unique(np.linspace(0, num_tokens - 1, NUM_COMPARED).astype(np.int64))
+
+        def layout(batch, places):
+            compared = chosen[chosen < len(places)]
+            return batch, torch.from_numpy(places[compared])
+
+        padding = PaddedRows(source, tokenizer)
+        self.padded = layout(*padding.laid_out(tokens, lengths))
+        first = {name: values[:shortest] for name, values in tokens.items()}
+        self.alone = layout(*padding.laid_out(first, lengths[:1]))
+        packing, row = packed_rows(source, tokenizer, model), np.zeros_like(lengths)
+        self.packed = layout(*packing.laid_out(tokens, lengths, row, num_tokens))
+        self.expected = self._logits(self.padded, summed_cross_entropy)  # (P, C)
+
+    def problem(self, layout, batch_loss, attention=None):
+        """What is wrong with the logits in this layout, in words; None if they are as expected."""
+        set_attention(self.model, attention or self.own_attention)
+        try:
+            logits = self._logits(layout, batch_loss)
+        except Exception as error:  # whatever a model raises for rows that it does not take
+            return f"the model raises {type(error).__name__} otherwise"
+        expected = self.expected[: len(logits)]
+        if logits.shape != expected.shape:
+            return "the model returns logits of another shape otherwise"
+        difference = float((logits - expected).abs().max() / expected.abs().max())
+        if difference <= TOLERANCE:  # False for a number that is none
+            return None
+        return f"logits would differ by {difference:.1g} of the largest"
+
+    @torch.no_grad()
+    def _logits(self, layout, batch_loss):
+        return batch_loss(self.model, *on_device(*layout, self.model.device))[1]
+
+
+def _some_rows(source):
+    """The tokens of some rows, arrays [N], and their lengths [B], the shortest first."""
+    all_lengths = source.columns.lengths
+    by_length = np.argsort(all_lengths, kind="stable")
+    rows = by_length[np.unique(np.linspace(0, len(by_length) - 1, NUM_ROWS).astype(np.int64))]
+    lengths = all_lengths[rows]
+    shown = positions_in_rows(lengths) < LONGEST
+    tokens = {name: values[shown] for name, values in source.tokens(rows).items()}
+    return tokens, np.minimum(lengths, LONGEST)
