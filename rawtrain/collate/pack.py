@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rawtrain.collate.tokens import EVALUATION, TokenSource, gap_values
+from rawtrain.collate.tokens import EVALUATION, TokenSource, gap_values, placed
 from rawtrain.data.columns import offsets_of, positions_in_rows
 
 ALIGNMENT = 8  # slots: what matrix kernels like best
@@ -102,17 +102,10 @@ class PackedRows:
         """
         positions = positions_in_rows(lengths)
         slots = np.repeat(_first_slots(lengths, row, num_slots), lengths) + positions
-        shape = (int(row.max()) + 1, num_slots)
-
-        def placed(values, gap):
-            array = np.full(shape, gap, dtype=np.int64)
-            array.reshape(-1)[slots] = values
-            return array
-
-        gaps = gap_values(self.tokenizer)
-        batch = {name: placed(values, gaps[name]) for name, values in tokens.items()}
-        batch["position_ids"] = placed(positions, 0) + self.first_position
-        sentence = placed(np.repeat(np.arange(len(lengths)), lengths), -1)
+        shape, gaps = (int(row.max()) + 1, num_slots), gap_values(self.tokenizer)
+        batch = {name: placed(values, slots, shape, gaps[name]) for name, values in tokens.items()}
+        batch["position_ids"] = placed(positions, slots, shape, 0) + self.first_position
+        sentence = placed(np.repeat(np.arange(len(lengths)), lengths), slots, shape, -1)
         together = sentence[:, None, :, None] == sentence[:, None, None, :]
         batch["attention_mask"] = np.where(together, np.float32(0), np.float32(HIDDEN))
         return {name: torch.from_numpy(array) for name, array in batch.items()}, slots

@@ -17,7 +17,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import LARGE_INTEGER
 from transformers.utils import PaddingStrategy, to_py_obj
 
-from rawtrain.collate.tokens import EVALUATION, TokenSource, gap_values
+from rawtrain.collate.tokens import EVALUATION, TokenSource, gap_values, placed
 
 
 @dataclass
@@ -83,13 +83,10 @@ class PaddedRows:
         "attention_mask".
         """
         frame = _Frame(lengths, int(lengths.max()), self.tokenizer.padding_side)
-        gaps = gap_values(self.tokenizer)
-        batch = {
-            name: frame.fill(values.astype(np.int64, copy=False), gaps[name])
-            for name, values in tokens.items()
-        }
+        shape, places, gaps = frame.is_item.shape, frame.places, gap_values(self.tokenizer)
+        batch = {name: placed(values, places, shape, gaps[name]) for name, values in tokens.items()}
         batch["attention_mask"] = frame.is_item.astype(np.int64)
-        return {name: torch.from_numpy(array) for name, array in batch.items()}, frame.places
+        return {name: torch.from_numpy(array) for name, array in batch.items()}, places
 
 
 def pad_rows(rows: list[np.ndarray], value: int, length: int, side: str = "right") -> np.ndarray:
@@ -243,10 +240,15 @@ class _Frame:
         return padded
 
     def fill_lists(self, rows: list[list], value: int) -> list[list]:
-        gaps = [[value] * ((self.length or 0) - n) for n in self.lengths]
-        if self.side == "right":
-            return [row + gap if gap else row for row, gap in zip(rows, gaps, strict=True)]
-        return [gap + row if gap else row for row, gap in zip(rows, gaps, strict=True)]
+        if self.length is None:
+            return rows
+        filled = []
+        for row, n in zip(rows, self.lengths, strict=True):
+            gap = [value] * (self.length - n)  # empty for a row that is too long
+            if n != self.length:
+                row = row + gap if self.side == "right" else gap + row
+            filled.append(row)
+        return filled
 
 
 def _plain_integers(rows) -> np.ndarray | None:

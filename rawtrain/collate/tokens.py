@@ -39,3 +39,10 @@ def gap_values(tokenizer):
         "token_type_ids": tokenizer.pad_token_type_id,
         "labels": IGNORED,
     }
+
+
+def placed(values, places, shape, gap):
+    """int64 array of this shape: `values` at `places` of its rows laid end to end, else `gap`."""
+    array = np.full(shape, gap, dtype=np.int64)
+    array.reshape(-1)[places] = values
+    return array

@@ -71,24 +71,24 @@ def choose_route(model, source, tokenizer, settings):
     set_attention(model, attention)
     if model.device.type == "cpu":
         use_fast_dropout(model)
+    rows = f"padded: {problem}" if problem else "packed"
     head = "labelled" if batch_loss is cross_entropy_at_labels else "all"
-    said = (
-        f"rows are {f'padded: {problem}' if problem else 'packed'}; the head runs at {head} tokens"
-    )
+    said = f"rows are {rows}; the head runs at {head} tokens"
     logger.info(said if sorts else f"{said}; padding changes this model's logits")
     return Route(batch_loss, packs=problem is None, sorts=sorts)
 
 
 def _choose_attention(probe, batch_loss, padding):
     """The attention function to take, and why rows are not to be packed; None if they are."""
-    usable = [
-        name
-        for name in (ROW_ATTENTION, probe.own_attention)
-        if not probe.problem(probe.padded, batch_loss, name)
-    ] or [probe.own_attention]
-    problem = "--padding asks for it" if padding else None
-    for name in usable if not padding else ():
+    attentions = (ROW_ATTENTION, probe.own_attention)
+    usable = [name for name in attentions if not probe.problem(probe.padded, batch_loss, name)]
+    usable = usable or [probe.own_attention]
+    if padding:
+        return usable[0], "--padding asks for it"
+    problems = []
+    for name in usable:
         problem = probe.problem(probe.packed, batch_loss, name)
         if problem is None:
             return name, None
-    return usable[0], problem
+        problems.append(problem)
+    return usable[0], problems[0]

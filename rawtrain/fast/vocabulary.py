@@ -25,7 +25,7 @@ def compact_vocabulary(model, columns, settings):
     table that other modules share (a masked-LM decoder) is left as it is.
     """
     table = model.get_input_embeddings()
-    if not settings.is_fast or type(table) is not nn.Embedding or _is_shared(model, table.weight):
+    if not settings.is_fast or not _can_be_compact(model, table):
         yield
         return
     padding = [] if table.padding_idx is None else [table.padding_idx]
@@ -82,6 +82,9 @@ class CompactEmbedding(nn.Module):
         self.weight.copy_(torch.cat([self.whole[self.used], torch.ones_like(self.weight[-1:])]))
 
 
-def _is_shared(model, weight):
+def _can_be_compact(model, table):
+    """Whether it is a plain embedding that is trained, and that nothing else of the model uses."""
+    if type(table) is not nn.Embedding or not table.weight.requires_grad:
+        return False
     named = model.named_parameters(remove_duplicate=False)
-    return sum(parameter is weight for _, parameter in named) > 1
+    return sum(parameter is table.weight for _, parameter in named) == 1
