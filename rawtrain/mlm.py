@@ -158,7 +158,7 @@ def embedded_documents(settings):
         f"No data is named. This run learns from text that is on this machine already:\n"
         f"{corpus.description} (hash {corpus.fingerprint}),\n"
         f"without the sentences that validate and test rawtrain.ner.\n"
-        f"The model: {model}. A minute is too short to learn a language:\n"
+        f"The model: {model}. Half a minute is too short to learn a language:\n"
         f"compare its loss with that of token frequencies, in the table at the end.\n"
         f"Its recipe: {report.recipe(settings)}\n"
     )
