@@ -38,6 +38,13 @@ def test_token_classification_collator_equals_transformers(collator_settings, ca
     assert_same_as_transformers(DataCollatorForTokenClassification, collator_settings, calls)
 
 
+def test_rows_that_are_too_long_and_hold_nothing_are_refused_as_by_transformers():
+    features = [{"input_ids": [1] * 9, "labels": [0] * 9, "special_tokens_mask": None}] * 2
+    chosen = {"tokenizer": TOKENIZERS["right"], "padding": "max_length", "max_length": 3}
+    calls = [({}, features, None)]
+    assert_same_as_transformers(DataCollatorForTokenClassification, chosen, calls)
+
+
 @pytest.mark.parametrize("framework", ["pt", "np"])
 @pytest.mark.parametrize(
     "features",

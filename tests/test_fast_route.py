@@ -9,6 +9,7 @@ from conftest import token_source
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForTokenClassification
 
 from rawtrain import MlmSettings, NerSettings
+from rawtrain.collate.pack import PackedRows
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.fast.attention import ROW_ATTENTION, row_attention
 from rawtrain.fast.dropout import FastDropout
@@ -209,6 +210,22 @@ def test_a_mask_that_leaks_a_little_is_noticed(small_tokenizer, monkeypatch):
     assert not choose_route(model, source, small_tokenizer, NerSettings()).packs
 
 
+def test_sentences_of_one_row_that_see_each_other_are_noticed(small_tokenizer, monkeypatch):
+    laid_out = PackedRows.laid_out
+
+    def seeing(self, *arguments):
+        batch, slots = laid_out(self, *arguments)
+        is_token = torch.zeros(batch["input_ids"].numel(), dtype=torch.bool)
+        is_token = is_token.index_fill_(0, torch.from_numpy(slots), True)
+        is_token = is_token.view_as(batch["input_ids"])[:, None]
+        batch["attention_mask"][is_token[:, :, :, None] & is_token[:, :, None]] = 0
+        return batch, slots
+
+    monkeypatch.setattr(PackedRows, "laid_out", seeing)
+    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    assert not choose_route(model, source, small_tokenizer, NerSettings()).packs
+
+
 def test_a_head_that_looks_at_other_tokens_is_left_the_whole_rows(small_tokenizer):
     class Mixing(torch.nn.Linear):
         def forward(self, x):
@@ -221,8 +238,9 @@ def test_a_head_that_looks_at_other_tokens_is_left_the_whole_rows(small_tokenize
     assert not route.packs and not route.sorts  # its numbers depend on the padding as it is
 
 
+@pytest.mark.parametrize("padding", [False, True])
 def test_an_attention_that_is_more_than_it_hands_over_stays_the_models_own(
-    small_tokenizer, monkeypatch
+    padding, small_tokenizer, monkeypatch
 ):
     def half(module, query, key, value, attention_mask, **more):
         output, _ = row_attention(module, query, key, value, attention_mask, **more)
@@ -231,9 +249,9 @@ def test_an_attention_that_is_more_than_it_hands_over_stays_the_models_own(
     monkeypatch.setattr("rawtrain.fast.attention.row_attention", half)
     model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
     own = model.config._attn_implementation
-    route = choose_route(model, source, small_tokenizer, NerSettings())
+    route = choose_route(model, source, small_tokenizer, NerSettings(padding=padding))
     assert model.config._attn_implementation == own
-    assert route.packs  # torch's own attention takes the mask as well
+    assert route.packs is not padding  # torch's own attention takes the mask as well
 
 
 def test_a_model_that_sees_its_padding_is_evaluated_in_the_order_of_the_data(
