@@ -78,7 +78,8 @@ def main(settings):
     log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm)
     if settings.do_train:
         if "validation" in batches:
-            before = evaluate(model, batches["validation"], settings, batch_loss)
+            with reported_mistakes():  # so few tokens that none of them is masked
+                before = evaluate(model, batches["validation"], settings, batch_loss)
             log.add({**before.metrics("eval", score), "epoch": 0.0, "step": 0})
         seed_as_trainer(settings)
         checkpoints = Checkpoints(settings, tokenizer)

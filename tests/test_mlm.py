@@ -235,3 +235,13 @@ def test_a_batch_has_one_position_in_the_run_whatever_drew_before(model_dir, tex
     list(map(batches.__getitem__, range(1, 10)))
     np.random.rand(3), torch.rand(3)
     assert torch.equal(batches[50][0]["input_ids"], late)
+
+
+def test_validation_data_in_which_nothing_is_masked_is_a_mistake(
+    model_dir, text_file, tmp_path, capsys
+):
+    flags = ["--line_by_line", "--mlm_probability", "0.001", "--max_eval_samples", "2"]
+    with pytest.raises(SystemExit) as stopped:
+        run_mlm(tmp_path / "out", model_dir, text_file, *flags)
+    assert stopped.value.code == 2
+    assert "no labelled token" in capsys.readouterr().err
