@@ -1,15 +1,18 @@
 """Packed rows: nothing is lost, sentences stay whole and apart, and few slots stay empty."""
 
+import copy
 import itertools
 
 import numpy as np
+import pytest
 import torch
 from conftest import token_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rawtrain.collate.pack import ALIGNMENT, HIDDEN, PackedRows, choose_rows, fit
-from rawtrain.collate.pad import PaddedRows
+from rawtrain.collate.pad import DataCollatorForTokenClassification, PaddedRows
+from rawtrain.collate.tokens import TaggedTokens
 
 some_lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(np.array)
 
@@ -100,6 +103,21 @@ def test_every_sentence_stands_whole_in_one_row_and_sees_itself_alone(
         (row["input_ids"].tolist(), row["labels"].tolist()) for row in expected
     )
     assert num_tokens == source.columns.offsets[-1]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_padded_rows_are_what_the_collator_makes_of_the_same_features(side, small_tokenizer):
+    tokenizer = copy.copy(small_tokenizer)
+    tokenizer.padding_side = side
+    columns = token_source("ner", tokenizer, num_rows=12).columns
+    columns.values["token_type_ids"] = columns.values["input_ids"] % 2
+    rows = np.array([7, 0, 11, 3])
+    found = PaddedRows(TaggedTokens(columns), tokenizer)(rows)
+    features = [columns.row(row) for row in rows]
+    expected = DataCollatorForTokenClassification(tokenizer)(features)
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert tensor.dtype == expected[name].dtype and torch.equal(tensor, expected[name])
 
 
 def test_masks_of_packed_rows_are_those_of_padded_ones(small_tokenizer):

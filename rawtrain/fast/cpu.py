@@ -19,8 +19,8 @@ def keep_freed_memory():
     """Have malloc keep large blocks for the next step instead of giving them back to the kernel.
 
     By default glibc returns every freed block above 32 MB, and the next step pays for clearing it
-    page by page: a tenth of a masked-LM step.
-    Other C libraries do not know the call, or refuse it, and nothing changes.
+    page by page: a tenth of a masked-LM step in bfloat16. Other C libraries do not know the call,
+    or refuse it, and nothing changes.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

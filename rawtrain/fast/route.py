@@ -17,6 +17,8 @@ from rawtrain.fast.probe import Probe, packed_rows
 from rawtrain.loop import default_loss, summed_cross_entropy
 from rawtrain.results.log import logger
 
+SEES_PADDING = "padding changes this model's logits, so evaluation keeps the order of the data"
+
 
 @dataclass(frozen=True)
 class Route:
@@ -74,7 +76,7 @@ def choose_route(model, source, tokenizer, settings):
     rows = f"padded: {problem}" if problem else "packed"
     head = "labelled" if batch_loss is cross_entropy_at_labels else "all"
     said = f"rows are {rows}; the head runs at {head} tokens"
-    logger.info(said if sorts else f"{said}; padding changes this model's logits")
+    logger.info(said if sorts else f"{said}; {SEES_PADDING}")
     return Route(batch_loss, packs=problem is None, sorts=sorts)
 
 
