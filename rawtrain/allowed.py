@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rawtrain.config import MlmSettings, uses_own_data
 from rawtrain.data.files import raise_problems
+from rawtrain.identity import output_dir_problem
 
 
 def check(settings):
@@ -65,7 +66,11 @@ ALLOWED = {
     "logging_steps": STEPS,
     "eval_steps": STEPS,
     "save_steps": STEPS,
-    "save_total_limit": AT_LEAST_1,
+    "early_stopping_patience": AT_LEAST_1,
+    "save_total_limit": (
+        "a whole number from 2: should the newest be damaged, there is the one before it",
+        lambda value: value >= 2,
+    ),
     "dataloader_num_workers": AT_LEAST_0,
 }
 
@@ -98,6 +103,13 @@ def _contradictions(settings):
         yield "--load_best_model_at_end needs evaluations; --eval_strategy is no"
     if settings.save_strategy == "best" and settings.eval_strategy == "no":
         yield "--save_strategy best needs evaluations; --eval_strategy is no"
+    if settings.early_stopping_patience and settings.eval_strategy == "no":
+        yield "--early_stopping_patience needs evaluations; --eval_strategy is no"
+    if settings.match_trainer and settings.resume_from_checkpoint not in (None, "false"):
+        yield (
+            "--match_trainer is given with --resume_from_checkpoint; it draws from generators "
+            "whose state is not kept, so it cannot go on where it was"
+        )
     if 1 <= settings.max_steps < settings.warmup_steps:
         yield (
             f"--warmup_steps {settings.warmup_steps:g} is more than "
@@ -175,14 +187,16 @@ def _file_problems(settings):
 
 
 def _output_problems(settings):
-    output_dir = Path(settings.output_dir)
-    if output_dir.is_file():
-        yield f"--output_dir {output_dir} is a file; a folder is expected"
-    elif output_dir.is_dir() and any(output_dir.iterdir()) and not settings.overwrite_output_dir:
+    problem = output_dir_problem(settings)
+    if problem:
+        yield problem
+    if settings.overwrite_output_dir and settings.resume_from_checkpoint not in (None, "false"):
         yield (
-            f"--output_dir {output_dir} is not empty; choose another, or add "
-            f"--overwrite_output_dir to replace what an earlier run wrote there"
+            f"--resume_from_checkpoint {settings.resume_from_checkpoint} and "
+            f"--overwrite_output_dir are both given; choose one. Without either, a run goes on "
+            f"where it was interrupted"
         )
+    output_dir = Path(settings.output_dir)
     sources = ("model_name_or_path", "config_name", "tokenizer_name", "dataset_name")
     for name in (*sources, "train_file", "validation_file", "test_file"):
         source = getattr(settings, name, None)

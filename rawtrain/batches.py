@@ -14,6 +14,8 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import seed_worker
 
+from rawtrain import interruption
+
 
 class TrainingBatches:
     """`batches[step]` is the list of micro-batches of that step; steps count from 1.
@@ -119,7 +121,7 @@ def prepared(batches, indices, settings, device):
     return _loader(batches, indices, settings, device)
 
 
-def _loader(batches, indices, settings, device, **options):
+def _loader(batches, indices, settings, device, seeds=None):
     return DataLoader(
         batches,
         sampler=indices,
@@ -130,8 +132,14 @@ def _loader(batches, indices, settings, device, **options):
         # evaluation took place would change the dropout that follows it.
         generator=None if settings.match_trainer else torch.Generator(),
         pin_memory=device.type == "cuda",  # lets the copy to the device run beside the computation
-        **options,
+        worker_init_fn=partial(_start_worker, seeds),
     )
+
+
+def _start_worker(seeds, worker_id):
+    interruption.ignore()
+    if seeds is not None:
+        seeds(worker_id)
 
 
 def _unchanged(batch):
@@ -149,7 +157,7 @@ def _steps_as_trainer_takes_them(batches, steps, settings, device):
     for first in range(steps.start, steps.stop, batches.steps_per_epoch):
         micro_batches = _MicroBatches(batches, epoch=first // batches.steps_per_epoch)
         indices = range(batches.batches_per_epoch)
-        loader = _loader(micro_batches, indices, settings, device, worker_init_fn=seeds)
+        loader = _loader(micro_batches, indices, settings, device, seeds)
         ahead = _one_ahead(iter(loader))
         for _ in range(first, min(first + batches.steps_per_epoch, steps.stop)):
             yield list(islice(ahead, batches.accumulation))

@@ -1,100 +1,153 @@
-"""Models on disk: complete under their final name, or not there.
+"""The checkpoints of a run, and its final model.
 
-A checkpoint holds the model and its tokenizer and loads with `from_pretrained`.
+    checkpoint-<step>/
+        model.safetensors, config.json, tokenizer files    the model, for `from_pretrained`
+        optimizer.safetensors                              its moments, by name of the parameter
+        state.json                                         every other number, see state.py
+        identity.json                                      of which run it is, see identity.py
+        manifest.json                                      size and sha256 of all of these
+
+Nothing in it is a pickle: to load one may run code. A checkpoint is complete under its name
+(durable.py), and is verified to the last byte before it is used.
 """
 
-import os
+import json
+import re
 import shutil
 from pathlib import Path
 
+from rawtrain import durable, interruption
+from rawtrain.best import best_evaluation
+from rawtrain.durable import DAMAGED, DamagedError
+from rawtrain.identity import IDENTITY_FILE, differences, read_identity
+from rawtrain.results.log import logger
+from rawtrain.state import NUMBERS_FILE, check_weights, load_weights
+
+NAME = re.compile(r"checkpoint-([1-9][0-9]*)", re.ASCII)
+WEIGHTS = "model"  # how the names of the files that hold them begin
+
 
 def save_model(model, tokenizer, folder):
-    """Save model and tokenizer into `folder`; what stands there changes file by file, at the end.
+    """Save model and tokenizer into `folder`, beside what else is there; then a manifest of them.
 
-    Everything is written in a folder beside first, so that an interruption while the large files
-    are written leaves what was there before.
+    The weights come last: whatever is in `folder` at an interruption, a model that loads is whole.
+    Raises NonFiniteError if a weight is no number, RunError if it cannot be written.
     """
+    check_weights(model)
+    num_bytes = sum(parameter.nbytes for parameter in model.parameters())
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    aside = _write_aside(model, tokenizer, folder / ".writing-model")
-    for file in sorted(aside.iterdir()):
-        os.replace(file, folder / file.name)
-    aside.rmdir()
+    with durable.replaced(folder, num_bytes, last=WEIGHTS) as aside:
+        model.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
 
 
 class Checkpoints:
-    """The models kept on the way, in folders checkpoint-<step>, and which of them is best."""
+    """Where a run keeps its checkpoints, and from which of them it goes on.
 
-    def __init__(self, settings, tokenizer):
+    directory: the `run_directory.RunDirectory` of the run; without one nothing is resumed.
+    """
+
+    def __init__(self, settings, tokenizer, directory=None):
         self.output_dir = Path(settings.output_dir)
         self.settings = settings
         self.tokenizer = tokenizer
-        self.best_step = self.best_metric = None
+        self.identity = directory.identity if directory else {}
+        self.resumes_from = directory.resumes_from if directory else None
 
-    @property
-    def best_path(self):
-        """The folder of the best model, or None where it was not kept."""
-        path = self._path(self.best_step)
-        return path if self.best_step and path.is_dir() else None
+    def resume(self, state):
+        """Bring `state` to where the run was interrupted, if it was."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        free_bytes = shutil.disk_usage(self.output_dir).free
+        if free_bytes < 3 * state.num_bytes:
+            logger.warning(
+                f"{self.output_dir}: {durable.in_mb(free_bytes)} are free, and a checkpoint takes "
+                f"about {durable.in_mb(state.num_bytes)}"
+            )
+        if self.resumes_from is not None:
+            state.load(self.resumes_from)
 
-    def after_evaluation(self, model, step, metrics):
-        """Note whether this evaluation is the best so far, and keep the model if that is wanted.
+    def save(self, state):
+        """Keep the run as checkpoint-<step>; delete the oldest beyond `save_total_limit`.
 
-        Raises ValueError if `metrics` lacks the metric that decides.
+        Raises NonFiniteError and saves nothing if a number of the run is none.
         """
-        settings = self.settings
-        if settings.best_metric_key not in metrics:
-            found = ", ".join(name.removeprefix("eval_") for name in metrics)
-            raise ValueError(
-                f"--metric_for_best_model is {settings.metric_for_best_model}; the evaluation "
-                f"has: {found}"
-            )
-        value = metrics[settings.best_metric_key]
-        if self.best_metric is not None:
-            better = (
-                value > self.best_metric if settings.best_is_greater else value < self.best_metric
-            )
-            if not better:
-                return
-        self.best_step, self.best_metric = step, value
-        if settings.load_best_model_at_end or settings.save_strategy == "best":
-            self.save(model, step)
+        path = self.output_dir / f"checkpoint-{state.step}"
+        if not path.exists():  # else it was interrupted in the evaluation of this very step
+            state.check()
+            with durable.published(path, state.num_bytes) as aside:
+                state.save(aside, self.tokenizer)
+                durable.write_json(aside / IDENTITY_FILE, self.identity)
+        best = best_evaluation(state.log.history, self.settings)
+        steps = [step for step, _ in in_folder(self.output_dir)]
+        for step in beyond_limit(steps, self.settings.save_total_limit, best and best.step):
+            durable.delete(self.output_dir / f"checkpoint-{step}")
 
-    def save(self, model, step):
-        """Keep the model as checkpoint-<step>; delete the oldest beyond `save_total_limit`."""
-        path = self._path(step)
-        if path.exists():  # an evaluation of this very step kept it
-            return
-        aside = _write_aside(model, self.tokenizer, self.output_dir / f".writing-{path.name}")
-        os.rename(aside, path)
-        for step_to_drop in self._beyond_limit():
-            doomed = self.output_dir / f".writing-deleted-{step_to_drop}"
-            os.rename(
-                self._path(step_to_drop), doomed
-            )  # gone under its name before it is half gone
-            shutil.rmtree(doomed)
+    def are_due(self, state):
+        """Whether a checkpoint is wanted that no plan knows of.
 
-    def load_best(self, model):
+        A signal asked for one, or this step was just found to be the best and its model is to be
+        kept.
+        """
+        keeps_best = self.settings.load_best_model_at_end or self.settings.save_strategy == "best"
+        last = state.log.history[-1] if state.log.history else {}
+        if keeps_best and "eval_loss" in last and last["step"] == state.step:
+            is_best = best_evaluation(state.log.history, self.settings).step == state.step
+        else:
+            is_best = False
+        return interruption.checkpoint_asked() or is_best
+
+    def load_best(self, model, history):
         """Put the weights of the best evaluation into `model`."""
-        best = type(model).from_pretrained(self.best_path, dtype=model.dtype)
-        model.load_state_dict(best.state_dict())
+        best = best_evaluation(history, self.settings)
+        path = self.output_dir / f"checkpoint-{best.step}"
+        durable.verify(path)
+        model.load_state_dict(load_weights(model, path))
 
-    def _path(self, step):
-        return self.output_dir / f"checkpoint-{step}"
 
-    def _beyond_limit(self):
-        limit = self.settings.save_total_limit
-        if limit is None:
-            return []
-        steps = sorted(
-            int(path.name.split("-")[1]) for path in self.output_dir.glob("checkpoint-*")
+def in_folder(output_dir):
+    """The checkpoints in a folder as (step, path), the newest first."""
+    found = [(NAME.fullmatch(path.name), path) for path in Path(output_dir).iterdir()]
+    return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
+
+
+def verify(path, step, identity):
+    """Raise DamagedError unless it is, to the last byte, the checkpoint of `step` of this run."""
+    durable.verify(path)
+    found = json.loads((path / NUMBERS_FILE).read_bytes())["step"]
+    if found != step:
+        raise DamagedError(f"{path}: it is the checkpoint of step {found}")
+    changes = differences(read_identity(path), identity)
+    if changes:
+        raise DamagedError(f"{path}: it is of another run ({', '.join(changes)})")
+
+
+def newest_good(output_dir, identity):
+    """The newest sound checkpoint of this run; None if there never was one.
+
+    A damaged one is renamed and kept. Raises DamagedError if all are damaged: to begin again at
+    the first step is for a person to decide.
+    """
+    output_dir = Path(output_dir)
+    for step, path in in_folder(output_dir):
+        try:
+            verify(path, step, identity)
+            return path
+        except DamagedError as damage:
+            logger.warning(f"{damage}; it is kept as {durable.set_aside(path).name}")
+    damaged = sorted(path.name for path in output_dir.glob(f"{DAMAGED}*"))
+    if damaged:
+        raise DamagedError(
+            f"{output_dir}: no sound checkpoint is left, only {', '.join(damaged)}. Put a copy of "
+            f"one back as checkpoint-<step>, or begin again with --resume_from_checkpoint false"
         )
-        droppable = [step for step in steps if step not in (self.best_step, steps[-1])]
-        return droppable[: max(len(steps) - limit, 0)]
+    return None
 
 
-def _write_aside(model, tokenizer, aside):
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    return aside
+def beyond_limit(steps, limit, best_step=None):
+    """The steps whose checkpoints go, the oldest first: never the newest's, never the best's."""
+    if limit is None or not steps:
+        return []
+    kept = {max(steps), best_step}
+    droppable = [step for step in sorted(steps) if step not in kept]
+    return droppable[: max(len(steps) - limit, 0)]

@@ -20,10 +20,11 @@ from transformers.hf_argparser import HfArgumentParser
 from rawtrain.allowed import check
 from rawtrain.config import MlmSettings, NerSettings, uses_own_data
 from rawtrain.data.files import raise_problems, read_text
+from rawtrain.durable import write_text
+from rawtrain.errors import RunError
 from rawtrain.old_names import RENAMED
 
-EXIT_MISTAKE = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+EXIT_FAILURE, EXIT_MISTAKE = 1, 2
 
 
 def parse(settings_class, arguments=None):
@@ -58,33 +59,34 @@ def reported_mistakes():
     """Turn a user's mistake, raised as ValueError or OSError, into a message and exit code 2.
 
     It surrounds what reads settings, data and models. An error raised anywhere else is ours and
-    keeps its traceback.
+    keeps its traceback, unless it is a RunError: that has a message for the user and exit code 1.
     """
-    try:
+    with _reported(RunError, EXIT_FAILURE), _reported((ValueError, OSError), EXIT_MISTAKE):
         yield
-    except (ValueError, OSError) as mistake:
-        lines = (str(mistake).strip() or repr(mistake)).split("\n")
-        print("\n".join(f"error: {line}" for line in lines if line.strip()), file=sys.stderr)
-        sys.exit(EXIT_MISTAKE)
 
 
 def run(main, settings):
-    """Call `main(settings)` and exit: 0 done, 1 training broke down, 130 interrupted."""
-    from rawtrain.step_record import NonFiniteError  # torch is loaded by now
+    """Call `main(settings)`; a RunError becomes its message and exit code 1.
 
-    try:
+    An end that a signal asks for is a SystemExit of its own (interruption.py).
+    """
+    with _reported(RunError, EXIT_FAILURE):
         main(settings)
-    except NonFiniteError as breakdown:
-        print(f"error: {breakdown}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _reported(errors, exit_code):
+    try:
+        yield
+    except errors as error:
+        lines = (str(error).strip() or repr(error)).split("\n")
+        print("\n".join(f"error: {line}" for line in lines if line.strip()), file=sys.stderr)
+        sys.exit(exit_code)
 
 
 def write_settings(settings, file):
     """Write settings as JSON that `parse` reads again; no setting holds a token."""
-    file.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
 
 
 NOT_GIVEN = object()
@@ -171,6 +173,8 @@ def _from_file(settings_class, file, problems):
     if not isinstance(values, dict):
         raise ValueError(f"{file}: holds a {type(values).__name__}; expected names and values")
     hints = typing.get_type_hints(settings_class)
+    if isinstance(values.get("resume_from_checkpoint"), bool):
+        values["resume_from_checkpoint"] = str(values["resume_from_checkpoint"]).lower()
     for name, value in values.items():
         if name not in _names(settings_class):
             problems.append(f"{file}: {_unknown(name, settings_class)}")

@@ -116,7 +116,14 @@ class TrainingSettings:
     _argument_group_name: ClassVar[str] = "training"
 
     output_dir: str = setting("", "where everything is written")
-    overwrite_output_dir: bool = setting(False, "replace what an earlier run wrote there")
+    overwrite_output_dir: bool = setting(
+        False, "replace what another or a finished run wrote there; this very run still goes on"
+    )
+    resume_from_checkpoint: str | None = setting(
+        None,
+        "checkpoint to go on with; true: the newest good one; false: begin again "
+        "(default: a run that was interrupted goes on by itself)",
+    )
     do_train: bool = setting(
         False, "train (default without any of the three: do all that there is data for)"
     )
@@ -162,11 +169,11 @@ class TrainingSettings:
         None, "steps between evaluations; below 1: share of the run (default: logging_steps)"
     )
     save_strategy: Literal["no", "steps", "epoch", "best"] = setting(
-        "steps", "when to keep the model as checkpoint-<step> on the way"
+        "steps", "when to keep the run as checkpoint-<step>, to go on from or to use its model"
     )
     save_steps: float = setting(500, "steps between checkpoints; below 1: share of the run")
     save_total_limit: int | None = setting(
-        None, "keep the last n checkpoints, and the best one (default: all)"
+        None, "keep the last n checkpoints, and the best one (default: all; at least 2)"
     )
     load_best_model_at_end: bool = setting(
         False, "end with the model of the best evaluation instead of the last"
@@ -176,6 +183,9 @@ class TrainingSettings:
     )
     greater_is_better: bool | None = setting(
         None, "whether more of it is better (default: unless loss or perplexity)"
+    )
+    early_stopping_patience: int | None = setting(
+        None, "stop after so many evaluations in a row that were no better than the best"
     )
     match_trainer: bool = setting(
         False,

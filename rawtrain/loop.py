@@ -9,6 +9,7 @@ tokens: those whose label is not -100. A *step* is one optimizer update, a *micr
 forward.
 """
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -17,14 +18,24 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from rawtrain import match_trainer
+from rawtrain import interruption, match_trainer
 from rawtrain.batches import prepared
+from rawtrain.best import stops_early
 from rawtrain.optim import learning_rate_schedule, make_optimizer, set_learning_rate
 from rawtrain.plan import make_plan
-from rawtrain.precision import autocast, choose_device, make_scaler, was_skipped
+from rawtrain.precision import (
+    SMALLER_EVALUATION,
+    SMALLER_MICRO_BATCHES,
+    autocast,
+    choose_device,
+    make_scaler,
+    naming_shape,
+    was_skipped,
+)
 from rawtrain.randomness import seed_dropout
 from rawtrain.results.log import RunLog
-from rawtrain.step_record import StepRecord
+from rawtrain.state import RunState
+from rawtrain.step_record import NonFiniteError, StepRecord
 
 IGNORED = -100  # the label of a token that has none; cross_entropy leaves it out by default
 
@@ -71,11 +82,12 @@ def train_step(model, micro_batches, optimizer, scaler, settings, batch_loss):
     losses = []
     model.train()
     for micro_batch, where in zip(micro_batches, labelled, strict=True):
-        inputs, where = on_device(micro_batch, where, model.device)
-        with autocast(settings, model.device):
-            loss_sum, _ = batch_loss(model, inputs, where)
-        loss = loss_sum / divisor
-        scaler.scale(loss).backward()  # adds to the gradients of the micro-batches before
+        with naming_shape(micro_batch, SMALLER_MICRO_BATCHES):
+            inputs, where = on_device(micro_batch, where, model.device)
+            with autocast(settings, model.device):
+                loss_sum, _ = batch_loss(model, inputs, where)
+            loss = loss_sum / divisor
+            scaler.scale(loss).backward()  # adds to the gradients of the micro-batches before
         losses.append(loss.detach())
     scaler.unscale_(optimizer)  # so that the clip below sees true gradients
     max_norm = settings.max_grad_norm or math.inf  # inf: measured, not clipped
@@ -125,8 +137,9 @@ def evaluate(model, batches, settings, batch_loss=None):
         labels.append(batch["labels"].flatten()[labelled])
         if settings.match_trainer:
             match_trainer.tell_num_labels(model, [batch], len(labelled))
-        inputs, labelled = on_device(batch, labelled, model.device)
-        with autocast(settings, model.device):
+        interruption.poll()
+        with naming_shape(batch, SMALLER_EVALUATION), autocast(settings, model.device):
+            inputs, labelled = on_device(batch, labelled, model.device)
             loss, logits = batch_loss(model, inputs, labelled)
         losses.append(loss)
         predictions.append(logits.argmax(-1))
@@ -137,6 +150,12 @@ def evaluate(model, batches, settings, batch_loss=None):
     loss = losses.sum(dtype=torch.float64).item() / num_labels
     if settings.match_trainer:
         loss = match_trainer.mean_of_rows(losses.numpy(), batches)
+    if not math.isfinite(loss):
+        wrong = int((~losses.isfinite()).nonzero()[0])
+        raise NonFiniteError(
+            f"the evaluation has loss {loss}. Its first batch without a finite loss has these "
+            f"rows, counted from 0 in the encoded data: {batches.rows(wrong).tolist()}"
+        )
     in_order = np.argsort(np.concatenate(rows), kind="stable")  # batches are of like lengths
     return Evaluation(
         loss=loss,
@@ -168,7 +187,8 @@ def train(
     log: a `results.log.RunLog`, which shows and writes the history as it grows.
 
     Raises NonFiniteError when a loss or a gradient is no number any more, with the step and its
-    rows, before weights that it touched are evaluated or saved.
+    rows, before weights that it touched are evaluated or saved; and Interrupted, after a
+    checkpoint, when a signal asks for the end (interruption.py).
     """
     plan = make_plan(settings, batches.steps_per_epoch, has_validation=eval_batches is not None)
     model.to(choose_device(settings))
@@ -178,47 +198,70 @@ def train(
     learning_rate_after = learning_rate_schedule(settings, plan.num_steps)
     scaler = make_scaler(settings, model.device)
     batch_loss = batch_loss or default_loss(settings)
-    record = StepRecord(batches)
-    log = log or RunLog()
+    record, log = StepRecord(batches), log or RunLog()
     if settings.match_trainer:
         log.say(match_trainer.GIVEN_UP)
-    log.start(plan.num_steps)
-    start_time, num_updates = time.perf_counter(), 0
+    state = RunState(model, optimizer, scaler, record, log)
+    if checkpoints:
+        checkpoints.resume(state)
+    log.start(plan.num_steps, state.step)
 
-    steps = range(1, plan.num_steps + 1)
+    def add_to_log(entry):
+        log.add({**entry, "epoch": batches.epochs_after(state.step), "step": state.step})
+
+    def evaluate_now():
+        record.check()
+        state.evaluation_due = True  # for the checkpoint of an interruption in the middle of it
+        evaluation = evaluate(model, eval_batches, settings, batch_loss)
+        state.evaluation_due = False
+        add_to_log(evaluation.metrics("eval", score))
+
+    steps = range(state.step + 1, plan.num_steps + 1)
     loader = prepared(batches, steps, settings, model.device)
-    for step, micro_batches in zip(steps, loader, strict=True):
-        seed_dropout(settings, step)
-        learning_rate = learning_rate_after(num_updates)
-        set_learning_rate(optimizer, learning_rate)
-        result = train_step(model, micro_batches, optimizer, scaler, settings, batch_loss)
-        record.add(step, result)
-        num_updates += not result.skipped  # the schedule waits; the step and its rows are spent
-        log.tick(step)
+    with interruption.held(), saves_if_interrupted(state, checkpoints):
+        if state.evaluation_due:
+            evaluate_now()
+        is_over = stops_early(log.history, settings)
+        for step, micro_batches in zip(steps, loader, strict=True):
+            if is_over:
+                break
+            seed_dropout(settings, step)
+            learning_rate = learning_rate_after(state.num_updates)
+            set_learning_rate(optimizer, learning_rate)
+            result = train_step(model, micro_batches, optimizer, scaler, settings, batch_loss)
+            record.add(step, result)
+            state.step = step
+            state.num_updates += not result.skipped  # the schedule waits; the step's rows are spent
+            log.tick(step)
 
-        when = {"epoch": batches.epochs_after(step), "step": step}
-        if plan.logs_at(step):
-            log.add({**record.summary(), "learning_rate": learning_rate, **when})
-        if plan.evaluates_at(step):
-            record.check()
-            evaluation = evaluate(model, eval_batches, settings, batch_loss)
-            metrics = evaluation.metrics("eval", score)
-            log.add({**metrics, **when})
-            if checkpoints:
-                checkpoints.after_evaluation(model, step, metrics)
-        if checkpoints and plan.saves_at(step):
-            record.check()
-            checkpoints.save(model, step)
+            if plan.logs_at(step):
+                add_to_log({**record.summary(), "learning_rate": learning_rate})
+            if plan.evaluates_at(step):
+                evaluate_now()
+                is_over = stops_early(log.history, settings)
+            if checkpoints and (plan.saves_at(step) or checkpoints.are_due(state)):
+                checkpoints.save(state)
+            interruption.poll()
 
     log.close()
     record.check()
     if checkpoints and settings.load_best_model_at_end:
-        checkpoints.load_best(model)
-    num_rows = round(batches.epochs_after(plan.num_steps) * batches.num_rows)
-    runtime_seconds = time.perf_counter() - start_time
-    rates = speed("train", runtime_seconds, num_rows, plan.num_steps)
-    log.add({**rates, **record.whole_run(), **when})
+        checkpoints.load_best(model, log.history)
+    num_rows = round(batches.epochs_after(state.step) * batches.num_rows)
+    rates = speed("train", state.seconds, num_rows, state.step)
+    add_to_log({**rates, **record.whole_run()})
     return log.history
+
+
+@contextlib.contextmanager
+def saves_if_interrupted(state, checkpoints):
+    """Keep what was learnt when a signal ends the run: after a step, or while evaluating."""
+    try:
+        yield
+    except interruption.Interrupted:
+        if checkpoints:
+            checkpoints.save(state)
+        raise
 
 
 def default_loss(settings):

@@ -6,6 +6,11 @@ is that of chapter 9 of *Natural Language Processing with Transformers* and of t
 run_mlm.py.
 """
 
+from rawtrain import interruption
+
+if __name__ == "__main__":
+    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+
 from rawtrain.command import parse, reported_mistakes, run
 from rawtrain.config import MlmSettings, uses_own_data
 
@@ -32,6 +37,7 @@ from rawtrain.data.sources import read_documents
 from rawtrain.data.text import count_tokens, encode_documents, split_documents
 from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.route import make_batches
+from rawtrain.identity import identity_of
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
 from rawtrain.precision import choose_device
@@ -39,11 +45,14 @@ from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
 from rawtrain.results.files import (
     decide_work,
-    prepare_output_dir,
+    epoch_of,
+    work_left,
     write_metrics,
     write_training_results,
 )
 from rawtrain.results.log import RunLog, configure_logging
+from rawtrain.run_directory import open_run
+from rawtrain.state import load_weights
 
 LONGEST_BY_DEFAULT = 1024  # as in run_mlm.py
 
@@ -59,12 +68,17 @@ def main(settings):
             read_documents(settings) if uses_own_data(settings) else embedded_documents(settings)
         )
         splits = with_validation(documents, settings)
-        settings = decide_work(settings, splits)
+        asked, settings = settings, decide_work(settings, splits)
         tokenizer = make_tokenizer(settings, splits)
         model = make_model(settings, tokenizer)
         encoded = encode(settings, splits, tokenizer, model)
-        output_dir = prepare_output_dir(settings)
-
+        directory = open_run(settings, identity_of(settings, splits, tokenizer, model))
+    output_dir = directory.path
+    if directory.is_finished:
+        settings = work_left(asked, settings)
+        if not settings.do_eval:
+            return
+        model.load_state_dict(load_weights(model, output_dir))
     show_data(splits, encoded, tokenizer, settings)
 
     model.to(device)
@@ -77,31 +91,30 @@ def main(settings):
 
     log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm)
     if settings.do_train:
-        if "validation" in batches:
+        if "validation" in batches and directory.resumes_from is None:
             with reported_mistakes():  # so few tokens that none of them is masked
                 before = evaluate(model, batches["validation"], settings, batch_loss)
             log.add({**before.metrics("eval", score), "epoch": 0.0, "step": 0})
         seed_as_trainer(settings)
-        checkpoints = Checkpoints(settings, tokenizer)
-        history = train(
-            model,
-            batches["train"],
-            settings,
-            eval_batches=batches.get("validation"),
-            score=score,
-            batch_loss=batch_loss,
-            checkpoints=checkpoints,
-            log=log,
-        )
-        save_model(model, tokenizer, output_dir)
-        write_training_results(settings, history, checkpoints, len(encoded["train"].columns))
+        with interruption.held():  # until what was learnt is on the disk
+            history = train(
+                model,
+                batches["train"],
+                settings,
+                eval_batches=batches.get("validation"),
+                score=score,
+                batch_loss=batch_loss,
+                checkpoints=Checkpoints(settings, tokenizer, directory),
+                log=log,
+            )
+            write_training_results(settings, history, len(encoded["train"].columns))
+            save_model(model, tokenizer, output_dir)
     if settings.do_eval:
         evaluation = evaluate(model, batches["validation"], settings, batch_loss)
         after = evaluation.metrics("eval", score)
         num_samples = {"eval_samples": len(encoded["validation"].columns)}
         perplexity = {"perplexity": after.pop("eval_perplexity")}  # run_mlm.py's key
-        epoch = {"epoch": history[-1]["epoch"]} if settings.do_train else {}
-        write_metrics(output_dir, "eval", after | perplexity | num_samples | epoch)
+        write_metrics(output_dir, "eval", after | perplexity | num_samples | epoch_of(output_dir))
         if settings.do_train:
             show_adaptation(log.history, encoded["train"].columns, evaluation.labels)
     print(f"\nmodel and results: {output_dir}/")

@@ -5,6 +5,11 @@ and entities are scored over all words of data that it has not seen. The job is 
 of *Natural Language Processing with Transformers* and of transformers' run_ner.py.
 """
 
+from rawtrain import interruption
+
+if __name__ == "__main__":
+    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+
 from rawtrain.command import parse, reported_mistakes, run
 from rawtrain.config import NerSettings, uses_own_data
 
@@ -29,6 +34,7 @@ from rawtrain.data.words import encode_words, put_blank_before_words, splits_wor
 from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.route import make_batches
 from rawtrain.fast.vocabulary import compact_vocabulary
+from rawtrain.identity import identity_of
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
 from rawtrain.precision import choose_device
@@ -36,13 +42,16 @@ from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
 from rawtrain.results.files import (
     decide_work,
-    prepare_output_dir,
+    epoch_of,
+    work_left,
     write_metrics,
     write_training_results,
 )
 from rawtrain.results.log import RunLog, configure_logging, logger
 from rawtrain.results.metrics import format_scores, majority_baseline
 from rawtrain.results.word_scorer import WordScorer
+from rawtrain.run_directory import open_run
+from rawtrain.state import load_weights
 
 THE_REAL_JOB = (
     "python -m rawtrain.ner --model_name_or_path xlm-roberta-base --dataset_name google/xtreme "
@@ -59,12 +68,18 @@ def main(settings):
             tune_process(device)
         embedded = None if uses_own_data(settings) else read_docstring_corpus()
         corpus = embedded_corpus(embedded, settings) if embedded else read_tagged(settings)
-        settings = decide_work(settings, corpus.splits)
+        asked, settings = settings, decide_work(settings, corpus.splits)
         tokenizer = make_tokenizer(settings, embedded)
         model, label_names = make_model(settings, corpus, tokenizer)
         splits = first_samples(settings, corpus.splits)
         encoded = encode(settings, splits, tokenizer, model, label_names)
-        output_dir = prepare_output_dir(settings)
+        directory = open_run(settings, identity_of(settings, corpus.splits, tokenizer, model))
+    output_dir = directory.path
+    if directory.is_finished:
+        settings = work_left(asked, settings)
+        if not (settings.do_eval or settings.do_predict):
+            return
+        model.load_state_dict(load_weights(model, output_dir))
     show_data(corpus, splits, encoded, tokenizer, label_names)
 
     model.to(device)
@@ -72,24 +87,23 @@ def main(settings):
     batches, batch_loss = make_batches(model, sources, tokenizer, settings)
     scorers = {name: WordScorer(rows, label_names, settings) for name, rows in encoded.items()}
 
-    epoch = {}
     if settings.do_train:
         seed_as_trainer(settings)
-        checkpoints = Checkpoints(settings, tokenizer)
-        with compact_vocabulary(model, encoded["train"].columns, settings):
-            history = train(
-                model,
-                batches["train"],
-                settings,
-                eval_batches=batches.get("validation"),
-                score=scorers.get("validation"),
-                batch_loss=batch_loss,
-                checkpoints=checkpoints,
-                log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm),
-            )
-        save_model(model, tokenizer, output_dir)
-        write_training_results(settings, history, checkpoints, len(splits["train"].words))
-        epoch = {"epoch": history[-1]["epoch"]}
+        with interruption.held():  # until what was learnt is on the disk
+            with compact_vocabulary(model, encoded["train"].columns, settings):
+                history = train(
+                    model,
+                    batches["train"],
+                    settings,
+                    eval_batches=batches.get("validation"),
+                    score=scorers.get("validation"),
+                    batch_loss=batch_loss,
+                    checkpoints=Checkpoints(settings, tokenizer, directory),
+                    log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm),
+                )
+            write_training_results(settings, history, len(splits["train"].words))
+            save_model(model, tokenizer, output_dir)
+    epoch = epoch_of(output_dir)
     if settings.do_eval:
         evaluation = evaluate(model, batches["validation"], settings, batch_loss)
         metrics = evaluation.metrics("eval", scorers["validation"]) | epoch

@@ -28,9 +28,9 @@ OLD_NAMES = {
     "use --whole_word_mask": "wwm wwm_probability",
     "use --save_strategy and --save_steps": "checkpointing_steps",
     "use --logging_steps": "logging_first_step",
-    "name a saved checkpoint with --model_name_or_path; a run always starts at its first step": (
-        "resume_from_checkpoint ignore_data_skip"
-    ),
+    "leave it out: a resumed run finds its place in the data at once": "ignore_data_skip",
+    "use --resume_from_checkpoint": "resume resume_from",
+    "use --early_stopping_patience": "early_stopping patience",
     "leave it out: metrics.jsonl in --output_dir holds every logged number": (
         "logging_dir report_to with_tracking run_name project"
     ),

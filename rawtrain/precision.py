@@ -4,8 +4,11 @@ Weights and optimizer state are float32 always. Under autocast the matrix produc
 the loss is computed in float32 (`loop.summed_cross_entropy`).
 """
 
+import contextlib
+
 import torch
 
+from rawtrain.errors import RunError
 from rawtrain.results.log import logger
 
 
@@ -56,3 +59,30 @@ def was_skipped(scaler, scale_before):
     Reads the scale from the device: with fp16, and only then, a step waits for the device once.
     """
     return scaler.is_enabled() and scaler.get_scale() < scale_before
+
+
+class OutOfMemoryError(RunError):
+    """A micro-batch did not fit into the memory of the device."""
+
+
+@contextlib.contextmanager
+def naming_shape(batch, advice):
+    """Say of which shape the batch was that ran out of memory within, and what to do about it."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        is_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not is_memory and "can't allocate memory" not in str(error):  # torch's word on a CPU
+            raise
+        rows, length = batch["labels"].shape
+        raise OutOfMemoryError(
+            f"out of memory in a batch of {rows} rows of {length} sub-words, which hold "
+            f"{int((batch['labels'] != -100).sum())} labels; {advice}"
+        ) from error
+
+
+SMALLER_MICRO_BATCHES = (
+    "halve --per_device_train_batch_size and double --gradient_accumulation_steps (the same step "
+    "in smaller parts), or give a smaller --max_seq_length, or --gradient_checkpointing"
+)
+SMALLER_EVALUATION = "give a smaller --per_device_eval_batch_size"

@@ -10,11 +10,14 @@ import math
 import numpy as np
 import torch
 
+from rawtrain.errors import RunError
+
 LONGEST_UNREAD = 500  # steps between two looks when nothing is logged
+STATE = ("window_steps", "total", "total_steps", "grad_norm", "num_skipped", "num_without_labels")
 
 
-class NonFiniteError(RuntimeError):
-    """A loss or a gradient became infinite or no number at all."""
+class NonFiniteError(RunError):
+    """A loss, a gradient or a weight became infinite or no number at all."""
 
 
 class StepRecord:
@@ -72,6 +75,17 @@ class StepRecord:
             entry["steps_without_labels"] = self.num_without_labels
         self._close_window()
         return entry
+
+    def state_dict(self):
+        """What a resumed run needs of it, as JSON can hold it; nothing may be unread."""
+        assert not self.unread
+        state = {name: getattr(self, name) for name in STATE}
+        return state | {"window_sum": float(self.window_sum)}  # float32: exact in a float
+
+    def load_state_dict(self, state):
+        for name in STATE:
+            setattr(self, name, state[name])
+        self.window_sum = np.float32(state["window_sum"])
 
     def whole_run(self):
         """The mean loss of all steps of the run that had one; empty if none had."""

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
 # Nor may one read or write the user's cache. `datasets` looks here when it is imported, below.
@@ -50,6 +51,13 @@ def tiny_bert(dropout=0.0, seed=0, num_labels=5):
         num_labels=num_labels,
     )
     return BertForTokenClassification(config)
+
+
+class NoTokenizer:
+    """Enough of a tokenizer to be saved with a model."""
+
+    def save_pretrained(self, folder):
+        (Path(folder) / "tokenizer.json").write_text("{}")
 
 
 def random_rows(num_rows=26, seed=0, longest=12, num_labels=5):

@@ -1,23 +1,44 @@
+"""What a checkpoint holds, when it is there, which ones stay, and which one a run goes on from."""
+
 import json
-import math
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_bert
+from conftest import NoTokenizer, tiny_bert
+from hypothesis import given
+from hypothesis import settings as drawing
+from hypothesis import strategies as st
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from rawtrain import checkpoint
-from rawtrain.checkpoint import Checkpoints, save_model
-
-
-class NoTokenizer:
-    def save_pretrained(self, folder):
-        (Path(folder) / "tokenizer.json").write_text("{}")
+from rawtrain import durable
+from rawtrain.checkpoint import Checkpoints, beyond_limit, in_folder, newest_good, save_model
+from rawtrain.errors import RunError
+from rawtrain.optim import make_optimizer
+from rawtrain.precision import make_scaler
+from rawtrain.results.log import RunLog
+from rawtrain.run_directory import RunDirectory
+from rawtrain.state import RunState
+from rawtrain.step_record import NonFiniteError, StepRecord
 
 
 def names(folder):
     return sorted(path.name for path in Path(folder).iterdir())
+
+
+def state_after(step, settings, model=None, losses=()):
+    """A run after some steps, with evaluations of these losses at steps 1, 2 ..."""
+    model = model or tiny_bert()
+    optimizer, scaler = make_optimizer(model, settings), make_scaler(settings, model.device)
+    state = RunState(model, optimizer, scaler, StepRecord(batches=None), RunLog(), step=step)
+    for number, loss in enumerate(losses, start=1):
+        state.log.add({"eval_loss": loss, "eval_f1": 1 - loss, "epoch": 1.0, "step": number})
+    return state
+
+
+# The final model
 
 
 def test_a_saved_model_loads_with_equal_weights_and_leaves_nothing_aside(tmp_path, model_dir):
@@ -25,107 +46,217 @@ def test_a_saved_model_loads_with_equal_weights_and_leaves_nothing_aside(tmp_pat
     (tmp_path / "kept.txt").write_text("not the program's")
     save_model(model, tokenizer, tmp_path)
     assert names(tmp_path) == [
-        "config.json", "kept.txt", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "config.json", "kept.txt", "manifest.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
     ]  # fmt: skip
+    durable.verify(tmp_path, others_allowed=True)
     loaded = AutoModelForTokenClassification.from_pretrained(tmp_path)
     for name, weight in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], weight), name
 
 
-def test_an_interrupted_save_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_save_that_fails_leaves_the_model_that_was_there(tmp_path):
     old, new = tiny_bert(seed=1), tiny_bert(seed=2)
     save_model(old, NoTokenizer(), tmp_path)
     before = (tmp_path / "model.safetensors").read_bytes()
 
     class Full(NoTokenizer):
         def save_pretrained(self, folder):
-            raise OSError("no space left on device")
+            raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(RunError, match=r"No space left on device; it needs about .* MB, .* free"):
         save_model(new, Full(), tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == before
-    save_model(new, NoTokenizer(), tmp_path)  # and what it left aside is in nobody's way
+    durable.verify(tmp_path, others_allowed=True)
+    save_model(new, NoTokenizer(), tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() != before
-    assert not [name for name in names(tmp_path) if name.startswith(".writing")]
+    assert not [name for name in names(tmp_path) if name.startswith(".")]
 
 
-def checkpoints_of(settings, **overrides):
-    return Checkpoints(settings(**overrides), NoTokenizer())
+def test_the_weights_come_after_all_else_and_the_manifest_after_the_weights(tmp_path, monkeypatch):
+    replaced = []
+    original = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (replaced.append(Path(b).name), original(a, b)))
+    save_model(tiny_bert(), NoTokenizer(), tmp_path)
+    assert replaced == ["config.json", "tokenizer.json", "model.safetensors", "manifest.json"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_with_a_weight_that_is_no_number_is_never_saved(settings, value):
+    chosen, model = settings(), tiny_bert()
+    model.classifier.weight.data[1, 2] = value
+    with pytest.raises(NonFiniteError, match=r"the weight classifier\.weight"):
+        save_model(model, NoTokenizer(), chosen.output_dir)
+    assert not Path(chosen.output_dir).exists()
+    Path(chosen.output_dir).mkdir()
+    with pytest.raises(NonFiniteError, match=r"the weight classifier\.weight"):
+        Checkpoints(chosen, NoTokenizer()).save(state_after(5, chosen, model))
+    assert names(chosen.output_dir) == []
+
+
+# What a checkpoint holds
+
+
+def test_a_checkpoint_holds_a_model_for_from_pretrained_and_no_pickle(settings):
+    chosen = settings()
+    Path(chosen.output_dir).mkdir()
+    state = state_after(5, chosen)
+    Checkpoints(chosen, NoTokenizer()).save(state)
+    folder = Path(chosen.output_dir) / "checkpoint-5"
+    assert names(folder) == [
+        "config.json", "identity.json", "manifest.json", "model.safetensors",
+        "optimizer.safetensors", "state.json", "tokenizer.json",
+    ]  # fmt: skip
+    loaded = AutoModelForTokenClassification.from_pretrained(folder)
+    for ours, theirs in zip(loaded.parameters(), state.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert json.loads((folder / "state.json").read_text())["step"] == 5
+
+
+def test_files_are_readable_as_the_umask_has_it(settings):
+    chosen = settings()
+    Path(chosen.output_dir).mkdir()
+    before = os.umask(0o022)
+    try:
+        Checkpoints(chosen, NoTokenizer()).save(state_after(1, chosen))
+    finally:
+        os.umask(before)
+    for file in (Path(chosen.output_dir) / "checkpoint-1").iterdir():
+        assert file.stat().st_mode & 0o777 == 0o644, file.name
+
+
+# Which stay
 
 
 def kept(settings):
-    return sorted(int(name.split("-")[1]) for name in names(settings().output_dir))
+    return sorted(step for step, _ in in_folder(settings.output_dir))
 
 
 def test_the_oldest_checkpoints_go_and_the_best_and_the_newest_stay(settings):
-    model = tiny_bert()
-    checkpoints = checkpoints_of(settings, save_total_limit=2, load_best_model_at_end=True)
-    for step, loss in [(9, 3.0), (10, 1.0), (11, 2.0), (100, 2.5)]:
-        checkpoints.after_evaluation(model, step, {"eval_loss": loss})
-        checkpoints.save(model, step)
-        assert step in kept(settings)
-    assert kept(settings) == [10, 100]
-    assert checkpoints.best_path.name == "checkpoint-10"
+    chosen = settings(save_total_limit=2, load_best_model_at_end=True)
+    checkpoints = Checkpoints(chosen, NoTokenizer())
+    Path(chosen.output_dir).mkdir()
+    losses = [3.0, 1.0, 2.0, 2.5]
+    for step in (1, 2, 3, 4):
+        checkpoints.save(state_after(step, chosen, losses=losses[:step]))
+        assert step in kept(chosen)
+    assert kept(chosen) == [2, 4]
 
 
-def test_a_limit_of_one_keeps_the_newest_beside_the_best(settings):
-    checkpoints = checkpoints_of(settings, save_total_limit=1, load_best_model_at_end=True)
-    for step, loss in [(1, 1.0), (2, 2.0), (3, 3.0)]:
-        checkpoints.after_evaluation(tiny_bert(), step, {"eval_loss": loss})
-        checkpoints.save(tiny_bert(), step)
-    assert kept(settings) == [1, 3]
-
-
-@pytest.mark.parametrize(
-    "overrides, scores, best",
-    [
-        ({}, [3.0, 1.0, 2.0, 1.0], 2),  # a loss: the smaller, and of equals the first
-        ({"metric_for_best_model": "f1"}, [0.1, 0.3, 0.3, 0.2], 2),
-        ({"metric_for_best_model": "eval_f1"}, [0.1, 0.3, 0.4, 0.2], 3),
-        ({"metric_for_best_model": "f1", "greater_is_better": False}, [0.3, 0.1, 0.2], 2),
-        ({"metric_for_best_model": "perplexity"}, [9.0, 5.0, 7.0], 2),
-    ],
+@drawing(deadline=None)
+@given(
+    steps=st.sets(st.integers(1, 2000), max_size=12),
+    limit=st.none() | st.integers(2, 5),
+    best=st.none() | st.integers(1, 2000),
 )
-def test_which_evaluation_is_best(settings, overrides, scores, best):
-    checkpoints = checkpoints_of(settings, **overrides)
-    for step, score in enumerate(scores, start=1):
-        checkpoints.after_evaluation(
-            tiny_bert(), step, {checkpoints.settings.best_metric_key: score}
-        )
-    assert checkpoints.best_step == best
-    assert checkpoints.best_path is None  # noted, but nothing asked for the model to be kept
+def test_what_goes_is_never_the_newest_nor_the_best_and_the_oldest_first(steps, limit, best):
+    gone = beyond_limit(list(steps), limit, best)
+    left = steps - set(gone)
+    assert set(gone) <= steps - {best, max(steps, default=None)}
+    if limit is None:
+        assert gone == []
+    else:
+        assert len(left) <= max(limit, len(steps & {best, max(steps, default=0)}))
+        assert len(left) >= min(limit, len(steps))  # and no more go than have to
+        assert gone == sorted(gone)
+        droppable = sorted(steps - {best, max(steps, default=None)})
+        assert gone == droppable[: len(gone)]
 
 
 def test_the_best_weights_are_loaded(settings):
+    chosen = settings(load_best_model_at_end=True)
+    checkpoints = Checkpoints(chosen, NoTokenizer())
+    Path(chosen.output_dir).mkdir()
     best, last = tiny_bert(seed=1), tiny_bert(seed=2)
-    checkpoints = checkpoints_of(settings, load_best_model_at_end=True)
-    checkpoints.after_evaluation(best, 1, {"eval_loss": 1.0})
-    checkpoints.after_evaluation(last, 2, {"eval_loss": 2.0})
-    checkpoints.load_best(last)
+    checkpoints.save(state_after(1, chosen, best, losses=[1.0]))
+    state = state_after(2, chosen, last, losses=[1.0, 2.0])
+    checkpoints.save(state)
+    checkpoints.load_best(last, state.log.history)
     for ours, theirs in zip(last.parameters(), best.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_a_metric_that_no_evaluation_has_is_refused_with_what_there_is(settings):
-    checkpoints = checkpoints_of(settings, metric_for_best_model="bleu")
-    with pytest.raises(ValueError, match=r"bleu.*loss, f1"):
-        checkpoints.after_evaluation(tiny_bert(), 1, {"eval_loss": 1.0, "eval_f1": 0.5})
+@pytest.mark.parametrize("keeps", [{"save_strategy": "best"}, {"load_best_model_at_end": True}])
+def test_a_step_found_to_be_the_best_is_due_and_no_other(settings, keeps):
+    checkpoints = Checkpoints(settings(**keeps), NoTokenizer())
+    state = state_after(3, settings(), losses=[3.0, 4.0, 2.0])
+    assert checkpoints.are_due(state)
+    state.step = 4  # nothing was evaluated there
+    assert not checkpoints.are_due(state)
+    assert not checkpoints.are_due(state_after(2, settings(), losses=[3.0, 4.0]))
+    assert not Checkpoints(settings(), NoTokenizer()).are_due(state)
 
 
-def test_save_strategy_best_keeps_each_model_that_was_the_best_so_far(settings):
-    checkpoints = checkpoints_of(settings, save_strategy="best")
-    for step, loss in [(1, 3.0), (2, 4.0), (3, 2.0)]:
-        checkpoints.after_evaluation(tiny_bert(), step, {"eval_loss": loss})
-    assert kept(settings) == [1, 3]
+# Which one a run goes on from
 
 
-def test_a_checkpoint_appears_under_its_name_only_when_it_is_complete(settings, monkeypatch):
-    seen = []
-    original = checkpoint.os.rename
-    monkeypatch.setattr(
-        checkpoint.os, "rename", lambda old, new: (seen.append(names(old)), original(old, new))
-    )
-    checkpoints_of(settings).save(tiny_bert(), 5)
-    assert seen == [["config.json", "model.safetensors", "tokenizer.json"]]
-    config = json.loads((Path(settings().output_dir) / "checkpoint-5" / "config.json").read_text())
-    assert config["model_type"] == "bert" and not math.isnan(config["hidden_size"])
+IDENTITY = {"settings": {"seed": 1}, "data": {}}
+
+
+def some_checkpoints(settings, *steps, identity=IDENTITY):
+    folder = Path(settings.output_dir)
+    folder.mkdir(exist_ok=True)
+    directory = RunDirectory(folder, identity, is_finished=False, resumes_from=None, lock=None)
+    for step in steps:
+        Checkpoints(settings, NoTokenizer(), directory).save(state_after(step, settings))
+    return folder
+
+
+def newest(folder):
+    return newest_good(folder, IDENTITY).name
+
+
+def test_a_run_goes_on_from_the_highest_step_and_not_from_what_only_looks_like_one(settings):
+    folder = some_checkpoints(settings(), 9, 10)
+    for name in ("checkpoint-1e3", "checkpoint--1", "checkpoint-١٢", "checkpoint-11.old",
+                 "checkpoint-011", "checkpoint-"):  # fmt: skip
+        shutil.copytree(folder / "checkpoint-9", folder / name)
+    for step in (9, 10):  # whatever the clock says
+        os.utime(folder / f"checkpoint-{step}", (10**9 - step, 10**9 - step))
+    assert newest(folder) == "checkpoint-10"
+
+
+def test_without_any_checkpoint_there_is_none(tmp_path):
+    assert newest_good(tmp_path, IDENTITY) is None
+
+
+def test_a_damaged_checkpoint_is_named_and_kept_and_the_one_before_it_is_taken(settings, caplog):
+    folder = some_checkpoints(settings(), 1, 2, 3)
+    (folder / "checkpoint-3" / "state.json").write_text("{}")
+    (folder / "checkpoint-2" / "model.safetensors").unlink()
+    with caplog.at_level("WARNING", logger="rawtrain"):
+        assert newest(folder) == "checkpoint-1"
+    assert names(folder) == ["checkpoint-1", "damaged-checkpoint-2-1", "damaged-checkpoint-3-1"]
+    assert "checkpoint-3: state.json has 2 bytes, not " in caplog.text
+    assert "checkpoint-2: model.safetensors is missing" in caplog.text
+
+
+def test_an_empty_folder_of_a_higher_step_is_damaged_too(settings):
+    folder = some_checkpoints(settings(), 5)
+    (folder / "checkpoint-999").mkdir()
+    assert newest(folder) == "checkpoint-5"
+    assert (folder / "damaged-checkpoint-999-1").is_dir()
+
+
+def test_if_all_are_damaged_the_run_stops_now_and_at_the_next_start(settings):
+    folder = some_checkpoints(settings(), 1, 2)
+    for step in (1, 2):
+        (folder / f"checkpoint-{step}" / "manifest.json").write_bytes(b"{")
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"no sound checkpoint is left, only damaged-checkpoint"):
+            newest(folder)
+    assert names(folder) == ["damaged-checkpoint-1-1", "damaged-checkpoint-2-1"]
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_found(settings):
+    folder = some_checkpoints(settings(), 5)
+    shutil.copytree(folder / "checkpoint-5", folder / "checkpoint-7")
+    assert newest(folder) == "checkpoint-5"
+
+
+def test_a_checkpoint_of_another_run_is_never_chosen(settings, caplog):
+    folder = some_checkpoints(settings(), 5)
+    some_checkpoints(settings(), 6, identity={"settings": {"seed": 2}, "data": {}})
+    with caplog.at_level("WARNING", logger="rawtrain"):
+        assert newest(folder) == "checkpoint-5"
+    assert "it is of another run (--seed: 2 -> 1)" in caplog.text

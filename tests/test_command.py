@@ -18,6 +18,7 @@ from transformers.training_args import trainer_log_levels
 from rawtrain.allowed import ALLOWED
 from rawtrain.command import parse, run, settings_from, write_settings
 from rawtrain.config import LEARNING_RATE_SCHEDULES, MlmSettings, NerSettings
+from rawtrain.interruption import Interrupted
 from rawtrain.old_names import RENAMED
 from rawtrain.step_record import NonFiniteError
 
@@ -28,12 +29,13 @@ JOBS = pytest.mark.parametrize("job", [NerSettings, MlmSettings])
 SHARED = """model_name_or_path config_name tokenizer_name model_revision trust_remote_code
     dataset_name dataset_config_name train_file validation_file text_column_name max_seq_length
     max_train_samples max_eval_samples overwrite_cache preprocessing_num_workers
-    output_dir overwrite_output_dir do_train do_eval do_predict
+    output_dir overwrite_output_dir resume_from_checkpoint do_train do_eval do_predict
     per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps
     gradient_checkpointing num_train_epochs max_steps learning_rate weight_decay adam_beta1
     adam_beta2 adam_epsilon max_grad_norm lr_scheduler_type lr_scheduler_kwargs warmup_steps seed
     data_seed bf16 fp16 use_cpu logging_strategy logging_steps eval_strategy eval_steps
     match_trainer padding fast save_strategy save_steps save_total_limit load_best_model_at_end
+    early_stopping_patience
     metric_for_best_model greater_is_better dataloader_num_workers disable_tqdm log_level"""
 NER_ALONE = """test_file label_column_name max_predict_samples task_name label_all_tokens
     return_entity_level_metrics token_column tag_column stride sentence_column_name"""
@@ -65,7 +67,7 @@ SHARED_SCRIPT_DEFAULT_NONE = """model_name_or_path config_name tokenizer_name da
 OTHER_SCRIPT_ARGUMENTS = """cache_dir token use_auth_token ignore_mismatched_sizes
     pad_to_max_length max_length model_type max_train_steps
     num_warmup_steps debug push_to_hub hub_model_id hub_token checkpointing_steps
-    resume_from_checkpoint with_tracking report_to config_overrides use_fast_tokenizer
+    with_tracking report_to config_overrides use_fast_tokenizer
     use_slow_tokenizer low_cpu_mem_usage streaming"""
 # Fields that TrainingArguments 4.x had, and what the book's chapters 4 and 9 pass to it.
 OTHER_TRAINING_ARGUMENTS = """evaluation_strategy warmup_ratio logging_dir group_by_length no_cuda
@@ -128,7 +130,7 @@ def test_a_setting_of_trainingarguments_has_its_type_and_default(job):
     types, their_types = typing.get_type_hints(job), typing.get_type_hints(TrainingArguments)
     defaults = {field.name: field.default for field in dataclasses.fields(job)}
     fields = [field for field in dataclasses.fields(TrainingArguments) if field.name in types]
-    assert len(fields) == 37
+    assert len(fields) == 38
     for field in fields:
         choices = choices_in(types[field.name])
         if field.name == "log_level":
@@ -381,7 +383,8 @@ BORDERS = {  # just outside, and inside, of what is allowed
     "logging_steps": STEPS,
     "eval_steps": STEPS,
     "save_steps": STEPS,
-    "save_total_limit": FROM_1,
+    "save_total_limit": (["1", "0", "-1"], ["2", "5"]),
+    "early_stopping_patience": FROM_1,
     "dataloader_num_workers": FROM_0,
 }
 
@@ -555,7 +558,7 @@ def test_a_mistake_exits_with_2_and_writes_nothing(job, arguments, capsys, empty
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(None, 0), (KeyboardInterrupt(), 130), (NonFiniteError("the loss is nan at step 3"), 1)],
+    [(None, 0), (Interrupted(143), 143), (NonFiniteError("the loss is nan at step 3"), 1)],
 )
 def test_a_run_that_breaks_off_tells_the_shell_why(error, code, capsys):
     def main(settings):
@@ -572,7 +575,7 @@ def test_a_run_that_breaks_off_tells_the_shell_why(error, code, capsys):
         capsys.readouterr().err
         == {
             0: "",
-            130: "interrupted\n",
+            143: "",
             1: "error: the loss is nan at step 3\n",
         }[code]
     )

@@ -3,12 +3,13 @@ import math
 
 import pytest
 import torch
-from conftest import padded, random_rows, tiny_bert
+from conftest import NoTokenizer, padded, random_rows, tiny_bert
 from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments
 
 import rawtrain.loop
 from rawtrain.batches import EvaluationBatches, TrainingBatches
+from rawtrain.checkpoint import Checkpoints, in_folder
 from rawtrain.loop import evaluate, label_loss, summed_cross_entropy, train, train_step
 from rawtrain.optim import make_optimizer
 from rawtrain.precision import make_scaler
@@ -194,9 +195,9 @@ def test_the_history_has_the_keys_steps_and_epochs_of_trainers(settings, tmp_pat
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_a_number_that_is_none_stops_the_run_with_its_step_and_rows(settings, where, tmp_path):
+def test_a_number_that_is_none_stops_the_run_with_its_step_and_rows(settings, where):
     chosen = settings(max_steps=9, logging_steps=4, save_steps=1, save_strategy="steps")
-    model, steps_done, saved = tiny_bert(), [], []
+    model, steps_done = tiny_bert(), []
 
     def poisoned(model, batch, labelled):
         loss_sum, logits = summed_cross_entropy(model, batch, labelled)
@@ -209,16 +210,13 @@ def test_a_number_that_is_none_stops_the_run_with_its_step_and_rows(settings, wh
         """Finite itself, with an infinite derivative: the root at 0."""
         return torch.sqrt(logits.sum() * 0)
 
-    class Saved:
-        def save(self, model, step):
-            saved.append(step)
-
     columns = random_rows(72)
     batches = TrainingBatches(72, chosen, padded(columns))
     with pytest.raises(NonFiniteError, match="step 3 ") as stopped:
-        train(model, batches, chosen, batch_loss=poisoned, checkpoints=Saved())
+        checkpoints = Checkpoints(chosen, NoTokenizer())
+        train(model, batches, chosen, batch_loss=poisoned, checkpoints=checkpoints)
     assert str(batches.rows(3)[0].tolist()) in str(stopped.value)
-    assert saved == [1, 2]
+    assert [step for step, _ in in_folder(chosen.output_dir)] == [2, 1]
 
 
 def test_without_log_lines_a_number_that_is_none_is_found_before_the_run_ends(settings):

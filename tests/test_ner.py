@@ -3,6 +3,7 @@
 import json
 import math
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
@@ -191,7 +192,7 @@ def test_label_all_tokens_trains_on_more_and_scores_the_same_words(model_dir, fi
 def test_the_best_model_is_kept_and_loaded_at_the_end(model_dir, files, tmp_path):
     run_ner(
         tmp_path / "out", model_dir, files, "--load_best_model_at_end", "--learning_rate", "0.02",
-        "--metric_for_best_model", "f1", "--save_strategy", "no", "--save_total_limit", "1",
+        "--metric_for_best_model", "f1", "--save_strategy", "no", "--save_total_limit", "2",
     )  # fmt: skip
     state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
     scores = {e["step"]: e["eval_f1"] for e in state["log_history"] if "eval_f1" in e}
@@ -199,8 +200,8 @@ def test_the_best_model_is_kept_and_loaded_at_the_end(model_dir, files, tmp_path
         state["best_metric"] == max(scores.values()) == results(tmp_path / "out", "eval")["eval_f1"]
     )
     assert state["best_global_step"] == min(s for s in scores if scores[s] == state["best_metric"])
-    (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
-    assert str(checkpoint) == state["best_model_checkpoint"]
+    checkpoint = Path(state["best_model_checkpoint"])
+    assert checkpoint == tmp_path / "out" / f"checkpoint-{state['best_global_step']}"
     assert (checkpoint / "model.safetensors").read_bytes() == (
         tmp_path / "out" / "model.safetensors"
     ).read_bytes()

@@ -71,6 +71,10 @@ class Documents:
     source: str
     num_empty: int  # documents without a visible character, or null: dropped
 
+    @property
+    def fingerprint(self) -> str:
+        return self.texts.fingerprint
+
 
 def sentence_columns(columns: Sequence[str], settings, source: str) -> tuple[str, str]:
     """The columns of the words and of the tags, chosen as in run_ner.py."""

@@ -11,6 +11,8 @@ BILOU is IOBES with L for E and U for S, and is called IOBES here. What comes af
 sees IOB2 alone.
 """
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +34,11 @@ class TaggedSentences:
     at: str = ":"  # stands between source and line: "train.conll:7", "train.parquet, row 7"
     num_empty: int = 0  # sentences without words, skipped by the reader
     label_names: list[str] | None = None  # the names that the data declares, in its order
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same words and tags, wherever they were read."""
+        return hashlib.sha256(json.dumps([self.words, self.tags]).encode()).hexdigest()
 
     def place(self, sentence: int, word: int) -> str:
         """Where a word was read: "train.conll:7"."""

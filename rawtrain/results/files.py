@@ -1,57 +1,14 @@
-"""The files of an output directory: their names, who may overwrite them, and the JSON ones."""
+"""What a run is to do, and the files of its results."""
 
 import dataclasses
 import json
 import math
-import shutil
 from pathlib import Path
 
-from rawtrain.command import write_settings
+from rawtrain.best import best_evaluation
+from rawtrain.durable import MANIFEST, explained, write_json
+from rawtrain.results import report
 from rawtrain.results.plots import save_loss_plot
-
-# Everything that a run writes, and therefore all that --overwrite_output_dir may remove.
-WRITTEN = (
-    "settings.json",
-    "metrics.jsonl",
-    "trainer_state.json",
-    "train_results.json",
-    "eval_results.json",
-    "predict_results.json",
-    "all_results.json",
-    "predictions.conll",
-    "loss.png",
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "chat_template.jinja",
-    "checkpoint-*",
-    ".writing-*",
-)
-
-
-def prepare_output_dir(settings):
-    """Make the output directory, without anything an earlier run wrote, and return its path.
-
-    That there may be something to remove was agreed to by --overwrite_output_dir, see
-    `config.check`. Only files that a run writes are removed; others stay.
-    """
-    output_dir = Path(settings.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for pattern in WRITTEN:
-        for path in output_dir.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write_settings(settings, output_dir / "settings.json")
-    return output_dir
 
 
 def decide_work(settings, splits):
@@ -59,6 +16,10 @@ def decide_work(settings, splits):
 
     Without any of them it is all that there is data for. Raises ValueError for work without data.
     """
+    replaces = settings.overwrite_output_dir or settings.resume_from_checkpoint == "false"
+    if (Path(settings.output_dir) / MANIFEST).exists() and not replaces:
+        # --do_predict alone means: with the model of the finished run that is there
+        settings = dataclasses.replace(settings, do_train="train" in splits)
     work = {"do_train": "train", "do_eval": "validation", "do_predict": "test"}
     asked = any(getattr(settings, do) for do in work)
     evaluates_on_the_way = settings.eval_strategy in ("steps", "epoch")
@@ -81,23 +42,49 @@ def decide_work(settings, splits):
     return dataclasses.replace(settings, **{do: split in splits for do, split in work.items()})
 
 
+def work_left(asked, settings):
+    """What a finished run has still to do, as settings: what is asked for, or has no results yet.
+
+    asked: the settings before `decide_work`. Prints the results that there are.
+    """
+    output_dir = Path(settings.output_dir)
+    print("\n".join(report.stored_results(read_metrics(output_dir))))
+    todo = {
+        do: getattr(asked, do)
+        or (getattr(settings, do) and not (output_dir / f"{split}_results.json").exists())
+        for do, split in (("do_eval", "eval"), ("do_predict", "predict"))
+    }
+    return dataclasses.replace(settings, do_train=False, **todo)
+
+
 def write_metrics(output_dir, split, metrics):
     """Write <split>_results.json and add the same to all_results.json, as Trainer does."""
-    _write_json(output_dir / f"{split}_results.json", metrics)
-    everything = output_dir / "all_results.json"
-    earlier = json.loads(everything.read_text(encoding="utf-8")) if everything.exists() else {}
-    _write_json(everything, earlier | metrics)
+    write_json(output_dir / f"{split}_results.json", metrics)
+    write_json(output_dir / "all_results.json", read_metrics(output_dir) | metrics)
 
 
-def write_training_results(settings, history, checkpoints, num_samples):
+def read_metrics(output_dir):
+    """All that `write_metrics` wrote so far."""
+    file = output_dir / "all_results.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def epoch_of(output_dir):
+    """{"epoch": the epochs that the model there was trained for}; empty if it was not."""
+    return {name: value for name, value in read_metrics(output_dir).items() if name == "epoch"}
+
+
+def write_training_results(settings, history, num_samples):
     """Write train_results.json, trainer_state.json and loss.png from the log history of a run."""
     output_dir, last = Path(settings.output_dir), history[-1]
     metrics = {name: value for name, value in last.items() if name != "step"}
     write_metrics(output_dir, "train", metrics | {"train_samples": num_samples})
+    best = best_evaluation(history, settings)
+    checkpoint = best and output_dir / f"checkpoint-{best.step}"
     state = {
-        "best_global_step": checkpoints.best_step,
-        "best_metric": checkpoints.best_metric,
-        "best_model_checkpoint": checkpoints.best_path and str(checkpoints.best_path),
+        "best_global_step": best and best.step,
+        "best_metric": best and best.metric,
+        "best_model_checkpoint": str(checkpoint) if best and checkpoint.is_dir() else None,
         "epoch": last["epoch"],
         "global_step": last["step"],
         "log_history": history,
@@ -105,13 +92,8 @@ def write_training_results(settings, history, checkpoints, num_samples):
         "num_train_epochs": math.ceil(last["epoch"]),
         "train_batch_size": settings.per_device_train_batch_size,
     }
-    _write_json(output_dir / "trainer_state.json", state)  # for TrainerState.load_from_json
+    write_json(output_dir / "trainer_state.json", state)  # for TrainerState.load_from_json
     if any("loss" in entry or "eval_loss" in entry for entry in history):
-        save_loss_plot(history, output_dir / "loss.png")
-
-
-def _write_json(file, values):
-    # allow_nan=False: a number that is none must not pass as one
-    file.write_text(
-        json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
-    )
+        picture = output_dir / "loss.png"
+        with explained(picture, 100_000):
+            save_loss_plot(history, picture)

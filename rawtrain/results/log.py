@@ -10,6 +10,8 @@ import time
 
 from tqdm import tqdm
 
+from rawtrain.durable import explained, write_text
+
 logger = logging.getLogger("rawtrain")
 
 FIRST_PLAIN_LINE_SECONDS = 10
@@ -44,15 +46,23 @@ class RunLog:
         self.metrics_file = metrics_file
         show_bar = sys.stderr.isatty() if disable_tqdm is None else not disable_tqdm
         self.bar = tqdm(unit="step", file=sys.stderr, leave=False) if show_bar else None
-        self.num_steps = 0
+        self.num_steps = self.first_step = 0
         self.last_loss = self.last_learning_rate = None
 
-    def start(self, num_steps):
-        self.num_steps = num_steps
+    def restore(self, history):
+        """Go on after the entries of a checkpoint; metrics.jsonl loses what came after them."""
+        self.history = list(history)
+        if self.metrics_file is not None:
+            write_text(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in history))
+
+    def start(self, num_steps, first_step=0):
+        """The training begins, `first_step` of its steps having been done before."""
+        self.num_steps, self.first_step = num_steps, first_step
         self.start_time = time.monotonic()
         self.next_plain_line = self.start_time + FIRST_PLAIN_LINE_SECONDS
         if self.bar is not None:
             self.bar.reset(total=num_steps)
+            self.bar.update(first_step)
 
     def tick(self, step):
         """A step is done; nothing here looks at the device."""
@@ -66,8 +76,9 @@ class RunLog:
         """Append an entry to the history and to metrics.jsonl, and show it."""
         self.history.append(entry)
         if self.metrics_file is not None:
-            with open(self.metrics_file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            line = json.dumps(entry) + "\n"
+            with explained(self.metrics_file, len(line)), open(self.metrics_file, "a") as file:
+                file.write(line)
         if "learning_rate" in entry:
             self.last_loss, self.last_learning_rate = entry.get("loss"), entry["learning_rate"]
             if self.bar is not None and self.last_loss is not None:
@@ -88,7 +99,7 @@ class RunLog:
             self.bar = None
 
     def _progress(self, step):
-        rate = step / (time.monotonic() - self.start_time)
+        rate = (step - self.first_step) / (time.monotonic() - self.start_time)
         parts = [f"step {step}/{self.num_steps}"]
         if self.last_loss is not None:
             parts.append(f"loss {self.last_loss:.4f}")

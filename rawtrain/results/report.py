@@ -4,6 +4,8 @@ from collections import Counter
 
 from rawtrain.data.words import IGNORED
 
+NOT_OF_THE_MODEL = ("_runtime", "_per_second")
+
 
 def table(columns):
     """Lines of a table with the row names on the left, from {column: {row: value}}.
@@ -25,6 +27,18 @@ def table(columns):
         values = "".join(f"  {cells[title][row]:>{widths[title]}}" for title in cells)
         lines.append(f"{name:<{left}}{values}")
     return lines
+
+
+def stored_results(metrics):
+    """The results of a finished run, a line each; its times and rates say nothing of the model.
+
+    >>> print("\\n".join(stored_results({"eval_f1": 0.72345, "eval_runtime": 3.0, "epoch": 3.0})))
+    epoch    3
+    eval_f1  0.7234
+    """
+    shown = {name: value for name, value in metrics.items() if not name.endswith(NOT_OF_THE_MODEL)}
+    width = max(map(len, shown), default=0) + 2
+    return [f"{name:<{width}}{value:.4g}" for name, value in sorted(shown.items())]
 
 
 def recipe(settings):
