@@ -111,12 +111,16 @@ def in_folder(output_dir):
     return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
 
+def step_of(path):
+    """The step of a verified checkpoint, whatever its name."""
+    return json.loads((path / NUMBERS_FILE).read_bytes())["step"]
+
+
 def verify(path, step, identity):
     """Raise DamagedError unless it is, to the last byte, the checkpoint of `step` of this run."""
     durable.verify(path)
-    found = json.loads((path / NUMBERS_FILE).read_bytes())["step"]
-    if found != step:
-        raise DamagedError(f"{path}: it is the checkpoint of step {found}")
+    if step_of(path) != step:
+        raise DamagedError(f"{path}: it is the checkpoint of step {step_of(path)}")
     changes = differences(read_identity(path), identity)
     if changes:
         raise DamagedError(f"{path}: it is of another run ({', '.join(changes)})")

@@ -38,7 +38,6 @@ def published(folder: Path, num_bytes: int):
     with _aside(folder, num_bytes) as aside:
         yield aside
         write_manifest(aside, aside.iterdir())
-        _flush(aside)
         os.rename(aside, folder)
         _flush(folder.parent)
 
@@ -59,7 +58,6 @@ def replaced(folder: Path, num_bytes: int, last: str):
             os.replace(aside / name, folder / name)
         aside.rmdir()
         write_manifest(folder, [folder / name for name in names])
-        _flush(folder)
 
 
 def write_json(file: Path, values) -> None:
@@ -68,12 +66,9 @@ def write_json(file: Path, values) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    aside = file.with_name(f"{WRITING}{file.name}")
+    """Write UTF-8 text that replaces `file` at once."""
     with explained(file, len(text)):
-        aside.write_text(text, encoding="utf-8")
-        _flush(aside)
-        os.replace(aside, file)
-        _flush(file.parent)
+        _replace_text(file, text)
 
 
 def delete(folder: Path) -> None:
@@ -102,9 +97,9 @@ def set_aside(folder: Path) -> Path:
 
 
 def write_manifest(folder: Path, files) -> None:
-    """The size and the sha256 of each of the `files`, flushed, and then the manifest itself."""
+    """Flush the `files` and then, with the size and the sha256 of each, the manifest."""
     facts = {file.name: _seal(file) for file in sorted(files)}
-    write_json(folder / MANIFEST, {"files": facts})
+    _replace_text(folder / MANIFEST, json.dumps({"files": facts}, indent=2) + "\n")
 
 
 def read_manifest(folder: Path) -> dict:
@@ -112,6 +107,8 @@ def read_manifest(folder: Path) -> dict:
 
     Raises DamagedError if there is no manifest that can be read.
     """
+    if (folder / MANIFEST).is_symlink():
+        raise DamagedError(f"{folder / MANIFEST}: is no plain file")
     try:
         files = json.loads((folder / MANIFEST).read_bytes())["files"].items()
         return {name: (facts["bytes"], facts["sha256"]) for name, facts in files}
@@ -185,6 +182,14 @@ def _free(path):
         return f"{in_mb(shutil.disk_usage(path).free)} are free in {path}"
     except OSError:
         return f"{path} cannot be asked for its free space"
+
+
+def _replace_text(file, text):
+    aside = file.with_name(f"{WRITING}{file.name}")
+    aside.write_text(text, encoding="utf-8")
+    _flush(aside)
+    os.replace(aside, file)
+    _flush(file.parent)
 
 
 def _seal(file):

@@ -16,12 +16,12 @@ def decide_work(settings, splits):
 
     Without any of them it is all that there is data for. Raises ValueError for work without data.
     """
+    work = {"do_train": "train", "do_eval": "validation", "do_predict": "test"}
+    asked = any(getattr(settings, do) for do in work)
     replaces = settings.overwrite_output_dir or settings.resume_from_checkpoint == "false"
     if (Path(settings.output_dir) / MANIFEST).exists() and not replaces:
         # --do_predict alone means: with the model of the finished run that is there
         settings = dataclasses.replace(settings, do_train="train" in splits)
-    work = {"do_train": "train", "do_eval": "validation", "do_predict": "test"}
-    asked = any(getattr(settings, do) for do in work)
     evaluates_on_the_way = settings.eval_strategy in ("steps", "epoch")
     problems = [
         f"--{do} is given, but the data has no {split} split"
