@@ -40,6 +40,7 @@ from rawtrain.fast.route import make_batches
 from rawtrain.identity import identity_of
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
+from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
@@ -72,6 +73,8 @@ def main(settings):
         tokenizer = make_tokenizer(settings, splits)
         model = make_model(settings, tokenizer)
         encoded = encode(settings, splits, tokenizer, model)
+        if settings.do_train:
+            check_steps(settings, len(encoded["train"].columns))
         directory = open_run(settings, identity_of(settings, splits, tokenizer, model))
     output_dir = directory.path
     if directory.is_finished:

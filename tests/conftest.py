@@ -1,6 +1,7 @@
 """What several tests share: tiny random models and rows, made on the spot."""
 
 import os
+import pickle
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,6 +21,14 @@ from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.columns import Columns, offsets_of
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
+
+
+def refused(*_, **__):
+    raise AssertionError("something was about to be unpickled, which may run code")
+
+
+# Nothing that the program reads is a pickle. (`pickle.loads` stays: worker processes talk by it.)
+pickle.load = torch.load = refused
 
 
 def pytest_unconfigure():
