@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from rawtrain.data.files import pick_column, raise_problems
 from rawtrain.data.tags import TaggedSentences
@@ -30,7 +29,9 @@ class Rows:
 class Texts:
     """Some of the documents of a source, read from it anew each time they are gone through.
 
-    It can be gone through, counted and sliced, like a list, and takes no memory.
+    It can be gone through, counted and sliced, like a list, and takes no memory. Going through any
+    part of it goes to the end of the source, to see that this is still the same: rows encoded from
+    one text would otherwise be cached under the name of another.
     """
 
     read: Callable[[], Iterable[str]]  # goes through all texts of the source, empty ones too
@@ -47,15 +48,13 @@ class Texts:
         return replace(self, start=self.start + start, stop=self.start + max(start, stop))
 
     def __iter__(self):
-        number = self.start
-        for text in islice(filter(is_visible, self.read()), self.start, self.stop):
-            number += 1
-            yield text
-        if number < self.stop:
-            raise ValueError(
-                f"{self.source}: {self.stop - number} documents are gone since it was "
-                "first read; was it changed? Start anew"
-            )
+        digest = hashlib.sha256()
+        for number, text in enumerate(filter(is_visible, self.read())):
+            _add(digest, text)
+            if self.start <= number < self.stop:
+                yield text
+        if digest.hexdigest() != self.digest:
+            raise ValueError(f"{self.source}: was changed since it was first read; start anew")
 
     @property
     def fingerprint(self) -> str:
@@ -153,9 +152,7 @@ def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
         num_texts += 1
         if is_visible(text):
             num_visible += 1
-            data = text.encode()
-            digest.update(b"%d:" % len(data))  # or "ab", "c" would be the same as "a", "bc"
-            digest.update(data)
+            _add(digest, text)
     if not num_visible:
         raise ValueError(f"{source}: no document ({num_texts} empty ones); expected some text")
     texts = Texts(read, source, digest.hexdigest(), 0, num_visible)
@@ -165,6 +162,12 @@ def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
 def is_visible(text: str) -> bool:
     """Whether there is something to read in it."""
     return bool(text) and not text.isspace()
+
+
+def _add(digest, text: str) -> None:
+    data = text.encode()
+    digest.update(b"%d:" % len(data))  # or "ab", "c" would be the same as "a", "bc"
+    digest.update(data)
 
 
 def _sentence_problem(row: dict, text: str, label: str, label_names) -> str | None:
