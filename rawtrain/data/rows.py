@@ -1,10 +1,11 @@
 """Rows that hold a sentence or a document each, from JSONL, Parquet or the hub, value by value."""
 
 import hashlib
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from rawtrain.data.files import pick_column, raise_problems
+from rawtrain.data.files import LONGEST_LINE, pick_column, raise_problems
 from rawtrain.data.tags import TaggedSentences
 
 JSON_NAMES = {"NoneType": "null", "str": "text", "list": "a list", "dict": "an object"}
@@ -153,6 +154,11 @@ def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
         if is_visible(text):
             num_visible += 1
             _add(digest, text)
+        if len(text) > LONGEST_LINE:
+            raise ValueError(
+                f"{source}: document {num_texts} has {len(text):,} characters; break it up into "
+                f"documents of {LONGEST_LINE:,} at most"
+            )
     if not num_visible:
         raise ValueError(f"{source}: no document ({num_texts} empty ones); expected some text")
     texts = Texts(read, source, digest.hexdigest(), 0, num_visible)
@@ -180,7 +186,7 @@ def _sentence_problem(row: dict, text: str, label: str, label_names) -> str | No
     words, tags = row[text], row[label]
     for word in words:
         if type(word) is not str:
-            return f"{text!r} has {_kind(word)} among the words: {word!r}"
+            return f"{text!r} has {_kind(word)} among the words: {reprlib.repr(word)}"
     if len(words) != len(tags):
         return f"{len(words)} words in {text!r}, but {len(tags)} tags in {label!r}"
     return _tag_problem(tags, label, label_names) or _surrogate_problem([*words, *tags])

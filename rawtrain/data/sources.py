@@ -6,7 +6,7 @@
 others         sentences: CoNLL columns; documents: text with one a line
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -43,6 +43,7 @@ SPLIT_NAMES = {
     "validation": ("validation", "dev", "val"),
     "test": ("test",),
 }
+LONGEST_WORD = 100_000  # characters
 Split = TypeVar("Split", TaggedSentences, Documents)
 
 
@@ -63,6 +64,7 @@ def read_tagged(settings) -> TaggedCorpus:
     converted; else the tags of the training split, sorted, as in run_ner.py.
     """
     splits = _read_splits(settings, _read_sentences, _hub_sentences)
+    _check_words(splits.values())
     scheme, num_repaired = "none", 0
     if settings.task_name != "pos":
         splits, scheme, num_repaired = tags.unify(splits)
@@ -120,6 +122,20 @@ def _load_dataset(settings) -> datasets.DatasetDict:
             "expected train, validation (or dev, val) or test"
         )
     return loaded
+
+
+def _check_words(splits: Iterable[TaggedSentences]) -> None:
+    """Refuse words so long that they are none."""
+    raise_problems(
+        [
+            f"{split.place(s, w)}: a word of {len(word):,} characters"
+            for split in splits
+            for s, words in enumerate(split.words)
+            for w, word in enumerate(words)
+            if len(word) > LONGEST_WORD
+        ],
+        f"Expected were words, of {LONGEST_WORD:,} characters at most. Is this the right column?",
+    )
 
 
 def _read_sentences(path: str, settings) -> TaggedSentences:

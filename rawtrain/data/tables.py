@@ -96,7 +96,9 @@ def sentences_from_words(table: Rows, settings) -> TaggedSentences:
 def read_parquet(path: str | Path) -> pa.Table:
     """The table in a Parquet file."""
     with _parquet_file(path) as file:
-        return file.read()
+        table = file.read()
+        table.validate(full=True)  # or text that is no UTF-8 fails later, where no file is known
+    return table
 
 
 def documents_from_parquet(path: str | Path, settings) -> Documents:
@@ -106,7 +108,9 @@ def documents_from_parquet(path: str | Path, settings) -> Documents:
 
     def batches(column: str) -> Iterator[pa.RecordBatch]:
         with _parquet_file(path) as file:
-            yield from file.iter_batches(BATCH, columns=[column])
+            for batch in file.iter_batches(BATCH, columns=[column]):
+                batch.validate(full=True)
+                yield batch
 
     return documents_from_batches(schema, batches, str(path), settings)
 
