@@ -1,9 +1,12 @@
 """What the readers share: a text file decoded or refused, a column chosen, problems collected."""
 
 import difflib
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
+
+from rawtrain.results.log import logger
 
 MAX_SHOWN = 20
 BLOCK_BYTES = 2**20  # read at once
@@ -119,6 +122,14 @@ def pick_column(
         wanted = f"there is no column {asked!r}"
     there = ", ".join(map(repr, columns))
     raise ValueError(f"{source}: {wanted}; the columns are {there}; choose one with {flag}")
+
+
+@functools.cache  # documents are read several times
+def say_columns(source: str, columns: tuple[str, ...], used: tuple[str, ...]) -> None:
+    """Say once what is read of a source and what is not; a missing header is seen here too."""
+    unused = [repr(column) for column in columns if column not in used]
+    left = f"; not used: {', '.join(unused)}" if unused else ""
+    logger.info(f"{source}: columns read: {', '.join(map(repr, used))}{left}")
 
 
 def _lines(text: str) -> list[str]:

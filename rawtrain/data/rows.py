@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from rawtrain.data.files import LONGEST_LINE, pick_column, raise_problems
+from rawtrain.data.files import LONGEST_LINE, pick_column, raise_problems, say_columns
 from rawtrain.data.tags import TaggedSentences
 
 JSON_NAMES = {"NoneType": "null", "str": "text", "list": "a list", "dict": "an object"}
@@ -95,14 +95,17 @@ def sentence_columns(columns: Sequence[str], settings, source: str) -> tuple[str
             f"{source}: words and tags would both come from {text!r}; the columns are {columns}; "
             "choose with --text_column_name and --label_column_name"
         )
+    say_columns(source, tuple(columns), (text, label))
     return text, label
 
 
 def text_column(columns: Sequence[str], settings, source: str) -> str:
     """The column of the documents, chosen as in run_mlm.py."""
-    return pick_column(
+    text = pick_column(
         columns, settings.text_column_name, ("text", columns[0]), "--text_column_name", source
     )
+    say_columns(source, tuple(columns), (text,))
+    return text
 
 
 def sentences_from(

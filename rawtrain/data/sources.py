@@ -6,7 +6,7 @@
 others         sentences: CoNLL columns; documents: text with one a line
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -37,6 +37,7 @@ from rawtrain.data.tables import (
     sentences_from_words,
 )
 from rawtrain.data.tags import TaggedSentences
+from rawtrain.results.log import logger
 
 SPLIT_NAMES = {
     "train": ("train",),
@@ -76,6 +77,9 @@ def read_tagged(settings) -> TaggedCorpus:
     else:
         label_names = tags.label_list(t for split in (first, *others) for t in split.tags)
     tags.check_known(splits, label_names)
+    if "train" in splits:
+        _warn_of_one_tag(splits["train"])
+    _warn_of_repetitions(splits)
     return TaggedCorpus(splits, label_names, scheme, num_repaired)
 
 
@@ -136,6 +140,31 @@ def _check_words(splits: Iterable[TaggedSentences]) -> None:
         ],
         f"Expected were words, of {LONGEST_WORD:,} characters at most. Is this the right column?",
     )
+
+
+def _warn_of_one_tag(train: TaggedSentences) -> None:
+    """Say so if there is nothing to tell apart; where there is no entity, every tag is O."""
+    names = tags.label_list(train.tags)
+    if len(names) == 1:
+        logger.warning(f"{train.source}: every word has the tag {names[0]!r}: nothing to learn")
+
+
+def _warn_of_repetitions(splits: Mapping[str, TaggedSentences]) -> None:
+    """Say how many sentences repeat one of their split, and how many one of the training data."""
+    known = set(map(tuple, splits["train"].words)) if "train" in splits else set()
+    for name, split in splits.items():
+        num_sentences = len(split.words)
+        num_repeated = num_sentences - len(set(map(tuple, split.words)))
+        if num_repeated:
+            logger.warning(
+                f"{split.source}: {num_repeated:,} of {num_sentences:,} sentences repeat another"
+            )
+        num_known = 0 if name == "train" else sum(tuple(words) in known for words in split.words)
+        if num_known:
+            logger.warning(
+                f"{split.source}: {num_known:,} of {num_sentences:,} sentences are in the training "
+                f"data too: what they score says little about new text"
+            )
 
 
 def _read_sentences(path: str, settings) -> TaggedSentences:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Features
 
-from rawtrain.data.files import open_data, pick_column, raise_problems, read_text
+from rawtrain.data.files import open_data, pick_column, raise_problems, read_text, say_columns
 from rawtrain.data.rows import (
     Documents,
     Rows,
@@ -72,6 +72,7 @@ def sentences_from_words(table: Rows, settings) -> TaggedSentences:
     word = pick_column(columns, asked, WORD_NAMES, "--text_column_name", source)
     asked = settings.label_column_name
     tag = pick_column(columns, asked, tag_names, "--label_column_name", source)
+    say_columns(source, tuple(columns), (sentence, word, tag))
 
     words, tags, lines, problems = [], [], [], []
     seen, current = set(), None
