@@ -136,12 +136,6 @@ def test_blocks_and_batches_lose_no_document(tmp_path, monkeypatch, kind):
     assert read.num_empty == 20
 
 
-def test_what_is_wrong_in_any_line_is_told_before_any_document_is_used(tmp_path):
-    lines = document_rows(["a"] * 50) + '{"text": 1}\n{"txt": ""}\n'
-    text = refusal(tmp_path, "a.jsonl", lines, read_documents)
-    assert text.startswith(":51: 'text' is a number") and ":52: no key 'text'" in text
-
-
 MEMORY = Path("/proc/self/status")
 
 
