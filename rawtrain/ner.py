@@ -119,7 +119,8 @@ def main(settings):
         metrics["predict_samples"] = len(splits["test"].words)
         write_metrics(output_dir, "predict", metrics)
         show_scores("test", splits, encoded, scorers, evaluation)
-        write_test_predictions(settings, splits["test"], scorers["test"].tags(evaluation))
+        with reported_mistakes():  # the test file may have changed meanwhile
+            write_test_predictions(settings, splits["test"], scorers["test"].tags(evaluation))
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
         print(f"the real job: {THE_REAL_JOB}")
