@@ -14,6 +14,8 @@ import hashlib
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -54,7 +56,7 @@ def replaced(folder: Path, num_bytes: int, last: str):
         (folder / MANIFEST).unlink(missing_ok=True)
         names = sorted(os.listdir(aside), key=lambda name: (name.startswith(last), name))
         for name in names:
-            _seal(aside / name)
+            _flush(aside / name)
             os.replace(aside / name, folder / name)
         aside.rmdir()
         write_manifest(folder, [folder / name for name in names])
@@ -98,7 +100,9 @@ def set_aside(folder: Path) -> Path:
 
 def write_manifest(folder: Path, files) -> None:
     """Flush the `files` and then, with the size and the sha256 of each, the manifest."""
-    facts = {file.name: _seal(file) for file in sorted(files)}
+    files, seal = sorted(files), partial(_seal, _usual_mode())
+    with ThreadPoolExecutor() as threads:  # neither hashing nor flushing holds Python's lock
+        facts = dict(zip([file.name for file in files], threads.map(seal, files), strict=True))
     _replace_text(folder / MANIFEST, json.dumps({"files": facts}, indent=2) + "\n")
 
 
@@ -192,17 +196,17 @@ def _replace_text(file, text):
     _flush(file.parent)
 
 
-def _seal(file):
-    """Flush a finished file, let others read it as the umask has it, and return its facts."""
-    os.chmod(file, 0o666 & ~_umask())  # safetensors makes its files for the owner alone
+def _seal(mode, file):
+    """Flush a finished file, let others read it, and return its facts."""
+    os.chmod(file, mode)  # safetensors makes its files for the owner alone
     _flush(file)
     return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
 
 
-def _umask():
-    mask = os.umask(0o077)
+def _usual_mode():
+    mask = os.umask(0o077)  # to read it is to set it
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask
 
 
 def _sha256(file):

@@ -118,8 +118,11 @@ def load_weights(model, folder: Path):
 
 def check_weights(model) -> None:
     """Raise NonFiniteError if a weight is infinite or no number: that is no model to keep."""
+    sums = torch.stack([parameter.detach().sum() for parameter in model.parameters()])
+    if sums.isfinite().all():  # cheaper than to look at each number
+        return
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        if not parameter.isfinite().all():
             raise NonFiniteError(
                 f"the weight {name} holds numbers that are infinite or none, though every loss and "
                 f"gradient was one; nothing of it was saved. Try a lower --learning_rate"

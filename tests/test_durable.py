@@ -54,10 +54,8 @@ def events(monkeypatch, tmp_path):
 
 def test_everything_is_flushed_before_it_gets_its_name(events, tmp_path):
     make(tmp_path / "thing")
-    assert events == [
-        ("flush", "a.bin"),
-        ("flush", "b.json"),
-        ("flush", "empty"),
+    assert sorted(events[:3]) == [("flush", "a.bin"), ("flush", "b.json"), ("flush", "empty")]
+    assert events[3:] == [
         ("flush", ".writing-manifest.json"),
         ("rename", ".writing-manifest.json", "manifest.json"),
         ("flush", ".writing-thing"),
