@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -156,6 +157,18 @@ def write_conll(path, words, tags):
     )
     path.write_text("\n\n".join(sentences) + "\n", encoding="utf-8")
     return str(path)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 400 kB; needs the right to mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a lock may still be open
 
 
 @pytest.fixture(scope="session")

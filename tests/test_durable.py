@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -127,18 +126,6 @@ def test_a_failure_names_the_path_and_the_room_and_leaves_nothing(
     assert "MB are free in" in said and "it needs about" in said
     assert names(tmp_path) == ["before"]
     verify(tmp_path / "before")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 400 kB; needs the right to mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no right to mount a small file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_leaves_what_was_complete_and_after_making_room_all_is_well(small_disk):

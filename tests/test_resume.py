@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ import torch
 from conftest import NoTokenizer, padded, random_rows, tagged_sentences, tiny_bert, write_conll
 
 import rawtrain.loop
-from rawtrain import interruption, mlm, ner
+from rawtrain import durable, interruption, mlm, ner
 from rawtrain.batches import TrainingBatches
 from rawtrain.checkpoint import Checkpoints, in_folder
 from rawtrain.command import settings_from
 from rawtrain.config import MlmSettings, NerSettings
+from rawtrain.errors import RunError
 from rawtrain.loop import train
 from rawtrain.results.log import RunLog
 from rawtrain.run_directory import RunDirectory
@@ -237,6 +239,30 @@ def test_a_signal_while_the_final_model_is_saved_comes_after_it(
     asked_no_more()
     monkeypatch.setattr(ner, "train", None)  # nothing is trained again
     assert_same(start("ner", tmp_path / "ended"), expected)
+
+
+# A full disk
+
+
+def resize(disk, num_bytes):
+    subprocess.run(["mount", "-o", f"remount,size={num_bytes}", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_with_room_again_it_ends_with_the_same_bits(
+    start, tmp_path, small_disk
+):
+    expected = start("ner", tmp_path / "whole", "--save_total_limit 2")
+    checkpoint = in_folder(tmp_path / "whole")[0][1]
+    size = sum(file.stat().st_size + 4096 for file in checkpoint.iterdir())
+    resize(small_disk, 2 * size + size // 2)  # two fit, a third is made before one goes
+    with pytest.raises(RunError, match=r"No space left .*; it needs about 0\.\d MB, .* free"):
+        start("ner", small_disk / "out", "--save_total_limit 2")
+    kept = [path for _, path in in_folder(small_disk / "out")]
+    assert kept
+    for path in kept:
+        durable.verify(path)
+    resize(small_disk, 10 * size)
+    assert_same(start("ner", small_disk / "out", "--save_total_limit 2"), expected)
 
 
 # A finished run

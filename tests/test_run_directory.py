@@ -288,6 +288,14 @@ def test_a_run_goes_on_in_as_many_threads_as_it_began_with(settings):
         torch.set_num_threads(before)
 
 
+def test_a_directory_that_cannot_be_written_is_named_before_anything_is_trained(small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for folder in (small_disk, small_disk / "new"):
+        settings = NerSettings(output_dir=str(folder))
+        with pytest.raises(OSError, match=f"Read-only file system: '{folder}"):
+            reopened(settings)
+
+
 # One process at a time
 
 HOLDER = """
