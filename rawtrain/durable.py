@@ -69,8 +69,13 @@ def write_json(file: Path, values) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Write UTF-8 text that replaces `file` at once."""
-    with explained(file, len(text)):
-        _replace_text(file, text)
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write what replaces `file` at once."""
+    with explained(file, len(content)):
+        _replace(file, content)
 
 
 def delete(folder: Path) -> None:
@@ -103,7 +108,7 @@ def write_manifest(folder: Path, files) -> None:
     files, seal = sorted(files), partial(_seal, _usual_mode())
     with ThreadPoolExecutor() as threads:  # neither hashing nor flushing holds Python's lock
         facts = dict(zip([file.name for file in files], threads.map(seal, files), strict=True))
-    _replace_text(folder / MANIFEST, json.dumps({"files": facts}, indent=2) + "\n")
+    _replace(folder / MANIFEST, json.dumps({"files": facts}, indent=2).encode() + b"\n")
 
 
 def read_manifest(folder: Path) -> dict:
@@ -188,9 +193,9 @@ def _free(path):
         return f"{path} cannot be asked for its free space"
 
 
-def _replace_text(file, text):
+def _replace(file, content):
     aside = file.with_name(f"{WRITING}{file.name}")
-    aside.write_text(text, encoding="utf-8")
+    aside.write_bytes(content)
     _flush(aside)
     os.replace(aside, file)
     _flush(file.parent)

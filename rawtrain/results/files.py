@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from rawtrain.best import best_evaluation
-from rawtrain.durable import MANIFEST, explained, write_json
+from rawtrain.durable import MANIFEST, write_json
 from rawtrain.results import report
 from rawtrain.results.plots import save_loss_plot
 
@@ -94,6 +94,4 @@ def write_training_results(settings, history, num_samples):
     }
     write_json(output_dir / "trainer_state.json", state)  # for TrainerState.load_from_json
     if any("loss" in entry or "eval_loss" in entry for entry in history):
-        picture = output_dir / "loss.png"
-        with explained(picture, 100_000):
-            save_loss_plot(history, picture)
+        save_loss_plot(history, output_dir / "loss.png")
