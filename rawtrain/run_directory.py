@@ -124,7 +124,7 @@ def _checkpoint_to_go_on_with(path, settings, identity, is_known):
     if asked not in (None, "true", "false"):
         given, step = _given_checkpoint(Path(asked), identity)
         later = is_known and any(own > step for own, _ in in_folder(path))
-        found = newest_good(path, identity) if later else given
+        found = newest_good(settings, identity) if later else given
         logger.info(f"goes on with {found}")
         return found
     if not is_known:
@@ -132,7 +132,7 @@ def _checkpoint_to_go_on_with(path, settings, identity, is_known):
     if settings.match_trainer:
         logger.info(f"{path}: begins again, since --match_trainer cannot go on where it was")
         return None
-    found = newest_good(path, identity)
+    found = newest_good(settings, identity)
     where = found.name if found else "its first step: it has no checkpoint yet"
     logger.info(f"{path} holds this very run, unfinished; it goes on with {where}")
     return found

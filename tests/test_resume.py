@@ -13,6 +13,7 @@ from conftest import NoTokenizer, padded, random_rows, tagged_sentences, tiny_be
 import rawtrain.loop
 from rawtrain import durable, interruption, mlm, ner
 from rawtrain.batches import TrainingBatches
+from rawtrain.best import best_evaluation
 from rawtrain.checkpoint import Checkpoints, in_folder
 from rawtrain.command import settings_from
 from rawtrain.config import MlmSettings, NerSettings
@@ -153,6 +154,17 @@ def test_twenty_resumes_in_one_run_change_no_bit(job, start, tmp_path):
         with pytest.raises(Killed):
             start(job, tmp_path / "killed", flags, killed_at=2)
     assert_same(start(job, tmp_path / "killed", flags), expected)
+
+
+def test_a_best_model_that_was_damaged_is_made_again(start, tmp_path):
+    flags = BEST + " --max_steps 12 --save_steps 1"
+    expected = start("ner", tmp_path / "whole", flags)
+    with pytest.raises(Killed):
+        start("ner", tmp_path / "killed", flags, killed_at=11)
+    history = json.loads((tmp_path / "killed" / "checkpoint-10" / "state.json").read_text())
+    best = best_evaluation(history["log_history"], NerSettings()).step
+    (tmp_path / "killed" / f"checkpoint-{best}" / "model.safetensors").write_bytes(b"")
+    assert_same(start("ner", tmp_path / "killed", flags), expected)
 
 
 def test_other_workers_and_intervals_change_no_bit_on_the_way(start, tmp_path):
