@@ -111,37 +111,64 @@ def in_folder(output_dir):
     return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
 
+def step_of(path):
+    """The step of a verified checkpoint, whatever its name."""
+    return json.loads((path / NUMBERS_FILE).read_bytes())["step"]
+
+
 def verify(path, step, identity):
     """Raise DamagedError unless it is, to the last byte, the checkpoint of `step` of this run."""
     durable.verify(path)
-    found = json.loads((path / NUMBERS_FILE).read_bytes())["step"]
-    if found != step:
-        raise DamagedError(f"{path}: it is the checkpoint of step {found}")
+    if step_of(path) != step:
+        raise DamagedError(f"{path}: it is the checkpoint of step {step_of(path)}")
     changes = differences(read_identity(path), identity)
     if changes:
         raise DamagedError(f"{path}: it is of another run ({', '.join(changes)})")
 
 
-def newest_good(output_dir, identity):
-    """The newest sound checkpoint of this run; None if there never was one.
+def newest_good(settings, identity):
+    """The newest sound checkpoint that this run can go on with; None if there never was one.
 
-    A damaged one is renamed and kept. Raises DamagedError if all are damaged: to begin again at
-    the first step is for a person to decide.
+    A damaged one is renamed and kept. Raises DamagedError if none is left: to begin again at the
+    first step is for a person to decide.
     """
-    output_dir = Path(output_dir)
+    output_dir = Path(settings.output_dir)
     for step, path in in_folder(output_dir):
-        try:
-            verify(path, step, identity)
+        if not _is_sound(path, step, identity):
+            continue
+        best = _best_needed(path, settings)
+        if best in (None, step) or _is_sound(output_dir / f"checkpoint-{best}", best, identity):
             return path
-        except DamagedError as damage:
-            logger.warning(f"{damage}; it is kept as {durable.set_aside(path).name}")
+        # else from one before the best, which is then made again
     damaged = sorted(path.name for path in output_dir.glob(f"{DAMAGED}*"))
     if damaged:
         raise DamagedError(
-            f"{output_dir}: no sound checkpoint is left, only {', '.join(damaged)}. Put a copy of "
-            f"one back as checkpoint-<step>, or begin again with --resume_from_checkpoint false"
+            f"{output_dir}: no sound checkpoint is left to go on with; damaged are "
+            f"{', '.join(damaged)}. Put a copy of one back as checkpoint-<step>, or begin again "
+            f"with --resume_from_checkpoint false"
         )
     return None
+
+
+def _is_sound(path, step, identity):
+    """Whether it is there and whole; if it is damaged, it is set aside."""
+    if not path.exists():
+        return False
+    try:
+        verify(path, step, identity)
+    except DamagedError as damage:
+        logger.warning(f"{damage}; it is kept as {durable.set_aside(path).name}")
+        return False
+    return True
+
+
+def _best_needed(path, settings):
+    """The step whose model a run that goes on from here may end with; None if that is the last."""
+    if not settings.load_best_model_at_end:
+        return None
+    history = json.loads((path / NUMBERS_FILE).read_bytes())["log_history"]
+    best = best_evaluation(history, settings)
+    return best and best.step
 
 
 def beyond_limit(steps, limit, best_step=None):

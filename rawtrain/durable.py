@@ -14,6 +14,8 @@ import hashlib
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -38,7 +40,6 @@ def published(folder: Path, num_bytes: int):
     with _aside(folder, num_bytes) as aside:
         yield aside
         write_manifest(aside, aside.iterdir())
-        _flush(aside)
         os.rename(aside, folder)
         _flush(folder.parent)
 
@@ -55,11 +56,10 @@ def replaced(folder: Path, num_bytes: int, last: str):
         (folder / MANIFEST).unlink(missing_ok=True)
         names = sorted(os.listdir(aside), key=lambda name: (name.startswith(last), name))
         for name in names:
-            _seal(aside / name)
+            _flush(aside / name)
             os.replace(aside / name, folder / name)
         aside.rmdir()
         write_manifest(folder, [folder / name for name in names])
-        _flush(folder)
 
 
 def write_json(file: Path, values) -> None:
@@ -68,12 +68,14 @@ def write_json(file: Path, values) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    aside = file.with_name(f"{WRITING}{file.name}")
-    with explained(file, len(text)):
-        aside.write_text(text, encoding="utf-8")
-        _flush(aside)
-        os.replace(aside, file)
-        _flush(file.parent)
+    """Write UTF-8 text that replaces `file` at once."""
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write what replaces `file` at once."""
+    with explained(file, len(content)):
+        _replace(file, content)
 
 
 def delete(folder: Path) -> None:
@@ -102,9 +104,11 @@ def set_aside(folder: Path) -> Path:
 
 
 def write_manifest(folder: Path, files) -> None:
-    """The size and the sha256 of each of the `files`, flushed, and then the manifest itself."""
-    facts = {file.name: _seal(file) for file in sorted(files)}
-    write_json(folder / MANIFEST, {"files": facts})
+    """Flush the `files` and then, with the size and the sha256 of each, the manifest."""
+    files, seal = sorted(files), partial(_seal, _usual_mode())
+    with ThreadPoolExecutor() as threads:  # neither hashing nor flushing holds Python's lock
+        facts = dict(zip([file.name for file in files], threads.map(seal, files), strict=True))
+    _replace(folder / MANIFEST, json.dumps({"files": facts}, indent=2).encode() + b"\n")
 
 
 def read_manifest(folder: Path) -> dict:
@@ -112,6 +116,8 @@ def read_manifest(folder: Path) -> dict:
 
     Raises DamagedError if there is no manifest that can be read.
     """
+    if (folder / MANIFEST).is_symlink():
+        raise DamagedError(f"{folder / MANIFEST}: is no plain file")
     try:
         files = json.loads((folder / MANIFEST).read_bytes())["files"].items()
         return {name: (facts["bytes"], facts["sha256"]) for name, facts in files}
@@ -187,17 +193,25 @@ def _free(path):
         return f"{path} cannot be asked for its free space"
 
 
-def _seal(file):
-    """Flush a finished file, let others read it as the umask has it, and return its facts."""
-    os.chmod(file, 0o666 & ~_umask())  # safetensors makes its files for the owner alone
+def _replace(file, content):
+    aside = file.with_name(f"{WRITING}{file.name}")
+    aside.write_bytes(content)
+    _flush(aside)
+    os.replace(aside, file)
+    _flush(file.parent)
+
+
+def _seal(mode, file):
+    """Flush a finished file, let others read it, and return its facts."""
+    os.chmod(file, mode)  # safetensors makes its files for the owner alone
     _flush(file)
     return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
 
 
-def _umask():
-    mask = os.umask(0o077)
+def _usual_mode():
+    mask = os.umask(0o077)  # to read it is to set it
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask
 
 
 def _sha256(file):

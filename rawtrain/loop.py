@@ -261,6 +261,7 @@ def saves_if_interrupted(state, checkpoints):
     except interruption.Interrupted:
         if checkpoints:
             checkpoints.save(state)
+            state.log.say(f"step {state.step} is kept; the same command goes on from there")
         raise
 
 

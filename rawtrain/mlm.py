@@ -34,12 +34,13 @@ from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.rows import documents_from
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import read_documents
-from rawtrain.data.text import count_tokens, encode_documents, split_documents
+from rawtrain.data.text import check_tokens, count_tokens, encode_documents, split_documents
 from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.route import make_batches
 from rawtrain.identity import identity_of
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
+from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
@@ -72,6 +73,8 @@ def main(settings):
         tokenizer = make_tokenizer(settings, splits)
         model = make_model(settings, tokenizer)
         encoded = encode(settings, splits, tokenizer, model)
+        if settings.do_train:
+            check_steps(settings, len(encoded["train"].columns))
         directory = open_run(settings, identity_of(settings, splits, tokenizer, model))
     output_dir = directory.path
     if directory.is_finished:
@@ -225,6 +228,7 @@ def encode(settings, splits, tokenizer, model):
                 settings.preprocessing_num_workers,
                 cache_of(settings),
             )
+            check_tokens(tokenizer, text.columns, split.source)
             encoded[name] = replace(text, columns=text.columns.first(max_rows))
     return encoded
 
@@ -233,7 +237,7 @@ def show_data(splits, encoded, tokenizer, settings):
     """Print what the data is, and the beginning of a row as the model sees it."""
     for name in encoded:
         print(f"{name}: {splits[name].source}")
-    columns = {name: report.describe_text(text) for name, text in encoded.items()}
+    columns = {name: report.describe_text(splits[name], text) for name, text in encoded.items()}
     print("\n" + "\n".join(report.table(columns)))
     columns = next(iter(encoded.values())).columns
     masked = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)

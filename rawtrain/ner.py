@@ -37,6 +37,7 @@ from rawtrain.fast.vocabulary import compact_vocabulary
 from rawtrain.identity import identity_of
 from rawtrain.loop import evaluate, train
 from rawtrain.models import check_length, load_config, load_model, load_tokenizer
+from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
@@ -73,6 +74,8 @@ def main(settings):
         model, label_names = make_model(settings, corpus, tokenizer)
         splits = first_samples(settings, corpus.splits)
         encoded = encode(settings, splits, tokenizer, model, label_names)
+        if settings.do_train:
+            check_steps(settings, len(encoded["train"].columns))
         directory = open_run(settings, identity_of(settings, corpus.splits, tokenizer, model))
     output_dir = directory.path
     if directory.is_finished:
@@ -116,7 +119,8 @@ def main(settings):
         metrics["predict_samples"] = len(splits["test"].words)
         write_metrics(output_dir, "predict", metrics)
         show_scores("test", splits, encoded, scorers, evaluation)
-        write_test_predictions(settings, splits["test"], scorers["test"].tags(evaluation))
+        with reported_mistakes():  # the test file may have changed meanwhile
+            write_test_predictions(settings, splits["test"], scorers["test"].tags(evaluation))
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
         print(f"the real job: {THE_REAL_JOB}")

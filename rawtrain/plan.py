@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from rawtrain.data.files import raise_problems
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,6 +39,24 @@ class Plan:
             return step % every == 0
         at_end = step == self.num_steps or step % self.steps_per_epoch == 0
         return strategy == "epoch" and at_end
+
+
+def check_steps(settings, num_rows):
+    """Raise ValueError for settings that do not fit a run over this number of rows."""
+    num_batches = -(-num_rows // settings.per_device_train_batch_size)
+    accumulation, problems = settings.gradient_accumulation_steps, []
+    if accumulation > num_batches:
+        problems.append(
+            f"--gradient_accumulation_steps is {accumulation}, but the training data, {num_rows} "
+            f"rows, make {num_batches} micro-batches an epoch; allowed: up to that number"
+        )
+    num_steps = make_plan(settings, -(-num_batches // accumulation), False).num_steps
+    if settings.warmup_steps > num_steps:
+        problems.append(
+            f"--warmup_steps is {settings.warmup_steps:g}, but the run has {num_steps} steps; "
+            f"allowed: up to that number, or a share below 1"
+        )
+    raise_problems(problems)
 
 
 def make_plan(settings, steps_per_epoch, has_validation):

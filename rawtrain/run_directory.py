@@ -15,7 +15,7 @@ from typing import TextIO
 import torch
 
 from rawtrain import durable
-from rawtrain.checkpoint import in_folder, newest_good
+from rawtrain.checkpoint import in_folder, newest_good, step_of
 from rawtrain.command import write_settings
 from rawtrain.durable import DAMAGED, DELETING, LOCK, MANIFEST, WRITING, DamagedError
 from rawtrain.identity import IDENTITY_FILE, another_run, differences, read_identity
@@ -75,40 +75,67 @@ def open_run(settings, identity):
     path.mkdir(parents=True, exist_ok=True)
     lock = _lock(path)
     durable.sweep(path)
-    earlier, asked = read_identity(path), settings.resume_from_checkpoint
-    changes = differences(earlier, identity) if earlier else []
-    if changes and not settings.overwrite_output_dir:
-        raise ValueError(another_run(f"--output_dir {path}", changes))
-    if earlier is None and asked == "true":
-        raise ValueError(
-            f"--resume_from_checkpoint true: {path} holds no run; leave it out for a first start"
-        )
+    earlier = read_identity(path)
+    _refuse_what_does_not_fit(path, earlier, settings, identity)
 
-    is_known = earlier is not None and not changes and asked != "false"
+    is_known = earlier is not None and not differences(earlier, identity)
+    is_known = is_known and settings.resume_from_checkpoint != "false"
     is_finished = is_known and _is_finished(path)
     if is_finished and settings.overwrite_output_dir:
         is_known = is_finished = False
     resumes_from = None
     if is_finished:
         logger.info(f"{path} holds the finished run of these settings; it is not trained again")
-    elif asked not in (None, "true", "false"):
-        resumes_from = _given_checkpoint(Path(asked), identity)
-    elif is_known and settings.match_trainer:
-        logger.info(f"{path}: begins again, since --match_trainer cannot go on where it was")
-    elif is_known:
-        resumes_from = newest_good(path, identity)
-        where = resumes_from.name if resumes_from else "its first step: it has no checkpoint yet"
-        logger.info(f"{path} holds this very run, unfinished; it goes on with {where}")
-
+    elif settings.do_train:
+        resumes_from = _checkpoint_to_go_on_with(path, settings, identity, is_known)
+    if is_known or resumes_from:
+        _keep_num_threads(read_identity(resumes_from or path))
     if not is_finished:
         if resumes_from is None:
             _clear(path)
-        else:
-            _keep_num_threads(resumes_from)
         identity = identity | {"num_threads": torch.get_num_threads()}
         durable.write_json(path / IDENTITY_FILE, identity)
         write_settings(settings, path / "settings.json")
     return RunDirectory(path, identity, is_finished, resumes_from, lock)
+
+
+def _refuse_what_does_not_fit(path, earlier, settings, identity):
+    changes = differences(earlier, identity) if earlier else []
+    if changes and not settings.overwrite_output_dir:
+        raise ValueError(another_run(f"--output_dir {path}", changes))
+    if earlier is None and settings.resume_from_checkpoint == "true":
+        raise ValueError(
+            f"--resume_from_checkpoint true: {path} holds no run; leave it out for a first start"
+        )
+    unfinished = earlier and not changes and in_folder(path) and not (path / MANIFEST).exists()
+    if unfinished and not settings.do_train:
+        raise ValueError(
+            f"--output_dir {path} holds a run whose training was interrupted; finish it first, "
+            f"with --do_train, or choose another --output_dir"
+        )
+
+
+def _checkpoint_to_go_on_with(path, settings, identity, is_known):
+    """The checkpoint that is named, or a later one of the directory's own; None to begin anew.
+
+    Checkpoints of one run lie on one way: going on from a later one ends with the same bits.
+    """
+    asked = settings.resume_from_checkpoint
+    if asked not in (None, "true", "false"):
+        given, step = _given_checkpoint(Path(asked), identity)
+        later = is_known and any(own > step for own, _ in in_folder(path))
+        found = newest_good(settings, identity) if later else given
+        logger.info(f"goes on with {found}")
+        return found
+    if not is_known:
+        return None
+    if settings.match_trainer:
+        logger.info(f"{path}: begins again, since --match_trainer cannot go on where it was")
+        return None
+    found = newest_good(settings, identity)
+    where = found.name if found else "its first step: it has no checkpoint yet"
+    logger.info(f"{path} holds this very run, unfinished; it goes on with {where}")
+    return found
 
 
 def _is_finished(path):
@@ -128,19 +155,19 @@ def _is_finished(path):
 
 
 def _given_checkpoint(path, identity):
-    """The checkpoint that --resume_from_checkpoint names, verified, and of this very run."""
+    """The checkpoint that is named, verified and of this run, and its step."""
     if not path.is_dir():
         raise ValueError(f"--resume_from_checkpoint {path}: no such folder")
     durable.verify(path)
     changes = differences(read_identity(path) or {}, identity)
     if changes:
         raise ValueError(another_run(f"--resume_from_checkpoint {path}", changes))
-    return path
+    return path, step_of(path)
 
 
-def _keep_num_threads(checkpoint):
+def _keep_num_threads(identity):
     """Compute with as many threads as the run began with: they decide how sums are cut up."""
-    num_threads = read_identity(checkpoint)["num_threads"]
+    num_threads = identity["num_threads"]
     if num_threads != torch.get_num_threads():
         logger.info(f"computes in {num_threads} threads, as it began")
         torch.set_num_threads(num_threads)

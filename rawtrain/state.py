@@ -4,6 +4,7 @@ What is not here is a function of the settings and of the step: order of rows, m
 learning rate, and when to log, evaluate and save.
 """
 
+import functools
 import json
 import time
 from dataclasses import dataclass, field
@@ -44,10 +45,12 @@ class RunState:
         self.record.check()
         check_weights(self.model)
 
-    @property
+    @functools.cached_property
     def num_bytes(self):
-        """What a checkpoint takes, without its small files; the moments of AdamW come twice."""
-        return sum(3 * parameter.nbytes for parameter in self.model.parameters())
+        """What a checkpoint takes, without its small files: the weights, and twice the moments."""
+        weights = {tensor.data_ptr(): tensor.nbytes for tensor in self.model.state_dict().values()}
+        moments = [2 * parameter.nbytes for parameter in self.model.parameters()]
+        return sum(weights.values()) + sum(moments)
 
     def save(self, folder: Path, tokenizer) -> None:
         """Write all of it; the model loads with `from_pretrained`."""
@@ -118,8 +121,11 @@ def load_weights(model, folder: Path):
 
 def check_weights(model) -> None:
     """Raise NonFiniteError if a weight is infinite or no number: that is no model to keep."""
+    sums = torch.stack([parameter.detach().sum() for parameter in model.parameters()])
+    if sums.isfinite().all():  # cheaper than to look at each number
+        return
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        if not parameter.isfinite().all():
             raise NonFiniteError(
                 f"the weight {name} holds numbers that are infinite or none, though every loss and "
                 f"gradient was one; nothing of it was saved. Try a lower --learning_rate"

@@ -1,7 +1,9 @@
 """What several tests share: tiny random models and rows, made on the spot."""
 
 import os
+import pickle
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -20,6 +22,14 @@ from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.columns import Columns, offsets_of
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
+
+
+def refused(*_, **__):
+    raise AssertionError("something was about to be unpickled, which may run code")
+
+
+# Nothing that the program reads is a pickle. (`pickle.loads` stays: worker processes talk by it.)
+pickle.load = torch.load = refused
 
 
 def pytest_unconfigure():
@@ -147,6 +157,18 @@ def write_conll(path, words, tags):
     )
     path.write_text("\n\n".join(sentences) + "\n", encoding="utf-8")
     return str(path)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 400 kB; needs the right to mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a lock may still be open
 
 
 @pytest.fixture(scope="session")

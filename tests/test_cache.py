@@ -5,6 +5,7 @@ import json
 import logging
 import multiprocessing
 import os
+import time
 from functools import partial
 
 import numpy as np
@@ -227,6 +228,15 @@ def test_an_interrupted_entry_leaves_nothing(tmp_path, interruption):
     with pytest.raises(interruption):
         Cache(tmp_path).fetch("key", interrupted)
     assert entries(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path):
+    for name, age_hours in ((".writing-old", 25), (".writing-new", 1), ("a-key", 25)):
+        (tmp_path / name).mkdir()
+        then = time.time() - age_hours * 3600
+        os.utime(tmp_path / name, (then, then))
+    Cache(tmp_path).fetch("key", numbers)
+    assert entries(tmp_path) == [".writing-new", "a-key", "key"]
 
 
 def flip(path, position):

@@ -13,7 +13,7 @@ from hypothesis import settings as drawing
 from hypothesis import strategies as st
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from rawtrain import durable
+from rawtrain import NerSettings, durable
 from rawtrain.checkpoint import Checkpoints, beyond_limit, in_folder, newest_good, save_model
 from rawtrain.errors import RunError
 from rawtrain.optim import make_optimizer
@@ -193,17 +193,18 @@ def test_a_step_found_to_be_the_best_is_due_and_no_other(settings, keeps):
 IDENTITY = {"settings": {"seed": 1}, "data": {}}
 
 
-def some_checkpoints(settings, *steps, identity=IDENTITY):
+def some_checkpoints(settings, *steps, identity=IDENTITY, losses=()):
     folder = Path(settings.output_dir)
     folder.mkdir(exist_ok=True)
     directory = RunDirectory(folder, identity, is_finished=False, resumes_from=None, lock=None)
     for step in steps:
-        Checkpoints(settings, NoTokenizer(), directory).save(state_after(step, settings))
+        state = state_after(step, settings, losses=losses[:step])
+        Checkpoints(settings, NoTokenizer(), directory).save(state)
     return folder
 
 
-def newest(folder):
-    return newest_good(folder, IDENTITY).name
+def newest(folder, **overrides):
+    return newest_good(NerSettings(output_dir=str(folder), **overrides), IDENTITY).name
 
 
 def test_a_run_goes_on_from_the_highest_step_and_not_from_what_only_looks_like_one(settings):
@@ -217,7 +218,7 @@ def test_a_run_goes_on_from_the_highest_step_and_not_from_what_only_looks_like_o
 
 
 def test_without_any_checkpoint_there_is_none(tmp_path):
-    assert newest_good(tmp_path, IDENTITY) is None
+    assert newest_good(NerSettings(output_dir=str(tmp_path)), IDENTITY) is None
 
 
 def test_a_damaged_checkpoint_is_named_and_kept_and_the_one_before_it_is_taken(settings, caplog):
@@ -243,7 +244,7 @@ def test_if_all_are_damaged_the_run_stops_now_and_at_the_next_start(settings):
     for step in (1, 2):
         (folder / f"checkpoint-{step}" / "manifest.json").write_bytes(b"{")
     for _ in range(2):
-        with pytest.raises(RunError, match=r"no sound checkpoint is left, only damaged-checkpoint"):
+        with pytest.raises(RunError, match=r"no sound checkpoint is left .* damaged-checkpoint"):
             newest(folder)
     assert names(folder) == ["damaged-checkpoint-1-1", "damaged-checkpoint-2-1"]
 
@@ -260,3 +261,17 @@ def test_a_checkpoint_of_another_run_is_never_chosen(settings, caplog):
     with caplog.at_level("WARNING", logger="rawtrain"):
         assert newest(folder) == "checkpoint-5"
     assert "it is of another run (--seed: 2 -> 1)" in caplog.text
+
+
+def test_where_the_best_is_damaged_a_run_goes_on_before_it_and_makes_it_again(settings, caplog):
+    losses = [2.0, 3.0, 1.0, 4.0, 5.0]  # at steps 1 to 5: the best is 3
+    folder = some_checkpoints(settings(), 1, 2, 3, 4, 5, losses=losses)
+    (folder / "checkpoint-3" / "model.safetensors").write_bytes(b"")
+    assert newest(folder) == "checkpoint-5"  # its model is not needed
+    with caplog.at_level("WARNING", logger="rawtrain"):
+        assert newest(folder, load_best_model_at_end=True) == "checkpoint-2"
+    assert "checkpoint-3: model.safetensors has 0 bytes" in caplog.text
+    assert (folder / "damaged-checkpoint-3-1").is_dir() and (folder / "checkpoint-5").is_dir()
+    shutil.rmtree(folder / "checkpoint-1")  # the best of step 2
+    with pytest.raises(RunError, match="no sound checkpoint is left to go on with"):
+        newest(folder, load_best_model_at_end=True)

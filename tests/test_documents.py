@@ -1,9 +1,9 @@
-"""Documents for masked-LM training: kept as they are, empty ones counted, bad ones refused."""
+"""Documents for masked-LM training: kept as they are, empty ones counted."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from source_files import document_rows, jsonl, message, parquet, refusal, settings, write
+from source_files import document_rows, jsonl, message, settings, write
 
 from rawtrain.data.sources import read_documents
 
@@ -45,25 +45,3 @@ def test_a_long_csv_document_is_read_whole(tmp_path):
     path = write(tmp_path, "a.csv", f"text\n{'word ' * 40_000}\n")
     [text] = read_documents(settings(train_file=path))["train"].texts
     assert len(text) == 200_000
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "found"),
-    [
-        ("a.txt", b"\x1f\x8b\x08\x00\x00", ":1: byte 0x00 at offset 3"),
-        ("a.txt", b"one\ntwo \xff\n", ":2: byte 0xff at offset 8"),
-        ("a.txt", "", ": the file is empty"),
-        ("a.txt", " \n\n", ": no document (2 empty ones)"),
-        ("a.jsonl", '{"text": "a"}\n{"text": 1}\n', ":2: 'text' is a number"),
-        ("a.jsonl", '{"text": "a"}\n{"txt": "b"}\n', ":2: no key 'text'; found 'txt'"),
-        ("a.jsonl", '{"text": "\\udc00"}\n', ":1: half of a surrogate pair"),
-        ("a.csv", "text,x\na\n", ":2: number of cells: 1, in the header 2"),
-    ],
-)
-def test_a_wrong_document_is_refused_with_its_line(tmp_path, name, content, found):
-    assert refusal(tmp_path, name, content, read_documents).startswith(found)
-
-
-def test_a_parquet_column_without_text_is_refused_with_its_type(tmp_path):
-    text = message(read_documents, train_file=parquet(tmp_path, {"text": [1]}))
-    assert "'text' is int64, not text" in text

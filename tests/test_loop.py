@@ -1,5 +1,7 @@
 import copy
+import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from rawtrain.batches import EvaluationBatches, TrainingBatches
 from rawtrain.checkpoint import Checkpoints, in_folder
 from rawtrain.loop import evaluate, label_loss, summed_cross_entropy, train, train_step
 from rawtrain.optim import make_optimizer
-from rawtrain.precision import make_scaler
+from rawtrain.precision import OutOfMemoryError, make_scaler
 from rawtrain.results.log import RunLog
 from rawtrain.step_record import NonFiniteError
 
@@ -321,3 +323,60 @@ def test_a_loss_of_16_bit_logits_is_computed_in_32():
     loss = label_loss(logits[:3].bfloat16(), labels, where)
     assert loss.dtype == torch.float32
     assert label_loss(logits[:3].double(), labels, where).dtype == torch.float64
+
+
+def test_an_evaluation_without_a_finite_loss_stops_the_run_and_names_rows(settings):
+    chosen, model = settings(max_steps=4, eval_strategy="steps", eval_steps=2), tiny_bert()
+
+    def poisoned(model, batch, labelled):
+        loss_sum, logits = summed_cross_entropy(model, batch, labelled)
+        return loss_sum if torch.is_grad_enabled() else loss_sum * math.nan, logits
+
+    checkpoints = Checkpoints(chosen, NoTokenizer())
+    with pytest.raises(
+        NonFiniteError, match=r"evaluation has loss nan.*rows.*\[0, 1, 2, 3"
+    ) as stop:
+        run(chosen, model, eval_columns=HELD_OUT, batch_loss=poisoned, checkpoints=checkpoints)
+    assert "NaN" not in str(stop.value) and in_folder(chosen.output_dir) == []
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_that_runs_out_of_memory_is_named_by_shape_with_the_setting(
+    settings, error, training
+):
+    message = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
+    chosen = settings(max_steps=4, save_steps=1, save_strategy="steps", eval_strategy="epoch")
+    steps = []
+
+    def full(model, batch, labelled):
+        steps.append(1)
+        if (len(steps) == 3 and training) or not torch.is_grad_enabled():
+            raise error(message)
+        return summed_cross_entropy(model, batch, labelled)
+
+    model, checkpoints = tiny_bert(), Checkpoints(chosen, NoTokenizer())
+    with pytest.raises(OutOfMemoryError) as stop:
+        run(chosen, model, eval_columns=HELD_OUT, batch_loss=full, checkpoints=checkpoints)
+    assert re.search(r"batch of \d+ rows of \d+ sub-words, which hold \d+ labels", str(stop.value))
+    size = "train_batch_size and double --grad" if training else "eval_batch_size"
+    assert f"--per_device_{size}" in str(stop.value)
+    if training:
+        assert [step for step, _ in in_folder(chosen.output_dir)] == [2, 1]
+
+
+def test_other_errors_of_a_batch_stay_what_they_are(settings):
+    def wrong(*_):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
+        run(settings(max_steps=1), tiny_bert(), batch_loss=wrong)
+
+
+def test_a_run_stops_when_its_evaluations_get_no_better(settings):
+    losses = iter([0.5, 0.3, 0.4, 0.35, 0.2])
+    chosen = settings(max_steps=50, eval_strategy="steps", eval_steps=2, early_stopping_patience=2)
+    chosen = dataclasses.replace(chosen, metric_for_best_model="f1", greater_is_better=False)
+    history = run(chosen, tiny_bert(), eval_columns=HELD_OUT, score=lambda _: {"f1": next(losses)})
+    assert history[-1]["step"] == 8 and "train_loss" in history[-1]
+    assert history[-1]["epoch"] == TrainingBatches(len(COLUMNS), chosen, None).epochs_after(8)

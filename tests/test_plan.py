@@ -9,7 +9,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
 from rawtrain.config import NerSettings
-from rawtrain.plan import make_plan
+from rawtrain.plan import check_steps, make_plan
 
 INTERVALS = st.one_of(st.integers(1, 40), st.floats(0.001, 0.999))
 LENGTHS = st.one_of(
@@ -53,7 +53,7 @@ def test_a_run_logs_evaluates_saves_and_ends_at_the_steps_of_trainer(steps_per_e
 @many_cases
 @given(steps_per_epoch=st.integers(1, 15), options=SETTINGS)
 def test_no_checkpoint_goes_by_the_steps_where_only_the_best_is_kept(steps_per_epoch, options):
-    """An evaluation decides there, and `Checkpoints.after_evaluation` keeps its model."""
+    """An evaluation decides there, and `Checkpoints.are_due` keeps its model."""
     plan = plan_of(steps_per_epoch, **options | {"save_strategy": "best"})
     assert steps_where(plan, plan.saves_at) == []
 
@@ -133,3 +133,22 @@ def events_of_trainer(steps_per_epoch, options):
         handler.on_epoch_end(args, state, control)
         log_save_evaluate()
     return state.global_step, logs, evaluations, saves
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"gradient_accumulation_steps": 4}, "20 rows, make 3 micro-batches an epoch"),
+        ({"warmup_steps": 10}, "--warmup_steps is 10, but the run has 9 steps"),
+        ({"warmup_steps": 3, "num_train_epochs": 0.5}, "is 3, but the run has 2 steps"),
+        ({"warmup_steps": 4, "gradient_accumulation_steps": 3}, "is 4, but the run has 3 steps"),
+    ],
+)
+def test_settings_that_do_not_fit_the_number_of_rows_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        check_steps(NerSettings(**options), num_rows=20)
+
+
+def test_settings_that_just_fit_are_not():
+    for options in ({"gradient_accumulation_steps": 3}, {"warmup_steps": 9}, {"warmup_steps": 0.9}):
+        check_steps(NerSettings(**options), num_rows=20)

@@ -116,6 +116,10 @@ def test_a_data_set_without_a_known_split_is_refused_with_those_it_has(tmp_path)
     assert "has the splits 'extra'; expected train, validation (or dev, val) or test" in text
 
 
+def test_settings_without_data_are_refused():
+    assert "--train_file" in message(read_tagged)
+
+
 def test_a_data_set_that_is_not_there_is_told_by_its_name(tmp_path):
     assert "'/nowhere/corpus'" in message(read_tagged, dataset_name="/nowhere/corpus")
     class_label_parquet(tmp_path / "corpus" / "train.parquet")
@@ -148,12 +152,6 @@ def test_declared_names_of_another_scheme_give_way_to_iob2(tmp_path):
     corpus = read_tagged(settings(train_file=path))
     assert (corpus.scheme, corpus.label_names) == ("IOBES", ["B-PER", "O"])
     assert corpus.splits["train"].tags == [["B-PER", "O"]]
-
-
-def test_a_tag_only_the_test_file_has_is_refused_by_name(tmp_path):
-    test = write(tmp_path, "test.conll", "a O\n\nb O\nc B-LOC\n")
-    given = {"train_file": write(tmp_path, "train.conll", COLUMNS), "test_file": test}
-    assert f"{test}:4: the tag 'B-LOC' of the test split" in message(read_tagged, **given)
 
 
 def test_without_training_data_the_labels_come_from_all_splits(tmp_path):

@@ -12,7 +12,9 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -26,6 +28,8 @@ import tokenizers
 from rawtrain.results.log import logger
 
 FORMAT = 1  # to be raised with every change of what is written for the same data and settings
+
+SECONDS_A_DAY = 24 * 60 * 60
 
 Arrays = dict[str, np.ndarray]
 Counts = dict[str, int]
@@ -59,6 +63,7 @@ class Cache:
         entry = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            _sweep(self.folder)
             with tempfile.TemporaryDirectory(
                 prefix=".writing-", dir=self.folder, ignore_cleanup_errors=True
             ) as aside:
@@ -108,6 +113,13 @@ def in_memory(chunks: Chunks) -> tuple[Arrays, Counts]:
         for name, array in arrays.items():
             parts.setdefault(name, []).append(array)
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}, dict(counts)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes left half written that were killed, more than a day ago."""
+    for left in folder.glob(".writing-*"):
+        if time.time() - left.stat().st_mtime > SECONDS_A_DAY:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _read(folder: Path) -> tuple[Arrays, Counts] | None:

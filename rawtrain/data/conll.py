@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from rawtrain.data.files import raise_problems, read_lines
 from rawtrain.data.tags import IOB_TAG, TaggedSentences
+from rawtrain.durable import write_text
 
 OTHER_FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 DOCUMENT = "-DOCSTART-"
@@ -88,7 +89,7 @@ def write_predictions(
         lines = _in_place(rows, sentences, test_file, token_column, tag_column)
     else:
         lines = [line for sentence in rows for line in [*sentence, ""]]
-    Path(path).write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
+    write_text(Path(path), "".join(line + "\n" for line in lines))
 
 
 def _classify(path: str | Path, *columns: int) -> Iterator[Line]:

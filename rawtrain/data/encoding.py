@@ -14,6 +14,8 @@ from itertools import chain
 
 import numpy as np
 
+from rawtrain.results.log import logger
+
 
 @contextlib.contextmanager
 def truncating(tokenizer, max_length=None, stride=0, side="right"):
@@ -48,6 +50,16 @@ def encode_in_threads(encode, chunks, num_workers=None):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def warn_of_unknown(num_unknown, num_tokens):
+    """Say so if next to nothing of a text is known to its tokenizer: nothing is learnt from it."""
+    if num_unknown > 0.99 * num_tokens:
+        share = num_unknown / num_tokens
+        logger.warning(
+            f"{num_unknown:,} of {num_tokens:,} tokens of the text ({share:.1%}) are unknown "
+            f"to the tokenizer; is it made for this language and script?"
+        )
 
 
 def num_cores():

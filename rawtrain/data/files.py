@@ -1,12 +1,18 @@
 """What the readers share: a text file decoded or refused, a column chosen, problems collected."""
 
 import difflib
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from rawtrain.results.log import logger
+
 MAX_SHOWN = 20
 BLOCK_BYTES = 2**20  # read at once
+# A line is held in memory as a whole. To encode one that is a document takes about 150 times its
+# bytes: 2.4 GB for the longest.
+LONGEST_LINE = 16 * 2**20
 
 # How files begin that are not the text they were taken for, and what to do about it.
 NOT_TEXT = {
@@ -16,6 +22,7 @@ NOT_TEXT = {
     b"\xfd7zXZ": "an xz file: unpack it first",
     b"\x28\xb5\x2f\xfd": "a zstandard file: unpack it first",
     b"PAR1": "a Parquet file: its name must end in .parquet",
+    b"%PDF": "a PDF file: extract its text first",
     b"\xff\xfe": "UTF-16 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)",
     b"\xfe\xff": "UTF-16 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)",
 }
@@ -45,14 +52,22 @@ def iterate_lines(path: str | Path) -> Iterator[str]:
     """The same lines one by one, of a file that need not fit into memory."""
     with open_data(path) as file:
         offset, begun = 0, []  # where the blocks of `begun` stand, which hold no whole line yet
+        num_lines = 0
         while block := file.read(BLOCK_BYTES):
             # a CR at the very end may be half of a CRLF
             end = max(block.rfind(b"\n"), block.rfind(b"\r", 0, -1)) + 1
             begun.append(block[:end] if end else block)
             if end:
                 whole = b"".join(begun)
-                yield from _lines(_decode(path, whole, offset))
+                lines = _lines(_decode(path, whole, offset))
+                yield from lines
                 offset, begun = offset + len(whole), [block[end:]]
+                num_lines += len(lines)
+            elif sum(map(len, begun)) > LONGEST_LINE:
+                raise ValueError(
+                    f"{path}:{num_lines + 1}: a line of more than {LONGEST_LINE:,} bytes; a line "
+                    f"is a row or a document: break it up (plain text: `fold -s -w 10000`)"
+                )
         if last := b"".join(begun):
             yield from _lines(_decode(path, last, offset))
 
@@ -109,6 +124,14 @@ def pick_column(
     raise ValueError(f"{source}: {wanted}; the columns are {there}; choose one with {flag}")
 
 
+@functools.cache  # documents are read several times
+def say_columns(source: str, columns: tuple[str, ...], used: tuple[str, ...]) -> None:
+    """Say once what is read of a source and what is not; a missing header is seen here too."""
+    unused = [repr(column) for column in columns if column not in used]
+    left = f"; not used: {', '.join(unused)}" if unused else ""
+    logger.info(f"{source}: columns read: {', '.join(map(repr, used))}{left}")
+
+
 def _lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 
@@ -139,5 +162,5 @@ def _not_text(path: str | Path, offset: int) -> str:
         if beginning.startswith(start):
             return f"{found}; the file begins like {meaning}"
     if byte == 0:
-        return f"{found}; this looks like a binary file"
+        return f"{found}; this looks like a binary file or UTF-16 text"
     return f"{found}; convert the file, for instance with `iconv -f ISO-8859-1 -t UTF-8`"

@@ -1,11 +1,11 @@
 """Rows that hold a sentence or a document each, from JSONL, Parquet or the hub, value by value."""
 
 import hashlib
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
-from rawtrain.data.files import pick_column, raise_problems
+from rawtrain.data.files import LONGEST_LINE, pick_column, raise_problems, say_columns
 from rawtrain.data.tags import TaggedSentences
 
 JSON_NAMES = {"NoneType": "null", "str": "text", "list": "a list", "dict": "an object"}
@@ -30,7 +30,9 @@ class Rows:
 class Texts:
     """Some of the documents of a source, read from it anew each time they are gone through.
 
-    It can be gone through, counted and sliced, like a list, and takes no memory.
+    It can be gone through, counted and sliced, like a list, and takes no memory. Going through any
+    part of it goes to the end of the source, to see that this is still the same: rows encoded from
+    one text would otherwise be cached under the name of another.
     """
 
     read: Callable[[], Iterable[str]]  # goes through all texts of the source, empty ones too
@@ -47,15 +49,13 @@ class Texts:
         return replace(self, start=self.start + start, stop=self.start + max(start, stop))
 
     def __iter__(self):
-        number = self.start
-        for text in islice(filter(is_visible, self.read()), self.start, self.stop):
-            number += 1
-            yield text
-        if number < self.stop:
-            raise ValueError(
-                f"{self.source}: {self.stop - number} documents are gone since it was "
-                "first read; was it changed? Start anew"
-            )
+        digest = hashlib.sha256()
+        for number, text in enumerate(filter(is_visible, self.read())):
+            _add(digest, text)
+            if self.start <= number < self.stop:
+                yield text
+        if digest.hexdigest() != self.digest:
+            raise ValueError(f"{self.source}: was changed since it was first read; start anew")
 
     @property
     def fingerprint(self) -> str:
@@ -99,14 +99,17 @@ def sentence_columns(columns: Sequence[str], settings, source: str) -> tuple[str
             f"{source}: words and tags would both come from {text!r}; the columns are {columns}; "
             "choose with --text_column_name and --label_column_name"
         )
+    say_columns(source, tuple(columns), (text, label))
     return text, label
 
 
 def text_column(columns: Sequence[str], settings, source: str) -> str:
     """The column of the documents, chosen as in run_mlm.py."""
-    return pick_column(
+    text = pick_column(
         columns, settings.text_column_name, ("text", columns[0]), "--text_column_name", source
     )
+    say_columns(source, tuple(columns), (text,))
+    return text
 
 
 def sentences_from(
@@ -157,9 +160,12 @@ def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
         num_texts += 1
         if is_visible(text):
             num_visible += 1
-            data = text.encode()
-            digest.update(b"%d:" % len(data))  # or "ab", "c" would be the same as "a", "bc"
-            digest.update(data)
+            _add(digest, text)
+        if len(text) > LONGEST_LINE:
+            raise ValueError(
+                f"{source}: document {num_texts} has {len(text):,} characters; break it up into "
+                f"documents of {LONGEST_LINE:,} at most"
+            )
     if not num_visible:
         raise ValueError(f"{source}: no document ({num_texts} empty ones); expected some text")
     texts = Texts(read, source, digest.hexdigest(), 0, num_visible)
@@ -169,6 +175,12 @@ def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
 def is_visible(text: str) -> bool:
     """Whether there is something to read in it."""
     return bool(text) and not text.isspace()
+
+
+def _add(digest, text: str) -> None:
+    data = text.encode()
+    digest.update(b"%d:" % len(data))  # or "ab", "c" would be the same as "a", "bc"
+    digest.update(data)
 
 
 def _sentence_problem(row: dict, text: str, label: str, label_names) -> str | None:
@@ -181,7 +193,7 @@ def _sentence_problem(row: dict, text: str, label: str, label_names) -> str | No
     words, tags = row[text], row[label]
     for word in words:
         if type(word) is not str:
-            return f"{text!r} has {_kind(word)} among the words: {word!r}"
+            return f"{text!r} has {_kind(word)} among the words: {reprlib.repr(word)}"
     if len(words) != len(tags):
         return f"{len(words)} words in {text!r}, but {len(tags)} tags in {label!r}"
     return _tag_problem(tags, label, label_names) or _surrogate_problem([*words, *tags])

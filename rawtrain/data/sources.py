@@ -6,7 +6,7 @@
 others         sentences: CoNLL columns; documents: text with one a line
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -37,12 +37,14 @@ from rawtrain.data.tables import (
     sentences_from_words,
 )
 from rawtrain.data.tags import TaggedSentences
+from rawtrain.results.log import logger
 
 SPLIT_NAMES = {
     "train": ("train",),
     "validation": ("validation", "dev", "val"),
     "test": ("test",),
 }
+LONGEST_WORD = 100_000  # characters
 Split = TypeVar("Split", TaggedSentences, Documents)
 
 
@@ -63,6 +65,7 @@ def read_tagged(settings) -> TaggedCorpus:
     converted; else the tags of the training split, sorted, as in run_ner.py.
     """
     splits = _read_splits(settings, _read_sentences, _hub_sentences)
+    _check_words(splits.values())
     scheme, num_repaired = "none", 0
     if settings.task_name != "pos":
         splits, scheme, num_repaired = tags.unify(splits)
@@ -74,6 +77,9 @@ def read_tagged(settings) -> TaggedCorpus:
     else:
         label_names = tags.label_list(t for split in (first, *others) for t in split.tags)
     tags.check_known(splits, label_names)
+    if "train" in splits:
+        _warn_of_one_tag(splits["train"])
+    _warn_of_repetitions(splits)
     return TaggedCorpus(splits, label_names, scheme, num_repaired)
 
 
@@ -120,6 +126,45 @@ def _load_dataset(settings) -> datasets.DatasetDict:
             "expected train, validation (or dev, val) or test"
         )
     return loaded
+
+
+def _check_words(splits: Iterable[TaggedSentences]) -> None:
+    """Refuse words so long that they are none."""
+    raise_problems(
+        [
+            f"{split.place(s, w)}: a word of {len(word):,} characters"
+            for split in splits
+            for s, words in enumerate(split.words)
+            for w, word in enumerate(words)
+            if len(word) > LONGEST_WORD
+        ],
+        f"Expected were words, of {LONGEST_WORD:,} characters at most. Is this the right column?",
+    )
+
+
+def _warn_of_one_tag(train: TaggedSentences) -> None:
+    """Say so if there is nothing to tell apart; where there is no entity, every tag is O."""
+    names = tags.label_list(train.tags)
+    if len(names) == 1:
+        logger.warning(f"{train.source}: every word has the tag {names[0]!r}: nothing to learn")
+
+
+def _warn_of_repetitions(splits: Mapping[str, TaggedSentences]) -> None:
+    """Say how many sentences repeat one of their split, and how many one of the training data."""
+    known = set(map(tuple, splits["train"].words)) if "train" in splits else set()
+    for name, split in splits.items():
+        num_sentences = len(split.words)
+        num_repeated = num_sentences - len(set(map(tuple, split.words)))
+        if num_repeated:
+            logger.warning(
+                f"{split.source}: {num_repeated:,} of {num_sentences:,} sentences repeat another"
+            )
+        num_known = 0 if name == "train" else sum(tuple(words) in known for words in split.words)
+        if num_known:
+            logger.warning(
+                f"{split.source}: {num_known:,} of {num_sentences:,} sentences are in the training "
+                f"data too: what they score says little about new text"
+            )
 
 
 def _read_sentences(path: str, settings) -> TaggedSentences:

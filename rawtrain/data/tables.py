@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Features
 
-from rawtrain.data.files import open_data, pick_column, raise_problems, read_text
+from rawtrain.data.files import open_data, pick_column, raise_problems, read_text, say_columns
 from rawtrain.data.rows import (
     Documents,
     Rows,
@@ -72,6 +72,7 @@ def sentences_from_words(table: Rows, settings) -> TaggedSentences:
     word = pick_column(columns, asked, WORD_NAMES, "--text_column_name", source)
     asked = settings.label_column_name
     tag = pick_column(columns, asked, tag_names, "--label_column_name", source)
+    say_columns(source, tuple(columns), (sentence, word, tag))
 
     words, tags, lines, problems = [], [], [], []
     seen, current = set(), None
@@ -96,7 +97,9 @@ def sentences_from_words(table: Rows, settings) -> TaggedSentences:
 def read_parquet(path: str | Path) -> pa.Table:
     """The table in a Parquet file."""
     with _parquet_file(path) as file:
-        return file.read()
+        table = file.read()
+        table.validate(full=True)  # or text that is no UTF-8 fails later, where no file is known
+    return table
 
 
 def documents_from_parquet(path: str | Path, settings) -> Documents:
@@ -106,7 +109,9 @@ def documents_from_parquet(path: str | Path, settings) -> Documents:
 
     def batches(column: str) -> Iterator[pa.RecordBatch]:
         with _parquet_file(path) as file:
-            yield from file.iter_batches(BATCH, columns=[column])
+            for batch in file.iter_batches(BATCH, columns=[column]):
+                batch.validate(full=True)
+                yield batch
 
     return documents_from_batches(schema, batches, str(path), settings)
 

@@ -14,6 +14,7 @@ sees IOB2 alone.
 import hashlib
 import json
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -88,7 +89,9 @@ def check_tags(splits: Iterable[TaggedSentences]) -> None:
         for tag, count in counts.items():
             if not IOB_TAG.fullmatch(tag):
                 place = _first_place(split, tag)
-                problems.append(f"{place}: the tag {tag!r} is no IOB tag ({count} times)")
+                problems.append(
+                    f"{place}: the tag {reprlib.repr(tag)} is no IOB tag ({count} times)"
+                )
     raise_problems(
         problems,
         "Expected were O and a letter B, I, E, S, L or U, a hyphen and a type: B-PER. If this is "

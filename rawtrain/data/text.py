@@ -7,7 +7,14 @@ import numpy as np
 
 from rawtrain.data.cache import in_memory, key_of
 from rawtrain.data.columns import Columns, flat, positions_in_rows
-from rawtrain.data.encoding import encode_in_threads, flat_ids, truncating, with_offsets
+from rawtrain.data.encoding import (
+    encode_in_threads,
+    flat_ids,
+    truncating,
+    warn_of_unknown,
+    with_offsets,
+)
+from rawtrain.results.log import logger
 
 CHUNK = 1000  # documents handed to the tokenizer at once, or fewer
 CHUNK_CHARACTERS = 2**20  # if they are long: several chunks are in memory at once
@@ -68,6 +75,26 @@ def count_tokens(columns):
         more[: len(counts)] += counts
         counts = more
     return counts
+
+
+def check_tokens(tokenizer, columns, source):
+    """Refuse rows without any token to mask; say how much is unknown, or was written as special."""
+    counts = count_tokens(columns)
+    counts = np.pad(counts, (0, max(0, len(tokenizer) - len(counts))))
+    if not counts.any():
+        raise ValueError(
+            f"{source}: the tokenizer makes no token of this text, so there is nothing to mask; is "
+            f"it the tokenizer for this language and script?"
+        )
+    warn_of_unknown(counts[tokenizer.unk_token_id] if tokenizer.unk_token else 0, counts.sum())
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    written = [
+        f"{tokenizer.convert_ids_to_tokens(number)} {counts[number]:,} times"
+        for number in sorted(special)
+        if counts[number]
+    ]
+    if written:
+        logger.warning(f"{source}: holds special tokens, taken as text: {', '.join(written)}")
 
 
 def _chunks_of(texts):

@@ -17,7 +17,13 @@ from tokenizers import normalizers
 
 from rawtrain.data.cache import hash_of, in_memory, key_of
 from rawtrain.data.columns import Columns, flat, offsets_of, positions_in_rows
-from rawtrain.data.encoding import encode_in_threads, flat_ids, truncating, with_offsets
+from rawtrain.data.encoding import (
+    encode_in_threads,
+    flat_ids,
+    truncating,
+    warn_of_unknown,
+    with_offsets,
+)
 
 IGNORED = -100
 CHUNK = 1000  # sentences handed to the tokenizer at once
@@ -81,6 +87,8 @@ def encode_words(
 
     values = dict(rows.values)
     word = values.pop("word")
+    is_unknown = (values["input_ids"] == tokenizer.unk_token_id) & (word >= 0)
+    warn_of_unknown(is_unknown.sum(), (word >= 0).sum())
     is_owned, is_first = _owned_tokens(word, rows.lengths)
     gold = np.array([label2id[tag] for tag in tags], dtype=np.int64)
     values["labels"] = np.full(len(word), IGNORED)

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from rawtrain.best import best_evaluation
-from rawtrain.durable import MANIFEST, explained, write_json
+from rawtrain.durable import MANIFEST, write_json
 from rawtrain.results import report
 from rawtrain.results.plots import save_loss_plot
 
@@ -16,12 +16,12 @@ def decide_work(settings, splits):
 
     Without any of them it is all that there is data for. Raises ValueError for work without data.
     """
+    work = {"do_train": "train", "do_eval": "validation", "do_predict": "test"}
+    asked = any(getattr(settings, do) for do in work)
     replaces = settings.overwrite_output_dir or settings.resume_from_checkpoint == "false"
     if (Path(settings.output_dir) / MANIFEST).exists() and not replaces:
         # --do_predict alone means: with the model of the finished run that is there
         settings = dataclasses.replace(settings, do_train="train" in splits)
-    work = {"do_train": "train", "do_eval": "validation", "do_predict": "test"}
-    asked = any(getattr(settings, do) for do in work)
     evaluates_on_the_way = settings.eval_strategy in ("steps", "epoch")
     problems = [
         f"--{do} is given, but the data has no {split} split"
@@ -94,6 +94,4 @@ def write_training_results(settings, history, num_samples):
     }
     write_json(output_dir / "trainer_state.json", state)  # for TrainerState.load_from_json
     if any("loss" in entry or "eval_loss" in entry for entry in history):
-        picture = output_dir / "loss.png"
-        with explained(picture, 100_000):
-            save_loss_plot(history, picture)
+        save_loss_plot(history, output_dir / "loss.png")

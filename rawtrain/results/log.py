@@ -29,8 +29,8 @@ def configure_logging(settings):
     libraries_level = logging.WARNING if passive else getattr(logging, settings.log_level.upper())
     transformers.logging.set_verbosity(libraries_level)
     datasets.logging.set_verbosity(libraries_level)
+    transformers.logging.disable_progress_bar()  # one for each checkpoint would tear ours
     if settings.disable_tqdm or not sys.stderr.isatty():
-        transformers.logging.disable_progress_bar()
         datasets.disable_progress_bars()
 
 

@@ -1,13 +1,18 @@
 """The picture of a run: training and validation loss over epochs, with F1 where it was measured."""
 
+import io
 from pathlib import Path
+
+from rawtrain.durable import write_bytes
 
 TRAINING_COLOR, VALIDATION_COLOR = "#0072b2", "#d55e00"  # distinct for the colour-blind too
 
 
 def save_loss_plot(log_history: list[dict], path: str | Path) -> None:
     """Write the picture of a log history with Trainer's keys as a PNG of 900 x 500 pixels."""
-    loss_figure(log_history).savefig(path, format="png", dpi=100)
+    picture = io.BytesIO()
+    loss_figure(log_history).savefig(picture, format="png", dpi=100)
+    write_bytes(Path(path), picture.getvalue())
 
 
 def loss_figure(log_history: list[dict]):

@@ -123,8 +123,8 @@ def mark_entities(words, tags):
     return " ".join(marked)
 
 
-def describe_text(encoded):
-    """The figures of a split of documents."""
+def describe_text(documents, encoded):
+    """The figures of a split of documents, and what its reading and encoding left out."""
     lengths = encoded.columns.lengths
     figures = {
         "documents": encoded.num_documents,
@@ -133,6 +133,7 @@ def describe_text(encoded):
         "longest row, in tokens": int(lengths.max()),
     }
     noteworthy = {
+        "empty documents": documents.num_empty,
         "documents cut": encoded.num_cut_documents,
         "tokens cut off": encoded.num_cut_tokens,
     }

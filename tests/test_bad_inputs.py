@@ -1,0 +1,518 @@
+"""Bad inputs, one by one: what is refused and with which words, what is accepted, what is counted.
+
+The files of a case are read, encoded and described by the functions of its job, up to where
+training would begin. `files` may call a function for its content. What is expected is one or more
+of these: `refused`, a regular expression for the message; `words` (and `tags`) or `texts`, what was
+read; `said`, a regular expression for the log and the printed tables.
+"""
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from source_files import CSV, ROWS, TAGS, WORDS, class_label_parquet, jsonl, sentence
+
+from rawtrain import mlm, ner
+from rawtrain.command import run, settings_from
+from rawtrain.config import MlmSettings, NerSettings
+from rawtrain.data.files import LONGEST_LINE, say_columns
+from rawtrain.data.sources import read_documents, read_tagged
+from rawtrain.results.files import decide_work
+
+CONLL = "EU B-ORG\nrejects O\n\nPeter B-PER\nNA I-PER\n007 O\n"
+GOOD = jsonl(sentence(["a"], ["O"]))
+IOB2 = "Ada B-PER\nran O\n"
+LONG_LINE = "a b " * (LONGEST_LINE // 4 + 2**18)  # a block more, since blocks are looked at
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str  # a number and what it is about
+    job: type  # NerSettings or MlmSettings
+    files: dict  # the content of each; the first is the training data unless `flags` says else
+    flags: str = ""
+    refused: str | None = None
+    words: list | None = None
+    tags: list | None = None
+    texts: list | None = None
+    said: str | None = None
+    changed: str | None = None  # what the file holds after it has been read
+
+    @property
+    def arguments(self):
+        named = any(flag in self.flags for flag in ("_file", "--dataset_name"))
+        data = [] if named else ["--train_file", next(iter(self.files))]
+        return [*data, *self.flags.split(), "--use_cpu", "--disable_tqdm", "true"]
+
+
+def case(name, content, job=NerSettings, file="a.conll", **expected):
+    """A case with one file, or the several that `content` names."""
+    return Case(name, job, content if type(content) is dict else {file: content}, **expected)
+
+
+def json_case(name, line, **expected):
+    """A wrong line among good ones: the third, since the second is blank."""
+    return case(name, f"{GOOD}\n{line}\n{GOOD}", file="a.jsonl", **expected)
+
+
+def csv_case(name, content, **expected):
+    return case(name, content, file="a.csv", **expected)
+
+
+def parquet_case(name, content, **expected):
+    """`content`: the columns of a table, or what makes the file."""
+    content = content if callable(content) else table(content)
+    return case(name, content, file="a.parquet", **expected)
+
+
+def text_case(name, content, file="a.txt", **expected):
+    return case(name, content, MlmSettings, file, **expected)
+
+
+def table(columns):
+    return lambda path: pq.write_table(pa.table(columns), path)
+
+
+def damaged(damage):
+    """A good Parquet file after `damage` to its bytes."""
+
+    def make(path):
+        pq.write_table(pa.table(sentence(WORDS, TAGS)), path, compression="snappy")
+        path.write_bytes(damage(path.read_bytes()))
+
+    return make
+
+
+def no_row_group(path):
+    pq.ParquetWriter(path, pa.table(sentence(WORDS, TAGS)).schema).close()
+
+
+def lzo(data):
+    """The same file, said to be compressed with a codec that pyarrow does not have."""
+    snappy, unknown = (bytes([0x15, codec, 0x16]) for codec in (2, 6))  # Thrift: the field `codec`
+    assert snappy in data
+    return data.replace(snappy, unknown)
+
+
+def text_that_is_no_utf8(path):
+    offsets, data = pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff")
+    strings = pa.StringArray.from_buffers(2, offsets, data)
+    lists = pa.ListArray.from_arrays([0, 1, 2], strings)
+    pq.write_table(pa.table({"text": strings, "tokens": lists, "ner_tags": lists}), path)
+
+
+class Payload:
+    def __reduce__(self):
+        return Path.touch, (Path("the code was run"),)
+
+
+def pickled_extension_type(path):
+    extension = {"ARROW:extension:name": "arrow.py_extension_type"}
+    extension["ARROW:extension:metadata"] = pickle.dumps(Payload())
+    types = pa.list_(pa.string())
+    schema = pa.schema([pa.field("tokens", types, metadata=extension), ("ner_tags", types)])
+    pq.write_table(pa.table(sentence(WORDS, TAGS), schema=schema), path)
+
+
+def dictionaries(path):
+    large = pa.large_list(pa.dictionary(pa.int32(), pa.large_string()))
+    columns = sentence(WORDS, TAGS).items()
+    pq.write_table(pa.table({name: pa.array(rows, large) for name, rows in columns}), path)
+
+
+VOID = ["\u200b", "\u00ad", "\ufeff", "\x01", "\0", "\ufffd", "\xa0", ""]  # no sub-word in BERT
+CASES = [
+    # CoNLL
+    case("1 an empty file", "", refused=r"^a.conll: the file is empty$"),
+    case("1 blank lines alone", "\n \n\t\n", refused="^a.conll: no sentence"),
+    case("1 no sentence", "-DOCSTART- -X- O\n\n# nothing\n", refused="^a.conll: no sentence"),
+    case("2 no file", {"b.conll": ""}, flags="--train_file a.conll",
+         refused="--train_file a.conll does not exist"),
+    case("2 a folder", Path.mkdir, refused="--train_file a.conll is a folder"),
+    case("3 one column", "a O\nb\n", refused="^a.conll:2: number of columns: 1, on other"),
+    case("3 only ever one column", "\n# c\na\nb\n", refused="^a.conll:3: number of columns, "
+         "separated by blanks or tabs: 1; expected the word in column 0"),
+    case("4 columns vary", "a O\nb x y O\nc O\n", refused="^a.conll:2: number of columns: 4, "
+         "on other lines 2"),
+    case("4 the first line differs", "a b O\nc O\nd O\n", refused="^a.conll:1: .*: 3, on other"),
+    case("4 20 problems at once", "a O\n" * 30 + "b\n" * 23,
+         refused=r"(?s)^a.conll:31: (.*\n){20}and 3 more\nEvery word has a line of its own"),
+    case("5 tabs and blanks", CONLL.replace("s O", "s\t  O "), words=WORDS, tags=TAGS),
+    case("6 no line end at the end", CONLL.rstrip(), words=WORDS, tags=TAGS),
+    case("7 CRLF", CONLL.replace("\n", "\r\n"), words=WORDS, tags=TAGS),
+    case("7 CR", CONLL.replace("\n", "\r"), words=WORDS, tags=TAGS),
+    case("8 byte order mark", "\ufeff" + CONLL, words=WORDS, tags=TAGS),
+    case("9 UTF-16", CONLL.encode("utf-16"), refused="^a.conll:1: byte 0x00 at offset 3 is not "
+         "UTF-8 text; the file begins like UTF-16 text: convert it to UTF-8"),
+    case("9 Latin-1", "a O\nMüller O\n".encode("latin-1"),
+         refused="^a.conll:2: byte 0xfc at offset 5 is not UTF-8.*iconv -f ISO-8859-1"),
+    case("9 Latin-1 after a mark", b"\xef\xbb\xbfM\xfcller O\n", refused="^a.conll:1: .*offset 4"),
+    case("9 NUL", b"a O\nb\0 O\n", refused="^a.conll:2: byte 0x00 at offset 5 .*binary file"),
+    csv_case("9 Latin-1 in a table", CSV.replace("EU", "Eü").encode("latin-1"),
+             refused="^a.csv:2: byte 0xfc at offset"),
+    case("10 Unicode line breaks", "a\u2028b O\nc\x85d O\ne\x0bf O\n",
+         words=[["a\u2028b", "c\x85d", "e\x0bf"]]),
+    case("11 I- that continues nothing", IOB2 + "Bo I-PER\n\nin B-LOC\nNY I-PER\n",
+         tags=[["B-PER", "O", "B-PER"], ["B-LOC", "B-PER"]],
+         said="2 I- that continue no entity, read as B-"),
+    case("12 IOB1", "a I-X\nb B-X\n", tags=[["B-X", "B-X"]], said="tags: IOB1, converted to IOB2"),
+    case("12 IOBES", "a S-X\nb O\n", tags=[["B-X", "O"]], said="tags: IOBES, converted to IOB2"),
+    case("12 BILOU", "a B-X\nb L-X\n", tags=[["B-X", "I-X"]], said="tags: IOBES, converted"),
+    case("12 mixed", "a B-X\nb E-X\nc U-X\n", refused="mix IOBES .*'E-X' at a.conll:2 and "
+         "'U-X' at a.conll:3; write all of them in one scheme"),
+    case("13 odd tags", "a b-per\nb B_PER\nc B-\nd 0\ne b-per\n",
+         refused=r"(?s)^a.conll:1: the tag 'b-per' is no IOB tag \(2 times\)\na.conll:2: "
+         r".*'B_PER'.*:3: .*'B-'.*:4: .*'0'.*\nExpected were O and a letter"),
+    case("13 a blank in a tag", {"a.jsonl": jsonl(sentence(["a"], ["O "]))},
+         refused="^a.jsonl:1: the tag 'O ' is no IOB tag"),
+    case("13 a tag of 1 MB", "a " + "x" * 2**20, refused=r"^a.conll:1: the tag 'x+\.\.\.x+' is"),
+    case("14 a tag that training lacks", {"a.conll": IOB2, "b.conll": "a O\n\nb B-LOC\n"},
+         flags="--train_file a.conll --test_file b.conll",
+         refused="^b.conll:3: the tag 'B-LOC' of the test split is none of the labels"),
+    case("15 no entity", "a O\nb O\n", said="a.conll: every word has the tag 'O'"),
+    case("16 a sentence of 5000 words", "Ada B-PER\n" * 5000, said="longer than a row +1"),
+    case("16 a sentence that is cut", "Ada B-PER\n" * 5000, flags="--stride 0",
+         said=r"(?s)words cut off +4,954\nentities cut off +4,954"),
+    case("17 words without a sub-word", {"a.jsonl": jsonl(sentence(["Ada", *VOID], ["O"] * 9))},
+         said="words without a sub-word +8"),
+    case("18 a word of 200 letters", f"{'x' * 200} O\n", words=[["x" * 200]]),
+    case("18 a word of 1 MB", f"a O\n{'x' * 2**20} O\n",
+         refused=r"^a.conll:2: a word of 1,048,576 characters\nExpected .* 100,000 characters"),
+    case("19 a blank in a word", {"a.jsonl": jsonl(sentence(["New York", "ran"], ["B-LOC", "O"]))},
+         words=[["New York", "ran"]], tags=[["B-LOC", "O"]], said="words +2\n"),
+    case("20 a sentence twice", f"{IOB2}\n{IOB2}\nran O\n",
+         said="a.conll: 1 of 3 sentences repeat another"),
+    case("20 training data to validate", {"a.conll": IOB2, "b.conll": f"{IOB2}\nBo O\n"},
+         flags="--train_file a.conll --validation_file b.conll",
+         said="b.conll: 1 of 2 sentences are in the training data too"),
+    case("21 a git-LFS pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+         refused="^a.conll: a git-LFS pointer, not the data itself; run `git lfs pull`"),
+    parquet_case("21 a pointer to Parquet", lambda path: path.write_text("version https://git-lfs"),
+                 refused="^a.parquet: a git-LFS pointer"),
+    case("21 a web page", "\n<!DOCTYPE html>\n<html></html>\n", refused="^a.conll: an HTML page"),
+    # JSON lines
+    json_case("22 a line cut off", '{"tokens": ["a"], "ner_tags": ["O"]',
+              refused="^a.jsonl:3: not JSON at column 36"),
+    json_case("22 no object", '["a"]', refused=r"^a.jsonl:3: '\[\"a\"\]' is not a JSON object"),
+    json_case("23 more words than tags", '{"tokens": ["a", "b"], "ner_tags": ["O"]}',
+              refused="^a.jsonl:3: 2 words in 'tokens', but 1 tags in 'ner_tags'"),
+    json_case("24 no tags", '{"tokens": ["a"]}',
+              refused="^a.jsonl:3: no key 'ner_tags'; found 'tokens'"),
+    case("24 30 lines and another file", {"a.jsonl": GOOD + '{"tokens": 1}\n' * 30, "b.jsonl": ""},
+         flags="--train_file a.jsonl --test_file b.jsonl",
+         refused=r"(?s)^a.jsonl:2: (.*\n){20}and 10 more\n.*\nb.jsonl: the file is empty"),
+    case("25 more keys", {"a.jsonl": jsonl(*({"id": 7, **row} for row in ROWS))}, words=WORDS,
+         said="a.jsonl: columns read: 'tokens', 'ner_tags'; not used: 'id'"),
+    csv_case("25 more columns", "sentence_id,word,pos,tag\n1,Ada,NNP,B-PER\n", words=[["Ada"]],
+             said="a.csv: columns read: 'sentence_id', 'word', 'tag'; not used: 'pos'"),
+    json_case("26 a key twice", '{"tokens": ["a"], "tokens": ["b"], "ner_tags": ["O"]}',
+              refused="^a.jsonl:3: the key 'tokens' occurs twice"),
+    json_case("27 words in a string", '{"tokens": "a b", "ner_tags": ["O"]}',
+              refused="^a.jsonl:3: 'tokens' is text, not a list; split it into words"),
+    json_case("28 no words", '{"tokens": null, "ner_tags": []}',
+              refused="^a.jsonl:3: 'tokens' is null, not a list"),
+    json_case("28 null as a word", '{"tokens": ["a", null], "ner_tags": ["O", "O"]}',
+              refused="^a.jsonl:3: 'tokens' has null among the words"),
+    json_case("28 a number as a word", '{"tokens": [1], "ner_tags": ["O"]}',
+              refused="^a.jsonl:3: 'tokens' has a number among the words: 1"),
+    json_case("28 a list as a word", '{"tokens": [["a"]], "ner_tags": ["O"]}',
+              refused=r"^a.jsonl:3: 'tokens' has a list among the words: \['a'\]"),
+    json_case("28 null as a tag", '{"tokens": ["a"], "ner_tags": [null]}',
+              refused="^a.jsonl:3: 'ner_tags' has null among the tags"),
+    json_case("28 true as a tag", '{"tokens": ["a"], "ner_tags": [true]}',
+              refused="^a.jsonl:3: 'ner_tags' has true or false among the tags"),
+    json_case("29 numbers and names", '{"tokens": ["a", "b"], "ner_tags": [1, "O"]}',
+              refused="^a.jsonl:3: 'ner_tags' has a number and text among the tags"),
+    json_case("30 numbers without names", '{"tokens": ["a"], "ner_tags": [1]}',
+              refused="^a.jsonl:3: 'ner_tags' has numbers, and nothing says which names"),
+    parquet_case("30 numbers in Parquet", sentence([["a"]], [[0]]),
+                 refused="^a.parquet, row 1: 'ner_tags' has numbers, and nothing says which names"),
+    *(
+        parquet_case(f"30 number {number}", lambda path, number=number: class_label_parquet(
+                     path, [["a"], ["b"]], [["O"], [number]]),
+                     refused=f"^a.parquet, row 2: .* number {number}; the names have 0 to 4")
+        for number in (-1, 5)
+    ),
+    json_case("31 half a surrogate pair", r'{"tokens": ["\ud800"], "ner_tags": ["O"]}',
+              refused="^a.jsonl:3: half of a surrogate pair"),
+    text_case("31 half a surrogate pair in a text", '{"text": "\\udc00"}\n', "a.jsonl",
+              refused="^a.jsonl:1: half of a surrogate pair"),
+    json_case("32 no words", '{"tokens": [], "ner_tags": []}', words=[["a"], ["a"]],
+              said="sentences without words +1"),
+    case("33 an array", "\n" + json.dumps(ROWS), file="a.json",
+         refused=r"^a.json: a JSON array, .* `jq -c '.\[\]' a.json > rows.jsonl`"),
+    case("34 mark, blank lines", "\ufeff\n" + jsonl(*ROWS) + "\n \n", file="a.jsonl", words=WORDS),
+    case("35 an empty file", "", file="a.jsonl", refused="^a.jsonl: the file is empty"),
+    case("35 blank lines alone", "\n\n", file="a.jsonl", refused="^a.jsonl: no JSON object"),
+    json_case("36 NaN", '{"tokens": ["a"], "ner_tags": [NaN]}',
+              refused="^a.jsonl:3: NaN is not JSON"),
+    json_case("36 Infinity", '{"x": -Infinity}', refused="^a.jsonl:3: -Infinity is not JSON"),
+    json_case("37 an endless line", f'{{"tokens": ["{LONG_LINE}"]}}',
+              refused="^a.jsonl:3: a line of more than 16,777,216 bytes"),
+    json_case("37 nested 100 deep", f'{{"tokens": [{"[" * 100}{"]" * 100}], "ner_tags": ["O"]}}',
+              refused=r"^a.jsonl:3: 'tokens' has a list among the words: \[{7}\.\.\.\]{7}"),
+    json_case("37 nested endlessly", "[" * 100_000, refused="^a.jsonl:3: nested too deeply"),
+    # CSV
+    csv_case("38 words that look like values",
+             "sentence_id,word,tag\n" + "".join(
+                 f"1,{word},O\n" for word in ("NA", "null", "None", "True", "1.0", "007")),
+             words=[["NA", "null", "None", "True", "1.0", "007"]]),
+    csv_case("39 a quote without end", CSV.replace("2,NA,I-PER", '2,"NA,I-PER'),
+             refused="^a.csv:5: the row that begins here is not CSV"),
+    csv_case("39 quotes within", CSV.replace("rejects", 're"j"ects').replace("EU", '"E"U'),
+             refused="^a.csv:2: the row that begins here is not CSV"),
+    csv_case("39 a cell is missing", CSV.replace("1,rejects,O", "1,rejects"),
+             refused="^a.csv:3: number of cells: 2, in the header 3"),
+    text_case("39 a text is missing", "text,x\na\n", "a.csv",
+              refused="^a.csv:2: number of cells: 1, in the header 2"),
+    csv_case("40 semicolons", CSV.replace(",", ";"), refused="^a.csv:1: one column, "
+             "'sentence_id;word;tag'; cells must be separated by commas"),
+    csv_case("40 no header", CSV.partition("\n")[2],
+             refused="^a.csv: no column is named 'sentence_id', .*; the columns are '1', 'EU'"),
+    text_case("40 no header above texts", "a b\nc d\n", "a.csv", texts=["c d"],
+              said="a.csv: columns read: 'a b'"),
+    csv_case("40 a header alone", "sentence_id,word,tag\n",
+             refused="^a.csv: expected a header and rows below it, found 1 rows"),
+    csv_case("40 a name twice", CSV.replace("word", "tag"),
+             refused="^a.csv:1: the header has 'tag' twice"),
+    csv_case("41 a line end in a cell", 'sentence_id,word,tag\n1,"a\nb",O\n', words=[["a\nb"]]),
+    csv_case("41 lines are counted as they stand", 'sentence_id,word,tag\n1,"a\r\nb",O\n\n1,c,x\n',
+             refused="^a.csv:5: the tag 'x' is no IOB tag"),
+    csv_case("42 another name", CSV.replace("word", "w"), refused="^a.csv: no column is named "
+             "'word', .*; the columns are 'sentence_id', 'w', 'tag'; choose one with --text"),
+    csv_case("43 a sentence comes back", CSV.replace("2,007", "1,007"),
+             refused="^a.csv:6: the sentence '1' comes back"),
+    csv_case("43 no sentence", CSV.replace("1,EU", ",EU"),
+             refused="^a.csv:2: the first row has no sentence id in 'sentence_id'"),
+    # Parquet
+    parquet_case("44 not Parquet", lambda path: path.write_text(CONLL),
+                 refused="^a.parquet: not a Parquet file that can be read: .*magic bytes"),
+    *(
+        parquet_case(f"44 {name}", damaged(damage), refused=f"^a.parquet: not a Parquet .*{found}")
+        for name, damage, found in [
+            ("no footer", lambda data: data[:-20], "magic bytes not found in footer"),
+            ("a damaged page", lambda data: data[:20] + b"\xff" * 9 + data[29:], ""),
+            ("unknown codec", lzo, "LZO"),
+        ]
+    ),
+    *(
+        parquet_case(f"44 {name}", sentence(words, tags), refused=f"^a.parquet{found}")
+        for name, words, tags, found in [
+            ("no lists", ["a"], [["O"]], ": 'tokens' is string, not lists of text"),
+            ("numbers", [[1]], [["O"]], ": 'tokens' is list<element: int64>, not lists of text"),
+            ("half tags", [["a"]], [[0.5]], ": 'ner_tags' is list<element: double>, not lists"),
+            ("null in place of a list", [["a"], None], [["O"], []], ", row 2: 'tokens' is null"),
+            ("null as a word", [["a", None]], [["O", "O"]], ", row 1: 'tokens' has null among"),
+            ("lists in lists", [[["a"]]], [["O"]], ": 'tokens' is list<element: list<"),
+            ("more tags", [["a"]], [["O", "O"]], ", row 1: 1 words in 'tokens', but 2 tags"),
+            ("no type", [[]], [[]], ": 'tokens' is list<element: null>, not lists of text"),
+        ]
+    ),
+    parquet_case("44 one column", {"tokens": [["a"]]},
+                 refused="^a.parquet: a column of words and one of tags expected, found .'tokens'"),
+    parquet_case("44 no text", {"text": [1]}, job=MlmSettings,
+                 refused="^a.parquet: 'text' is int64, not text; choose a column with --text_col"),
+    *(
+        parquet_case(f"44 no UTF-8, {job.command}", text_that_is_no_utf8, job=job,
+                     refused="^a.parquet: .*Invalid UTF8 sequence at string index 1")
+        for job in (NerSettings, MlmSettings)
+    ),
+    parquet_case("44 no row group", no_row_group, refused=r"^a.parquet: no sentence \(0 rows"),
+    parquet_case("44 large lists of dictionaries", dictionaries, words=WORDS, tags=TAGS),
+    parquet_case("45 a pickled type", pickled_extension_type, words=WORDS),  # and never unpickled
+    # Files that change
+    text_case("46 other documents", "a\nb\n", changed="a\nc\n",
+              refused="^a.txt: was changed since it was first read; start anew$"),
+    text_case("46 fewer documents", "a\nb\n", changed="a\n", refused="^a.txt: was changed"),
+    text_case("46 more documents", "a\nb\n", changed="a\nb\nc\n", refused="^a.txt: was changed"),
+    case("46 other words", IOB2, file="t.conll",
+         flags="--test_file t.conll --validation_file t.conll",
+         changed=IOB2.replace("Ada", "Bo"), refused="^t.conll: no longer has the words .*'Ada'"),
+    # Documents
+    text_case("47 an empty file", "", refused="^a.txt: the file is empty"),
+    text_case("47 blank lines", " \n\n", refused=r"^a.txt: no document \(2 empty ones\)"),
+    text_case("47 some blank lines", "a\n\n \nb\n", texts=["a", "b"], said="empty documents +2"),
+    text_case("48 a document on one long line", "we met " * 40_000, said=r"documents +1\n"),
+    text_case("48 an endless line", f"a\n{LONG_LINE}",
+              refused="^a.txt:2: a line of more than 16,777,216 bytes.*`fold -s"),
+    parquet_case("48 an endless document", {"text": ["a", LONG_LINE]}, job=MlmSettings,
+                 refused="^a.parquet: document 2 has 17,825,792 characters"),
+    *(
+        text_case(f"49 {name}", content, refused=f"^a.txt:1: byte .*; .*{found}")
+        for name, content, found in [
+            ("gzip", b"\x1f\x8b\x08\x00\x00", "begins like a gzip file: unpack it first"),
+            ("zip", b"PK\x03\x04\x14\0", "begins like a zip file: unpack it first"),
+            ("Parquet", b"PAR1\x15\0", "a Parquet file: its name must end in .parquet"),
+            ("PDF", b"%PDF-1.7\r%\xe2\xe3", "a PDF file: extract its text first"),
+            ("something binary", b"\x7fELF\2\1\0", "looks like a binary file"),
+        ]
+    ),
+    text_case("50 invalid UTF-8", b"one\ntwo \xff\n", refused="^a.txt:2: byte 0xff at offset 8"),
+    text_case("50 a number for text", '{"text": "a"}\n{"text": 1}\n{"txt": ""}\n', "a.jsonl",
+              refused="^a.jsonl:2: 'text' is a number\na.jsonl:3: no key 'text'; found 'txt'"),
+    text_case("51 less than a block", "we met Ada\n", said=r"rows +1\ntokens +5\n"),
+    text_case("52 nothing to mask", "\u200b\n\ufeff\u200b\n",
+              refused="^a.txt: the tokenizer makes no token of this text.*nothing to mask"),
+    text_case("53 special tokens in the text", "we met [MASK]\n[SEP] [MASK] today [PAD]\n",
+              said=r"a.txt: .* as text: \[PAD\] 1 times, \[SEP\] 1 times, \[MASK\] 2 times"),
+    case("54 nothing to validate on", {"a.conll": IOB2, "b.conll": "\n\n"},
+         flags="--train_file a.conll --validation_file b.conll --do_eval",
+         refused="^b.conll: no sentence"),
+    case("54 no validation data", IOB2, flags="--do_eval",
+         refused="^--do_eval is given without --validation_file"),
+    *(
+        text_case(f"55 mlm_probability {value}", "a\n", flags=f"--mlm_probability {value}",
+                  refused="^--mlm_probability is .*above 0 and up to 1")
+        for value in ("0", "-0.1", "1.1", "nan")
+    ),
+    text_case("55 mlm_probability 1", "we met\n", flags="--mlm_probability 1", texts=["we met"]),
+    text_case("56 a foreign script", "日本語 漢字\n", said=r"5 of 5 .* \(100.0%\) are unknown"),
+    case("56 words of a foreign script", "日本 O\n語 O\n",
+         said=r"3 of 3 tokens .* \(100.0%\) are unknown"),
+]  # fmt: skip
+
+
+GOOD_DATA = [
+    case("ner", "we O\nmet O\nAda B-PER\n\nwe O\nmet O\nGrace B-PER\n"),
+    text_case("mlm", "we met Ada today\nwe met Grace today\n"),
+    text_case("mlm, an unknown character", "we met Ada 日\n"),
+]
+
+
+def test_every_number_has_a_case():
+    assert {int(case.name.split()[0]) for case in CASES} == set(range(1, 57))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The working directory, so that messages have short paths."""
+    monkeypatch.chdir(tmp_path)
+    say_columns.cache_clear()
+    return tmp_path
+
+
+def write(files):
+    for name, content in files.items():
+        if callable(content):
+            content(Path(name))
+        else:
+            Path(name).write_bytes(content if type(content) is bytes else content.encode())
+
+
+def read_and_encode(case, model_dir):
+    """What a job does before it trains: the splits that it read."""
+    settings = settings_from(case.job, [*case.arguments, "--model_name_or_path", model_dir])
+    if case.job is NerSettings:
+        corpus = read_tagged(settings)
+        if case.changed:
+            write({settings.test_file: case.changed})
+            Path(settings.output_dir).mkdir()
+            split = corpus.splits["test"]
+            ner.write_test_predictions(settings, split, split.tags)
+        settings = decide_work(settings, corpus.splits)
+        tokenizer = ner.make_tokenizer(settings, None)
+        model, names = ner.make_model(settings, corpus, tokenizer)
+        encoded = ner.encode(settings, corpus.splits, tokenizer, model, names)
+        ner.show_data(corpus, corpus.splits, encoded, tokenizer, names)
+        return corpus.splits
+    splits = read_documents(settings)
+    if case.changed:
+        write({settings.train_file: case.changed})
+    settings = decide_work(settings, splits)
+    tokenizer = mlm.make_tokenizer(settings, splits)
+    model = mlm.make_model(settings, tokenizer)
+    encoded = mlm.encode(settings, splits, tokenizer, model)
+    mlm.show_data(splits, encoded, tokenizer, settings)
+    return splits
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_bad_input_is_refused_or_read_and_told_about(case, model_dir, caplog, capsys):
+    write(case.files)
+    caplog.set_level("INFO", "rawtrain")
+    if case.refused:
+        with pytest.raises(ValueError) as error:
+            read_and_encode(case, model_dir)
+        assert re.search(case.refused, str(error.value))
+        assert len(str(error.value)) < 3000
+    else:
+        split = next(iter(read_and_encode(case, model_dir).values()))
+        if case.words:
+            assert split.words == case.words
+        if case.tags:
+            assert split.tags == case.tags
+        if case.texts:
+            assert list(split.texts) == case.texts
+        assert re.search(case.said or "", caplog.text + capsys.readouterr().out)
+    assert not Path("the code was run").exists()
+
+
+def test_a_file_that_may_not_be_read_is_refused(monkeypatch):
+    def refuse(*_):  # not chmod: root reads everything
+        raise PermissionError(13, "Permission denied")
+
+    write({"a.conll": CONLL})
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ValueError, match=r"^a\.conll: cannot be read: Permission denied$"):
+        read_tagged(NerSettings(train_file="a.conll"))
+
+
+@pytest.mark.parametrize("case", GOOD_DATA, ids=[case.name for case in GOOD_DATA])
+def test_good_data_is_read_without_a_warning(case, model_dir, caplog):
+    write(case.files)
+    read_and_encode(case, model_dir)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+BY_NAME = {case.name: case for case in CASES}
+EACH_KIND = """3 one column; 22 a line cut off; 39 a quote without end; 44 unknown codec; 49 gzip
+    52 nothing to mask"""
+
+
+def check_mistake(case, code, err):
+    told = [line.removeprefix("error: ") for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 2
+    assert re.search(case.refused, "\n".join(told))
+    assert "Traceback" not in err
+    assert not list(Path().glob("*_output"))
+
+
+@pytest.mark.parametrize("name", re.split("; |\n +", EACH_KIND))
+def test_the_command_answers_with_exit_code_2_and_no_traceback(name, model_dir, capsys):
+    case = BY_NAME[name]
+    write(case.files)
+    settings = settings_from(case.job, [*case.arguments, "--model_name_or_path", model_dir])
+    with pytest.raises(SystemExit) as exit_:
+        run(ner.main if case.job is NerSettings else mlm.main, settings)
+    check_mistake(case, exit_.value.code, capsys.readouterr().err)
+
+
+def test_the_shell_sees_the_same(model_dir):
+    case = BY_NAME["30 numbers without names"]
+    write(case.files)
+    command = [sys.executable, "-m", "rawtrain.ner", *case.arguments]
+    done = subprocess.run(
+        [*command, "--model_name_or_path", model_dir], capture_output=True, text=True
+    )
+    check_mistake(case, done.returncode, done.stderr)
+    assert done.stdout == ""
+
+
+def test_a_test_file_that_changes_during_training_is_told_without_traceback(
+    model_dir, monkeypatch, capsys
+):
+    case = BY_NAME["46 other words"]
+    write({"a.conll": IOB2, **case.files})
+    monkeypatch.setattr(ner, "show_scores", lambda *_: write({"t.conll": case.changed}))
+    flags = ["--train_file", "a.conll", "--test_file", "t.conll", "--max_steps", "1", "--use_cpu"]
+    with pytest.raises(SystemExit) as exit_:
+        run(ner.main, settings_from(NerSettings, [*flags, "--model_name_or_path", model_dir]))
+    assert exit_.value.code == 2
+    assert "error: t.conll: no longer has the words" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""Signals end the program at once where nothing is lost, and elsewhere after a checkpoint."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+from conftest import NoTokenizer, padded, random_rows, tiny_bert
+
+from rawtrain import interruption
+from rawtrain.batches import TrainingBatches
+from rawtrain.checkpoint import Checkpoints, in_folder
+from rawtrain.interruption import Interrupted, checkpoint_asked, held, poll
+from rawtrain.loop import summed_cross_entropy, train
+
+
+@pytest.fixture(autouse=True)
+def listening(monkeypatch):
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    monkeypatch.setattr(interruption, "_end_asked", None)
+    interruption.listen()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+send = partial(os.kill, os.getpid())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_elsewhere_the_program_ends_at_once_with_128_and_the_signal(number, capfd):
+    with pytest.raises(Interrupted) as end:
+        send(number)
+    assert end.value.code == 128 + number
+    assert capfd.readouterr().err == f"interrupted by {number.name}\n"
+
+
+def test_held_it_waits_for_a_poll_and_the_first_signal_decides():
+    reached = []
+    with pytest.raises(Interrupted), held():
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+        reached.append(1)
+        with pytest.raises(Interrupted) as end:
+            poll()
+        assert end.value.code == 143
+        reached.append(2)
+    assert reached == [1, 2]  # and on leaving it is raised
+
+
+def test_held_within_held_waits_for_the_outer_one():
+    reached = []
+    with pytest.raises(Interrupted), held():
+        with held():
+            send(signal.SIGTERM)
+        reached.append(1)
+    assert reached
+
+
+def test_a_swallowed_end_comes_again_at_the_next_poll():
+    with contextlib.suppress(BaseException):  # as some libraries do
+        send(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        poll()
+
+
+def test_sigusr1_asks_once_and_only_while_something_is_trained(capfd):
+    send(signal.SIGUSR1)
+    assert not checkpoint_asked()
+    with held():
+        send(signal.SIGUSR1)
+        assert checkpoint_asked() and not checkpoint_asked()
+    assert capfd.readouterr().err == (
+        "SIGUSR1: nothing is being trained yet\nSIGUSR1: a checkpoint follows\n"
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_signals_to_the_whole_group_end_a_run_after_a_checkpoint(settings, workers):
+    """A terminal's ^C, and `timeout`, reach the worker processes too."""
+    chosen = settings(max_steps=50, dataloader_num_workers=workers, save_strategy="no")
+    batches = TrainingBatches(26, chosen, padded(random_rows()))
+    steps = []
+
+    def score_and_signal(model, batch, labelled):
+        steps.append(1)
+        if len(steps) == 7:
+            children = subprocess.run(
+                ["pgrep", "-P", str(os.getpid())], capture_output=True, text=True
+            ).stdout.split()
+            for child in map(int, children):
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                    with contextlib.suppress(ProcessLookupError):  # pgrep itself is one
+                        os.kill(child, number)
+            send(signal.SIGTERM)
+        return summed_cross_entropy(model, batch, labelled)
+
+    with pytest.raises(Interrupted):
+        train(
+            tiny_bert(), batches, chosen,
+            batch_loss=score_and_signal, checkpoints=Checkpoints(chosen, NoTokenizer()),
+        )  # fmt: skip
+    assert [step for step, _ in in_folder(chosen.output_dir)] == [7]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_imports_of_a_command_ends_it_and_leaves_nothing(number, tmp_path):
+    """From its first line on; before, the default death by the signal is fine."""
+    command = [sys.executable, "-m", "rawtrain.ner", "--output_dir", str(tmp_path / "out")]
+    for delay in (0.3, 1.0):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            time.sleep(delay)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode in (128 + number, -number), said.decode()
+        assert not said or said.decode() == f"interrupted by {number.name}\n"
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,341 @@
+"""Whose an output directory is: begun, finished, another run's, or in use."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import NoTokenizer, tiny_bert
+from test_checkpoint import some_checkpoints
+
+from rawtrain import NerSettings
+from rawtrain.checkpoint import save_model
+from rawtrain.errors import RunError
+from rawtrain.identity import FREE, identity_of, output_dir_problem, settings_that_count
+from rawtrain.results.log import RunLog
+from rawtrain.run_directory import open_run
+
+OF_THIS_RUN = {
+    "data": {"train": "a1"},
+    "tokenizer": "b2",
+    "model": "c3",
+    "device": "cpu",
+    "torch": "2.13.0",
+    "num_processes": 1,
+}
+
+
+def identity(settings, **changes):
+    return {"settings": settings_that_count(settings), **OF_THIS_RUN, **changes}
+
+
+def begin(settings, *steps, is_finished=False):
+    """A run with checkpoints at some steps, as the process that was killed left it."""
+    directory = reopened(settings)
+    folder = directory.path
+    some_checkpoints(settings, *steps, identity=directory.identity)
+    (folder / "metrics.jsonl").write_text('{"loss": 1.0}\n')
+    if is_finished:
+        save_model(tiny_bert(), NoTokenizer(), folder)
+    return folder
+
+
+def reopened(settings, **changes):
+    settings = dataclasses.replace(settings, do_train=True)  # as decide_work decides
+    directory = open_run(settings, identity(settings, **changes))
+    directory.lock.close()
+    return directory
+
+
+def test_a_new_run_begins_and_leaves_its_settings_and_identity(settings):
+    directory = reopened(settings())
+    assert not directory.is_finished and directory.resumes_from is None
+    assert sorted(os.listdir(directory.path)) == [".lock", "identity.json", "settings.json"]
+
+
+def test_a_run_finds_itself_unfinished_and_goes_on_and_says_so(settings, caplog):
+    begin(settings(), 5, 10)
+    with caplog.at_level("INFO", logger="rawtrain"):
+        directory = reopened(settings())
+    assert directory.resumes_from.name == "checkpoint-10"
+    assert "holds this very run, unfinished; it goes on with checkpoint-10" in caplog.text
+    assert (directory.path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "flag", [{"overwrite_output_dir": True}, {"resume_from_checkpoint": "true"}]
+)
+def test_the_same_command_with_a_flag_from_before_goes_on_too(settings, flag):
+    begin(settings(), 5)
+    assert reopened(settings(**flag)).resumes_from.name == "checkpoint-5"
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(settings, caplog):
+    folder = begin(settings())
+    with caplog.at_level("INFO", logger="rawtrain"):
+        assert reopened(settings()).resumes_from is None
+    assert "it goes on with its first step: it has no checkpoint yet" in caplog.text
+    assert not (folder / "metrics.jsonl").exists()
+
+
+def test_resume_from_checkpoint_false_begins_again(settings):
+    for is_finished in (False, True):
+        folder = begin(settings(), 5, is_finished=is_finished)
+        (folder / "notes.txt").write_text("the user's")
+        directory = reopened(settings(resume_from_checkpoint="false"))
+        assert directory.resumes_from is None and not directory.is_finished
+        assert sorted(os.listdir(folder)) == [
+            ".lock", "identity.json", "notes.txt", "settings.json",
+        ]  # fmt: skip
+        shutil.rmtree(folder)
+
+
+def test_resume_from_checkpoint_true_needs_a_run(settings):
+    with pytest.raises(ValueError, match=r"--resume_from_checkpoint true: .* holds no run"):
+        reopened(settings(resume_from_checkpoint="true"))
+
+
+def test_a_finished_run_is_not_trained_again_and_nothing_of_it_changes(settings, caplog):
+    folder = begin(settings(), 5, is_finished=True)
+    before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+    with caplog.at_level("INFO", logger="rawtrain"):
+        directory = reopened(settings())
+    assert directory.is_finished and directory.resumes_from is None
+    assert "holds the finished run of these settings; it is not trained again" in caplog.text
+    after = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+    before.pop(folder / ".lock"), after.pop(folder / ".lock")
+    assert after == before
+
+
+def test_overwrite_output_dir_replaces_a_finished_run(settings):
+    folder = begin(settings(), 5, is_finished=True)
+    directory = reopened(settings(overwrite_output_dir=True))
+    assert not directory.is_finished and directory.resumes_from is None
+    assert not (folder / "model.safetensors").exists() and not (folder / "checkpoint-5").exists()
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+@pytest.mark.parametrize(
+    ("overrides", "changes", "said"),
+    [
+        ({"learning_rate": 1e-4}, {}, "--learning_rate: 5e-05 -> 0.0001"),
+        ({"seed": 7}, {}, "--seed: 42 -> 7"),
+        ({"per_device_train_batch_size": 4}, {}, "--per_device_train_batch_size: 8 -> 4"),
+        ({"gradient_accumulation_steps": 2}, {}, "--gradient_accumulation_steps: 1 -> 2"),
+        ({"bf16": True}, {}, "--bf16: false -> true"),
+        ({}, {"data": {"train": "a2"}}, "sha256 of the data, train: a1 -> a2"),
+        ({}, {"data": {}}, "sha256 of the data, train: a1 -> null"),
+        ({}, {"tokenizer": "b3"}, "tokenizer: b2 -> b3"),
+        ({}, {"model": "c4"}, "model: c3 -> c4"),
+        ({}, {"num_processes": 2}, "num_processes: 1 -> 2"),
+        ({}, {"device": "cuda"}, "device: cpu -> cuda"),
+        ({}, {"torch": "2.14.0"}, "torch: 2.13.0 -> 2.14.0"),
+    ],
+)
+def test_another_run_is_kept_out_with_what_changed(settings, overrides, changes, said, is_finished):
+    folder = begin(settings(), 5, is_finished=is_finished)
+    other = settings(**overrides)
+    with pytest.raises(ValueError, match="holds another run") as refused:
+        reopened(other, **changes)
+    assert said in str(refused.value).replace("\n  ", "\n").split("\n")
+    assert (folder / "checkpoint-5").is_dir()
+    if overrides:  # told before any data is read
+        assert said in output_dir_problem(other)
+    directory = reopened(dataclasses.replace(other, overwrite_output_dir=True), **changes)
+    assert directory.resumes_from is None and not (folder / "checkpoint-5").exists()
+
+
+def test_what_moves_no_bit_may_change_on_the_way(settings):
+    begin(settings(), 5)
+    changed = settings(
+        dataloader_num_workers=2, logging_steps=3, save_steps=7, save_total_limit=3,
+        log_level="debug", max_predict_samples=4,
+    )  # fmt: skip
+    assert output_dir_problem(changed) is None
+    assert reopened(changed).resumes_from.name == "checkpoint-5"
+
+
+def test_every_free_setting_is_one(settings):
+    from rawtrain import MlmSettings
+
+    names = {field.name for job in (NerSettings, MlmSettings) for field in dataclasses.fields(job)}
+    assert names >= FREE
+
+
+def test_the_interval_of_evaluations_counts_even_where_logging_steps_gives_it(settings):
+    of = lambda **overrides: settings_that_count(settings(**overrides))  # noqa: E731
+    assert of(logging_steps=5) == of(logging_steps=6)
+    assert of(logging_steps=5, eval_strategy="steps") != of(logging_steps=6, eval_strategy="steps")
+
+
+def test_the_identity_knows_weights_configuration_tokenizer_and_data(settings, small_tokenizer):
+    @dataclasses.dataclass
+    class Split:
+        fingerprint: str
+
+    def of(model=None, tokenizer=small_tokenizer, **splits):
+        splits = {"train": "x", "validation": "y"} | splits
+        splits = {name: Split(fingerprint) for name, fingerprint in splits.items()}
+        return identity_of(settings(), splits, tokenizer, model or tiny_bert())
+
+    assert of() == of() == of(test="z") == json.loads(json.dumps(of()))
+    assert of() != of(train="z") and of() != of(validation="z")
+    other = tiny_bert()
+    other.classifier.bias.data[0] = 1e-30
+    assert of() != of(other)
+    assert of() != of(tiny_bert(dropout=0.1))  # the same weights
+
+
+# Checkpoints that are given
+
+
+def test_a_given_checkpoint_of_this_run_is_taken(settings, tmp_path):
+    folder = begin(settings(), 5, 10)
+    given = str(folder / "checkpoint-5")
+    elsewhere = settings(resume_from_checkpoint=given, output_dir=str(tmp_path / "new"))
+    assert reopened(elsewhere).resumes_from == Path(given)
+    assert (tmp_path / "new" / "identity.json").exists()
+
+
+def test_a_later_checkpoint_of_its_own_is_taken_before_the_given_one(settings):
+    """So the command that names one can be started again, too, and loses nothing."""
+    folder = begin(settings(), 5, 10)
+    for given, taken in ((5, 10), (10, 10)):
+        flag = {"resume_from_checkpoint": str(folder / f"checkpoint-{given}")}
+        assert reopened(settings(**flag)).resumes_from.name == f"checkpoint-{taken}"
+
+
+def test_a_given_checkpoint_is_refused_if_missing_damaged_or_of_another_run(settings, tmp_path):
+    given = str(begin(settings(), 5) / "checkpoint-5")
+    new = {"output_dir": str(tmp_path / "new")}
+    with pytest.raises(ValueError, match="--resume_from_checkpoint nowhere: no such folder"):
+        reopened(settings(resume_from_checkpoint="nowhere", **new))
+    with pytest.raises(ValueError, match=r"checkpoint-5 holds another run(.|\n)*--seed: 42 -> 7"):
+        reopened(settings(resume_from_checkpoint=given, seed=7, **new))
+    (Path(given) / "optimizer.safetensors").unlink()
+    with pytest.raises(RunError, match=r"checkpoint-5: optimizer\.safetensors is missing"):
+        reopened(settings(resume_from_checkpoint=given, **new))
+
+
+# Damage
+
+
+def test_a_damaged_final_model_is_made_again_from_the_newest_checkpoint(settings, caplog):
+    folder = begin(settings(), 5, is_finished=True)
+    (folder / "model.safetensors").write_bytes(b"")
+    directory = reopened(settings())
+    assert not directory.is_finished and directory.resumes_from.name == "checkpoint-5"
+    assert "model.safetensors has 0 bytes" in caplog.text
+
+
+def test_a_damaged_final_model_without_any_checkpoint_stops_the_run(settings):
+    folder = begin(settings(), is_finished=True)
+    (folder / "config.json").unlink()
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"config\.json is missing; there is no checkpoint"):
+            reopened(settings())
+    assert (folder / "model.safetensors").exists()
+
+
+def test_an_identity_that_cannot_be_read_stops_the_run(settings):
+    folder = begin(settings(), 5)
+    (folder / "identity.json").write_text("{")
+    with pytest.raises(RunError, match=r"identity\.json: cannot be read"):
+        reopened(settings())
+
+
+# What is left of a start that did not get far
+
+
+def test_a_folder_with_nothing_but_a_lock_and_half_written_files_is_as_good_as_empty(settings):
+    folder = Path(settings().output_dir)
+    folder.mkdir()
+    for name in (".lock", ".writing-identity.json", ".deleting-checkpoint-5"):
+        (folder / name).write_text("x")
+    assert output_dir_problem(settings()) is None
+    reopened(settings())
+    assert sorted(os.listdir(folder)) == [".lock", "identity.json", "settings.json"]
+
+
+def test_an_interrupted_training_is_not_given_up_for_an_evaluation(settings):
+    folder = begin(settings(), 5)
+    with pytest.raises(ValueError, match=r"whose training was interrupted; finish it first"):
+        open_run(settings(do_eval=True), identity(settings()))
+    assert (folder / "checkpoint-5").is_dir()
+
+
+def test_match_trainer_begins_again_and_says_so(settings, caplog):
+    begin(settings(match_trainer=True), 5)
+    with caplog.at_level("INFO", logger="rawtrain"):
+        assert reopened(settings(match_trainer=True)).resumes_from is None
+    assert "begins again, since --match_trainer cannot go on" in caplog.text
+
+
+def test_a_run_goes_on_in_as_many_threads_as_it_began_with(settings):
+    before = torch.get_num_threads()
+    try:
+        begin(settings(), 5)
+        torch.set_num_threads(before + 1)
+        reopened(settings())
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_directory_that_cannot_be_written_is_named_before_anything_is_trained(small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for folder in (small_disk, small_disk / "new"):
+        settings = NerSettings(output_dir=str(folder))
+        with pytest.raises(OSError, match=f"Read-only file system: '{folder}"):
+            reopened(settings)
+
+
+# One process at a time
+
+HOLDER = """
+import json, os, sys, time
+from rawtrain import NerSettings
+from rawtrain.run_directory import open_run
+settings = NerSettings(output_dir=sys.argv[1])
+directory = open_run(settings, json.loads(sys.argv[2]))
+if os.fork() == 0:  # as a worker process of the loader
+    time.sleep(60)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_process_is_told_which_one_is_there_until_that_one_ends(settings):
+    arguments = [settings().output_dir, json.dumps(identity(settings()))]
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as holder:
+        try:
+            assert holder.stdout.readline() == "ready\n"
+            with pytest.raises(ValueError, match=f"is in use by process {holder.pid} on .* since"):
+                reopened(settings())
+            holder.kill()
+            holder.wait()
+            reopened(settings())  # though its worker is still there
+        finally:
+            os.killpg(holder.pid, signal.SIGKILL)
+
+
+def test_the_log_is_cut_back_to_the_checkpoint(tmp_path):
+    log = RunLog(tmp_path / "metrics.jsonl", disable_tqdm=True)
+    for step in (1, 2, 3):
+        log.add({"loss": 0.1 * step, "step": step})
+    again = RunLog(tmp_path / "metrics.jsonl", disable_tqdm=True)
+    again.restore(log.history[:2])
+    again.add({"loss": 0.5, "step": 3})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == again.history == [*log.history[:2], {"loss": 0.5, "step": 3}]
