@@ -117,10 +117,12 @@ def main(settings):
         evaluation = evaluate(model, batches["test"], settings, batch_loss)
         metrics = evaluation.metrics("predict", scorers["test"])
         metrics["predict_samples"] = len(splits["test"].words)
-        write_metrics(output_dir, "predict", metrics)
         show_scores("test", splits, encoded, scorers, evaluation)
         with reported_mistakes():  # the test file may have changed meanwhile
             write_test_predictions(settings, splits["test"], scorers["test"].tags(evaluation))
+        write_metrics(
+            output_dir, "predict", metrics
+        )  # last: it says that the predictions are there
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
         print(f"the real job: {THE_REAL_JOB}")

@@ -300,6 +300,28 @@ def test_a_finished_run_shows_its_results_and_evaluates_again_if_asked(start, tm
     assert (folder / "eval_results.json").exists()
 
 
+@pytest.mark.parametrize(
+    "last", ["manifest.json", "all_results.json", "eval_results.json", "predict_results.json"]
+)
+def test_a_run_killed_between_its_last_files_makes_up_for_the_rest(
+    last, start, tmp_path, monkeypatch
+):
+    expected, folder, original = start("ner", tmp_path / "whole"), tmp_path / "killed", os.replace
+
+    def replace(old, new):
+        original(old, new)
+        if Path(new) == folder / last and (folder / "manifest.json").exists():
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", replace)
+        with pytest.raises(Killed):
+            start("ner", folder)
+    assert_same(start("ner", folder), expected)
+    for split in ("eval", "predict"):
+        assert (folder / f"{split}_results.json").exists()
+
+
 # The state itself
 
 

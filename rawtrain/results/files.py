@@ -58,9 +58,12 @@ def work_left(asked, settings):
 
 
 def write_metrics(output_dir, split, metrics):
-    """Write <split>_results.json and add the same to all_results.json, as Trainer does."""
-    write_json(output_dir / f"{split}_results.json", metrics)
+    """Write <split>_results.json and add the same to all_results.json, as Trainer does.
+
+    <split>_results.json comes last: where it is, `work_left` takes the work of the split for done.
+    """
     write_json(output_dir / "all_results.json", read_metrics(output_dir) | metrics)
+    write_json(output_dir / f"{split}_results.json", metrics)
 
 
 def read_metrics(output_dir):
