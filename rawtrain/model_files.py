@@ -206,14 +206,15 @@ def _stored_types(file):
 
 
 def _no_safetensors(name):
-    found = "only weights in another format or none"
-    if Path(name).is_dir():
-        others = sorted(f.name for f in Path(name).iterdir() if f.suffix in OTHER_FORMATS)
-        if not others:
-            return f"{name}: no {WHOLE}; name a folder that save_pretrained() wrote"
-        found = f"but {', '.join(others)}"
-    return (
-        f"{name}: no {WHOLE}, {found}. Other formats are not read, since a pickle can run code. "
-        f"If you trust it, convert it: transformers' from_pretrained() and then save_pretrained(), "
-        f"for .h5 and .ckpt those of transformers 4. Or name a --model_revision with safetensors"
+    advice = (
+        "Other formats are not read, since a pickle can run code. If you trust it, convert it: "
+        "transformers' from_pretrained() and then save_pretrained(), for .h5 and .ckpt those of "
+        "transformers 4. Or name a --model_revision with safetensors"
     )
+    if not Path(name).is_dir():
+        where = "there or, without a network, in its cache"
+        return f"{name}: no such directory; from the hub: no {WHOLE} {where}. {advice}"
+    others = sorted(file.name for file in Path(name).iterdir() if file.suffix in OTHER_FORMATS)
+    if not others:
+        return f"{name}: no {WHOLE}; name a folder that save_pretrained() wrote"
+    return f"{name}: no {WHOLE}, but {', '.join(others)}. {advice}"

@@ -206,12 +206,19 @@ def both(*damages):
     return lambda folder: [damage(folder) for damage in damages]
 
 
-def more_embeddings(number):
+def embeddings(number):
     def damage(folder):
         config = BertConfig.from_pretrained(folder, vocab_size=number)
         BertForMaskedLM(config).save_pretrained(folder)
 
     return damage
+
+
+def gap_in_vocabulary(folder):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary[max(vocabulary, key=vocabulary.get)] = 500
+    (folder / "tokenizer.json").write_text(json.dumps(content))
 
 
 PREDICT = {"do_train": False, "do_predict": True}
@@ -242,7 +249,7 @@ CASES = [
     (60, "layers_left", edit("config.json", num_hidden_layers=1), r"16 weights .* does not count"),
     (60, "layers_left_bare", both(rekey(bare), edit("config.json", num_hidden_layers=1)),
      r"16 weights belong to layers that config.json does not count"),
-    (61, "encoder", edit("config.json", intermediate_size=65), r"shape \(64,\).* needs \(65,\)"),
+    (61, "encoder", edit("config.json", intermediate_size=65), r"needs \(65,\). .*same model"),
     (61, "head", trained({0: "O", 1: "B-X"}, 2), r"\(2,\).* needs \(7,\).*head for other labels"),
     (62, "cut", cut(WEIGHTS, 5000), r"model.safetensors: .*incomplete metadata.* copy it again"),
     (62, "cut_header", cut(WEIGHTS, 50), r"model.safetensors: .*invalid header length"),
@@ -269,6 +276,8 @@ CASES = [
     (66, "tokenizer_up",
      edit("tokenizer_config.json", fast_tokenizer_files=["../../tokenizer.4.json"]),
      r"tokenizer_config.json: fast_tokenizer_files is .* expected names of files beside it"),
+    (66, "tokenizer_number", edit("tokenizer_config.json", fast_tokenizer_files=3),
+     r"tokenizer_config.json: fast_tokenizer_files is 3"),
     (66, "whole_file_linked", both(
         rename(WEIGHTS, "../elsewhere.safetensors"),
         lambda f: (f / WEIGHTS).symlink_to(f.parent / "elsewhere.safetensors")), None),
@@ -289,8 +298,10 @@ CASES = [
     (68, "no_model", write("tokenizer.json", '{"added_tokens": []}'), r"Exception: Model missing"),
     (68, "lfs", write("tokenizer.json", LFS), r"tokenizer.json: a git-LFS pointer"),
     (68, "config_garbage", write("tokenizer_config.json", "x"), r"tokenizer_config.json: not read"),
-    (69, "vocabulary", more_embeddings(60), r"numbers tokens up to 79; .* embeddings for 60, so"),
-    (69, "vocabulary", more_embeddings(60), None, MLM),
+    (69, "vocabulary", embeddings(60), r"numbers tokens up to 79; .* embeddings for 60, so"),
+    (69, "vocabulary", embeddings(60), None, MLM),
+    (69, "one_more", embeddings(79), r"up to 79; .* embeddings for 79, so up to 78"),
+    (69, "gap", gap_in_vocabulary, r"numbers tokens up to 500; .* embeddings for 80", MLM),
     (70, "no_pad", edit("tokenizer_config.json", pad_token=None), r"has no padding token"),
     (70, "no_mask", edit("tokenizer_config.json", mask_token=None), r"has no mask token", MLM),
     (70, "no_cls", edit("tokenizer_config.json", cls_token=None), None),  # its id is asked nowhere
@@ -344,6 +355,8 @@ def test_what_is_wrong_with_a_model_is_said_before_training(damage, answer, job,
         ("./nowhere", "nowhere: no such directory$"),
         ("../nowhere/", "nowhere/: no such directory$"),
         ("a/b/c", "a/b/c: no such directory$"),
+        ("nowhere/", "nowhere/: no such directory$"),
+        (r"no\where", "where: no such directory$"),
         ("nowhere", "nowhere: no such directory; from the hub: "),
         ("no/where", "no/where: no such directory; from the hub: "),
         ("{}/model/model.safetensors", "model.safetensors: a file; name the folder"),
@@ -353,11 +366,10 @@ def test_57_a_path_that_leads_nowhere_is_not_taken_for_a_name_of_the_hub(
     name, answer, folder, tmp_path
 ):
     name = name.format(tmp_path)
-    for flags in ({"name": name}, {"name": folder, "config_name": name}):
+    others = {"config_name": str(folder), "tokenizer_name": str(folder)}
+    for flags in ({}, others, {"config_name": name}, {"tokenizer_name": name}):
         with pytest.raises(ValueError, match=answer):
-            start(ner, **flags)
-    with pytest.raises(ValueError, match=answer):
-        start(ner, folder, tokenizer_name=name)
+            start(ner, name if flags in ({}, others) else folder, **flags)
 
 
 def test_58_a_new_model_of_a_wrong_configuration_is_refused(folder):
@@ -448,6 +460,15 @@ def test_65_a_model_that_needs_code_or_a_pickle_is_refused_without_a_question(jo
     assert not marker.exists()
 
 
+def test_64_transformers_is_told_not_to_unpickle_either(folder, monkeypatch):
+    monkeypatch.setattr("rawtrain.models.check_weight_files", lambda name, revision: set())
+    marker = poison(folder)
+    remove(WEIGHTS)(folder)
+    with pytest.raises(ValueError, match=r"no file named model.safetensors"):
+        start(ner, folder)
+    assert not marker.exists()
+
+
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
 @pytest.mark.parametrize("kernel", ["maker/kernel", "kernels-community/x", "flash_attention_2"])
 def test_65_a_kernel_that_config_json_asks_for_is_not_fetched(key, kernel, folder, caplog):
@@ -486,6 +507,14 @@ def test_66_an_index_in_the_hubs_cache_may_not_lead_outside_either(by_name, fold
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder.parent))
     with pytest.raises(ValueError, match=r"names '../../../elsewhere.safetensors'; expected"):
         start(ner, "maker/model" if by_name else snapshot)
+
+
+def test_66_links_as_of_the_hubs_cache_are_refused_elsewhere(folder):
+    shard(folder)
+    snapshot = as_snapshot(folder)
+    other = snapshot.parent.rename(snapshot.parent.parent / "other") / snapshot.name
+    with pytest.raises(ValueError, match=r"leads out of its folder, to .*blobs"):
+        start(ner, other)
 
 
 def test_66_a_link_out_of_a_snapshot_to_other_than_its_blobs_is_refused(folder):
