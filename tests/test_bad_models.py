@@ -222,7 +222,6 @@ def gap_in_vocabulary(folder):
 
 
 PREDICT = {"do_train": False, "do_predict": True}
-NER, MLM = ner, mlm
 CODE = {"AutoConfig": "code.C", "AutoModelForTokenClassification": "code.C"}
 
 # number, name, how the folder is made, the message (None: it loads), the job, more settings
@@ -237,13 +236,13 @@ CASES = [
     (58, "model_type", edit("config.json", model_type="nobody-knows"), r"type `nobody-knows`"),
     (58, "wrong_value", edit("config.json", hidden_size="x"), r"model: .*'hidden_size' expected"),
     (58, "wrong_activation", edit("config.json", hidden_act="x"), r"model: cannot .*KeyError: 'x'"),
-    (58, "t5", lambda f: T5Config().save_pretrained(f), r"T5Config.* one of .*BertConfig", MLM),
+    (58, "t5", lambda f: T5Config().save_pretrained(f), r"T5Config.* one of .*BertConfig", mlm),
     (58, "quantized", edit("config.json", quantization_config={"bits": 4}), r"are quantized"),
     (59, "no_key", weights(lambda w: w.clear()), r"37 weights of the encoder are missing"),
     (59, "other_prefix", rekey("x.{}".format), r"37 weights of the encoder are missing, such as b"),
     (59, "other_model", rekey(lambda k: k.replace("bert.", "roberta.")), r"37 weights of the enc"),
     (59, "bare_encoder", rekey(bare), None),
-    (59, "bare_encoder", rekey(bare), None, MLM),
+    (59, "bare_encoder", rekey(bare), None, mlm),
     (60, "one_missing", weights(lambda w: w.pop(A_WEIGHT)), rf"1 weights .* such as {A_WEIGHT}"),
     (60, "layers_missing", edit("config.json", num_hidden_layers=3), r"16 weights .* are missing"),
     (60, "layers_left", edit("config.json", num_hidden_layers=1), r"16 weights .* does not count"),
@@ -299,27 +298,27 @@ CASES = [
     (68, "lfs", write("tokenizer.json", LFS), r"tokenizer.json: a git-LFS pointer"),
     (68, "config_garbage", write("tokenizer_config.json", "x"), r"tokenizer_config.json: not read"),
     (69, "vocabulary", embeddings(60), r"numbers tokens up to 79; .* embeddings for 60, so"),
-    (69, "vocabulary", embeddings(60), None, MLM),
+    (69, "vocabulary", embeddings(60), None, mlm),
     (69, "one_more", embeddings(79), r"up to 79; .* embeddings for 79, so up to 78"),
-    (69, "gap", gap_in_vocabulary, r"numbers tokens up to 500; .* embeddings for 80", MLM),
+    (69, "gap", gap_in_vocabulary, r"numbers tokens up to 500; .* embeddings for 80", mlm),
     (70, "no_pad", edit("tokenizer_config.json", pad_token=None), r"has no padding token"),
-    (70, "no_mask", edit("tokenizer_config.json", mask_token=None), r"has no mask token", MLM),
+    (70, "no_mask", edit("tokenizer_config.json", mask_token=None), r"has no mask token", mlm),
     (70, "no_cls", edit("tokenizer_config.json", cls_token=None), None),  # its id is asked nowhere
     (71, "slow", edit("tokenizer_config.json", tokenizer_class="CanineTokenizer"), r"a slow one"),
-    (72, "too_long", write("x", ""), r"--max_seq_length is 49; .* up to 48", NER,
+    (72, "too_long", write("x", ""), r"--max_seq_length is 49; .* up to 48", ner,
      {"max_seq_length": 49}),
     (73, "infinite", edit("tokenizer_config.json", model_max_length=int(1e30)), None),
     (73, "no_number", edit("tokenizer_config.json", model_max_length="x"), r"model_max_length in "),
     (73, "negative", edit("tokenizer_config.json", model_max_length=-1), r"model_max_length in "),
-    (74, "gap", trained({0: "O", 2: "B-X"}, 2), r"id2label .*\{0: 'O', 2: 'B-X'\}", NER, PREDICT),
-    (74, "twice", trained({0: "O", 1: "O"}, 2), r"is \{0: 'O', 1: 'O'\}.* once", NER, PREDICT),
-    (74, "no_number", trained({"x": "O"}, 2), r"model: invalid literal for int\(\)", NER, PREDICT),
-    (74, "no_text", trained({0: 0, 1: ["O"]}, 2), r"is \{0: 0, 1: \['O'\]\}", NER, PREDICT),
-    (74, "count", trained(dict(enumerate(LABELS)), 5), r"\(5,\).* needs \(7,\)", NER, PREDICT),
-    (74, "unknown", trained({0: "O", 1: "B-X"}, 2), r"not know: B-LOC.* knows O, B", NER, PREDICT),
+    (74, "gap", trained({0: "O", 2: "B-X"}, 2), r"id2label .*\{0: 'O', 2: 'B-X'\}", ner, PREDICT),
+    (74, "twice", trained({0: "O", 1: "O"}, 2), r"is \{0: 'O', 1: 'O'\}.* once", ner, PREDICT),
+    (74, "no_number", trained({"x": "O"}, 2), r"model: invalid literal for int\(\)", ner, PREDICT),
+    (74, "no_text", trained({0: 0, 1: ["O"]}, 2), r"is \{0: 0, 1: \['O'\]\}", ner, PREDICT),
+    (74, "count", trained(dict(enumerate(LABELS)), 5), r"\(5,\).* needs \(7,\)", ner, PREDICT),
+    (74, "unknown", trained({0: "O", 1: "B-X"}, 2), r"not know: B-LOC.* knows O, B", ner, PREDICT),
     (74, "no_head", edit("config.json", id2label=dict(enumerate(LABELS))), r"has no trained head",
-     NER, PREDICT),
-    (74, "other_order", renumbered, None, NER, PREDICT),
+     ner, PREDICT),
+    (74, "other_order", renumbered, None, ner, PREDICT),
     (74, "twice_but_trained", trained(dict.fromkeys(range(7), "O")), None),
     (75, "fp16", in_type(torch.float16), None),
     (75, "bf16", in_type(torch.bfloat16), None),
@@ -328,7 +327,7 @@ CASES = [
 
 def parameters(cases):
     for number, name, damage, answer, *more in cases:
-        job, flags = (*more, *(NER, {})[len(more) :])
+        job, flags = (*more, *(ner, {})[len(more) :])
         short = job.__name__.removeprefix("rawtrain.")
         yield pytest.param(damage, answer, job, flags, id=f"{number}-{name}-{short}")
 
