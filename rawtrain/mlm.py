@@ -39,7 +39,13 @@ from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.route import make_batches
 from rawtrain.identity import identity_of
 from rawtrain.loop import evaluate, train
-from rawtrain.models import check_length, load_config, load_model, load_tokenizer
+from rawtrain.models import (
+    check_length,
+    check_vocabulary,
+    load_config,
+    load_model,
+    load_tokenizer,
+)
 from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
@@ -188,7 +194,7 @@ def make_tokenizer(settings, splits):
     tokenizer = load_tokenizer(settings)
     if tokenizer.mask_token_id is None:
         raise ValueError(
-            f"{settings.model_name_or_path}: its tokenizer has no mask token; choose a model that "
+            f"{tokenizer.name_or_path}: its tokenizer has no mask token; choose a model that "
             f"was trained by masked-language modelling"
         )
     return tokenizer
@@ -201,6 +207,7 @@ def make_model(settings, tokenizer):
     model = fresh_model(load, settings.seed)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
+    check_vocabulary(tokenizer, model)
     return model
 
 

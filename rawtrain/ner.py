@@ -36,7 +36,14 @@ from rawtrain.fast.route import make_batches
 from rawtrain.fast.vocabulary import compact_vocabulary
 from rawtrain.identity import identity_of
 from rawtrain.loop import evaluate, train
-from rawtrain.models import check_length, load_config, load_model, load_tokenizer
+from rawtrain.models import (
+    check_length,
+    check_vocabulary,
+    load_config,
+    load_model,
+    load_tokenizer,
+    named_labels,
+)
 from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
@@ -163,11 +170,13 @@ def make_model(settings, corpus, tokenizer):
         config = small_bert_config(tokenizer)
     else:
         config = load_config(settings)
-    label_names = choose_labels(settings, corpus, list(config.id2label.values()))
+    label_names = choose_labels(settings, corpus, named_labels(config, settings))
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: number for number, name in enumerate(label_names)}
     load = partial(load_model, AutoModelForTokenClassification, config, settings)
-    return fresh_model(load, settings.seed), label_names
+    model = fresh_model(load, settings.seed)
+    check_vocabulary(tokenizer, model)
+    return model, label_names
 
 
 def choose_labels(settings, corpus, model_labels):
