@@ -66,6 +66,7 @@ class Checkpoints:
             )
         if self.resumes_from is not None:
             state.load(self.resumes_from)
+            self._keep_to_limit(state)  # the end may have come between a save and its deletion
 
     def save(self, state):
         """Keep the run as checkpoint-<step>; delete the oldest beyond `save_total_limit`.
@@ -78,10 +79,7 @@ class Checkpoints:
             with durable.published(path, state.num_bytes) as aside:
                 state.save(aside, self.tokenizer)
                 durable.write_json(aside / IDENTITY_FILE, self.identity)
-        best = best_evaluation(state.log.history, self.settings)
-        steps = [step for step, _ in in_folder(self.output_dir)]
-        for step in beyond_limit(steps, self.settings.save_total_limit, best and best.step):
-            durable.delete(self.output_dir / f"checkpoint-{step}")
+        self._keep_to_limit(state)
 
     def are_due(self, state):
         """Whether a checkpoint is wanted that no plan knows of.
@@ -103,6 +101,12 @@ class Checkpoints:
         path = self.output_dir / f"checkpoint-{best.step}"
         durable.verify(path)
         model.load_state_dict(load_weights(model, path))
+
+    def _keep_to_limit(self, state):
+        best = best_evaluation(state.log.history, self.settings)
+        steps = [step for step, _ in in_folder(self.output_dir)]
+        for step in beyond_limit(steps, self.settings.save_total_limit, best and best.step):
+            durable.delete(self.output_dir / f"checkpoint-{step}")
 
 
 def in_folder(output_dir):

@@ -176,6 +176,16 @@ def test_the_best_weights_are_loaded(settings):
         assert torch.equal(ours, theirs)
 
 
+def test_a_resumed_run_deletes_what_a_kill_after_the_last_save_left_beyond_the_limit(settings):
+    folder = some_checkpoints(settings(), 1, 2, 3)
+    chosen = settings(save_total_limit=2)
+    directory = RunDirectory(
+        folder, IDENTITY, False, resumes_from=folder / "checkpoint-3", lock=None
+    )
+    Checkpoints(chosen, NoTokenizer(), directory).resume(state_after(0, chosen))
+    assert kept(chosen) == [2, 3]
+
+
 @pytest.mark.parametrize("keeps", [{"save_strategy": "best"}, {"load_best_model_at_end": True}])
 def test_a_step_found_to_be_the_best_is_due_and_no_other(settings, keeps):
     checkpoints = Checkpoints(settings(**keeps), NoTokenizer())
