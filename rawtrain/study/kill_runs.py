@@ -5,6 +5,7 @@ everything once, computes nothing itself, and forks: a child does what `python -
 after its imports. A real command is started where the imports are the point. It takes Linux.
 """
 
+import faulthandler
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ from rawtrain.durable import DELETING, MANIFEST, WRITING, DamagedError
 from rawtrain.study.kill_jobs import Job
 
 MAINS = {"ner": ner.main, "mlm": mlm.main}
-HANGS_SECONDS = 120
+HANGS_SECONDS = 60
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Run:
     def __post_init__(self):
         self.folder.mkdir(parents=True)
         self.output_dir = self.folder / "output"
+        self.may_lose = self.job.settings(self.output_dir).save_steps
 
     def start(self, signals=(), fault=None, real=False):
         """Start the command, wait for its end, and look at what it left.
@@ -135,8 +137,8 @@ class Run:
                 self.num_signals += number != signal.SIGKILL
                 self.step_at_signal = self.last_step
         if not ended.poll(HANGS_SECONDS * 1000):
-            self.problems.append(f"killed: it did not end within {HANGS_SECONDS} seconds")
-            os.kill(pid, signal.SIGKILL)
+            self.problems.append(f"hangs: no end within {HANGS_SECONDS} seconds; where: log.txt")
+            os.kill(pid, signal.SIGABRT)
         os.close(handle)
         _, status = os.waitpid(pid, 0)
         return os.waitstatus_to_exitcode(status)
@@ -146,7 +148,7 @@ class Run:
         if resumed:
             lost = reached - int(resumed[1] or 0)
             self.most_lost = max(self.most_lost, lost)
-            if lost > self.job.settings(self.output_dir).save_steps:
+            if lost > self.may_lose:
                 self.problems.append(f"after step {reached} it {resumed[0]}")
 
 
@@ -155,6 +157,7 @@ def _be_the_command(run, fault):
     try:
         interruption.listen()
         _redirect_output(run.folder / "log.txt")
+        faulthandler.enable()  # tells where it hangs, at SIGABRT
         torch.set_num_threads(1)  # the model is tiny: a second thread only waits
         datasets.config.HF_DATASETS_CACHE = run.folder / "cache"
         if fault:
@@ -191,7 +194,7 @@ def unsound(output_dir):
             durable.verify(folder, others_allowed=folder == output_dir)
         except DamagedError as damage:
             problems.append(f"not whole under its final name: {damage}")
-    for file in output_dir.glob("*.json"):
+    for file in output_dir.glob("[!.]*.json"):
         try:
             json.loads(file.read_bytes())
         except ValueError as error:
@@ -201,7 +204,8 @@ def unsound(output_dir):
 
 def results_of(output_dir):
     """By name, all that two runs of the same bits have in common: hashes, and numbers but times."""
-    files = [*output_dir.glob("**/*.safetensors"), *output_dir.glob("predictions.conll")]
+    patterns = ("*.safetensors", "checkpoint-*/*.safetensors", "predictions.conll")
+    files = [file for pattern in patterns for file in output_dir.glob(pattern)]
     results = {
         str(file.relative_to(output_dir)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files

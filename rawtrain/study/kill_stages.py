@@ -15,7 +15,6 @@ from pathlib import Path
 import transformers
 
 from rawtrain import state
-from rawtrain.results import files
 from rawtrain.results.log import RunLog
 
 
@@ -27,7 +26,8 @@ def _of_directory_entry(path, *, dir_fd=None):
 # By the name of a stage: the function, and how to find the path that it works on.
 CALLS = {
     "mkdir": (os, "mkdir", lambda path, *_, **__: path),
-    "write": (Path, "write_text", lambda path, *_, **__: path),
+    "write": (Path, "write_bytes", lambda path, _: path),
+    "write text": (Path, "write_text", lambda path, *_, **__: path),
     "write model": (transformers.PreTrainedModel, "save_pretrained", lambda _, path, **__: path),
     "write tokenizer": (
         transformers.PreTrainedTokenizerBase,
@@ -35,7 +35,6 @@ CALLS = {
         lambda _, path, **__: path,
     ),
     "write optimizer": (state, "save_file", lambda _, path: path),
-    "write plot": (files, "save_loss_plot", lambda _, path: path),
     "write entry": (RunLog, "add", lambda log, _: log.metrics_file),
     "flush": (os, "fsync", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}")),
     "rename": (os, "rename", lambda _, new: new),
@@ -137,7 +136,7 @@ def to_kill_at(stages):
     chosen = []
     for name, num_calls in last.items():
         whens = ["before"]
-        if name.startswith("write ") or re.fullmatch(r"flush .*\w\.\w+", name):
+        if name.startswith("write ") or re.fullmatch(r"flush .*\.writing-.*\w\.\w+", name):
             whens.append("half")
         if name.startswith(("rename ", "replace ")):
             whens.append("after")

@@ -155,7 +155,7 @@ def damages(trial):
         run.problems.append("was not killed before the damage")
     what, name, damaged = damage_newest(run.output_dir, rng)
     sound = [path for _, path in in_folder(run.output_dir) if path not in damaged]
-    said = len(run.log)
+    said, run.may_lose = len(run.log), run.may_lose * (1 + len(damaged))
     run.start(fault=partial(die_at, FIRST_STEP_LOGGED))
     told = run.log[said:]
     for checkpoint in damaged:
