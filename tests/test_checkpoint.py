@@ -15,6 +15,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from rawtrain import NerSettings, durable
 from rawtrain.checkpoint import Checkpoints, beyond_limit, in_folder, newest_good, save_model
+from rawtrain.durable import DamagedError
 from rawtrain.errors import RunError
 from rawtrain.optim import make_optimizer
 from rawtrain.precision import make_scaler
@@ -184,6 +185,18 @@ def test_a_resumed_run_deletes_what_a_kill_after_the_last_save_left_beyond_the_l
     )
     Checkpoints(chosen, NoTokenizer(), directory).resume(state_after(0, chosen))
     assert kept(chosen) == [2, 3]
+
+
+def test_a_damaged_best_model_is_not_loaded(settings):
+    chosen = settings(load_best_model_at_end=True)
+    folder = some_checkpoints(chosen, 1, losses=[1.0])
+    weights = folder / "checkpoint-1" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1  # safetensors takes it as it is
+    weights.write_bytes(content)
+    state = state_after(2, chosen, losses=[1.0, 2.0])
+    with pytest.raises(DamagedError, match=r"model\.safetensors holds other bytes"):
+        Checkpoints(chosen, NoTokenizer()).load_best(state.model, state.log.history)
 
 
 @pytest.mark.parametrize("keeps", [{"save_strategy": "best"}, {"load_best_model_at_end": True}])

@@ -1,5 +1,6 @@
 """An interrupted run ends with the bits of the uninterrupted one."""
 
+import contextlib
 import json
 import os
 import signal
@@ -120,6 +121,8 @@ def assert_same(found, expected):
 
 
 BEST = "--load_best_model_at_end --early_stopping_patience 2 --eval_strategy steps --eval_steps 2"
+EARLY = BEST + " --max_steps 40 --learning_rate 0.03 --metric_for_best_model accuracy"
+EARLY += " --save_steps 1"
 RAGGED = "--gradient_accumulation_steps 3 --per_device_train_batch_size 5"  # 3, 3, 3, 1 of 10
 VARIANTS = {
     "plain": "",
@@ -130,7 +133,7 @@ VARIANTS = {
     "padded": "--padding",
     "not fast": "--fast false",
     "evaluations": "--eval_strategy steps --eval_steps 3",
-    "best and early stop": BEST + " --max_steps 40 --learning_rate 0.03",
+    "best and early stop": EARLY,
     "checkpointed activations": "--gradient_checkpointing",
 }
 
@@ -139,7 +142,8 @@ VARIANTS = {
 @pytest.mark.parametrize("job", JOBS)
 def test_a_killed_run_ends_with_the_bits_of_the_uninterrupted_one(job, flags, start, tmp_path):
     expected = start(job, tmp_path / "whole", flags)
-    for killed_at in (6, 5):  # mid-epoch, 2 steps after a checkpoint; then once more
+    # mid-epoch, 2 steps after a checkpoint; then once more
+    for killed_at in (3, 2) if flags == EARLY else (6, 5):
         with pytest.raises(Killed):
             start(job, tmp_path / "killed", flags, killed_at=killed_at)
     assert_same(start(job, tmp_path / "killed", flags), expected)
@@ -154,6 +158,29 @@ def test_twenty_resumes_in_one_run_change_no_bit(job, start, tmp_path):
         with pytest.raises(Killed):
             start(job, tmp_path / "killed", flags, killed_at=2)
     assert_same(start(job, tmp_path / "killed", flags), expected)
+
+
+def test_a_run_killed_after_it_stopped_early_takes_no_further_step(start, tmp_path, monkeypatch):
+    expected = start("ner", tmp_path / "whole", EARLY)
+    assert in_folder(tmp_path / "whole")[0][0] < 40 - 1
+    original = ner.write_training_results
+    monkeypatch.setattr(ner, "write_training_results", kill)
+    with pytest.raises(Killed):
+        start("ner", tmp_path / "killed", EARLY)
+    monkeypatch.setattr(ner, "write_training_results", original)
+    assert_same(start("ner", tmp_path / "killed", EARLY), expected)
+
+
+def kill(*_):
+    raise Killed
+
+
+def test_the_evaluation_before_the_first_step_is_not_made_again(start, tmp_path, capfd):
+    for killed_at, said in ((6, True), (None, False)):
+        capfd.readouterr()
+        with pytest.raises(Killed) if killed_at else contextlib.nullcontext():
+            start("mlm", tmp_path / "out", killed_at=killed_at)
+        assert ("epoch 0.00  step 0 " in capfd.readouterr().err) == said
 
 
 def test_a_best_model_that_was_damaged_is_made_again(start, tmp_path):
@@ -189,13 +216,13 @@ def test_a_signal_ends_the_run_after_a_checkpoint_of_the_step_it_came_in(
     flags = f"--save_strategy {strategy}"
     expected = start("ner", tmp_path / "whole", flags)
     with pytest.raises(SystemExit) as end:
-        start("ner", tmp_path / "ended", flags, signal_at=(number, 6))
+        start("ner", tmp_path / "ended", flags, signal_at=(number, 5))
     assert end.value.code == 128 + number
-    assert in_folder(tmp_path / "ended")[0][0] == 6
+    assert in_folder(tmp_path / "ended")[0][0] == 5
     assert f"{number.name}: ends after a checkpoint" in capfd.readouterr().err
     asked_no_more()
     found = start("ner", tmp_path / "ended", flags)
-    extra = [name for name in found if name.startswith("6 ")]
+    extra = [name for name in found if name.startswith("5 ")]
     assert_same({name: found[name] for name in found if name not in extra}, expected)
 
 
@@ -232,25 +259,26 @@ def test_sigusr1_makes_a_checkpoint_and_the_run_goes_on(start, tmp_path):
     assert all(found[name] == expected[name] for name in expected)
 
 
+@pytest.mark.parametrize("job", JOBS)
 def test_a_signal_while_the_final_model_is_saved_comes_after_it(
-    start, tmp_path, asked_no_more, monkeypatch
+    job, start, tmp_path, asked_no_more, monkeypatch
 ):
-    expected = start("ner", tmp_path / "whole")
-    original = ner.save_model
+    expected, module = start(job, tmp_path / "whole"), JOBS[job][0]
+    original = module.save_model
 
     def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         original(*arguments)
 
-    monkeypatch.setattr(ner, "save_model", interrupted)
+    monkeypatch.setattr(module, "save_model", interrupted)
     with pytest.raises(SystemExit) as end:
-        start("ner", tmp_path / "ended")
+        start(job, tmp_path / "ended")
     assert end.value.code == 143
     assert (tmp_path / "ended" / "manifest.json").exists()
     assert not (tmp_path / "ended" / "eval_results.json").exists()
     asked_no_more()
-    monkeypatch.setattr(ner, "train", None)  # nothing is trained again
-    assert_same(start("ner", tmp_path / "ended"), expected)
+    monkeypatch.setattr(module, "train", None)  # nothing is trained again
+    assert_same(start(job, tmp_path / "ended"), expected)
 
 
 # A full disk

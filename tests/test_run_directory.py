@@ -270,6 +270,14 @@ def test_an_interrupted_training_is_not_given_up_for_an_evaluation(settings):
     assert (folder / "checkpoint-5").is_dir()
 
 
+def test_what_was_left_half_written_is_gone_where_a_run_goes_on(settings):
+    folder = begin(settings(), 5)
+    (folder / ".writing-checkpoint-10").mkdir()
+    (folder / ".deleting-checkpoint-1").mkdir()
+    reopened(settings())
+    assert sorted(path.name for path in folder.glob(".*")) == [".lock"]
+
+
 def test_match_trainer_begins_again_and_says_so(settings, caplog):
     begin(settings(match_trainer=True), 5)
     with caplog.at_level("INFO", logger="rawtrain"):
