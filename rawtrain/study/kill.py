@@ -38,7 +38,7 @@ from rawtrain.study.kill_stages import to_kill_at
 from rawtrain.study.kill_trials import SAVED_FOUR_TIMES, Trial, uninterrupted
 
 LONG = {
-    **{"runs": 60, "kills": 300, "real": 20, "stages": 10_000},
+    **{"runs": 80, "kills": 400, "real": 20, "stages": 10_000},  # some runs end before a kill
     **{"resumes": 20, "signals": 100, "damages": 200},
 }
 
@@ -203,7 +203,7 @@ def parse(arguments):
     add("--damages", default=24, help="damages (default: %(default)s)")
     add("--seed", default=0, help="of all that is drawn (default: %(default)s)")
     add("--processes", default=2, help="runs side by side (default: %(default)s)")
-    options = parser.parse_args(arguments[:at])
+    options = parser.parse_intermixed_args(arguments[:at])
     unknown = [name for name in options.experiments if name not in EXPERIMENTS]
     if unknown:
         parser.error(f"{unknown[0]!r} is no experiment; there are {', '.join(EXPERIMENTS)}")

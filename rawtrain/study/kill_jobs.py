@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import BertConfig, BertForMaskedLM, set_seed
+from transformers import BertConfig, BertForMaskedLM, logging, set_seed
 
 from rawtrain import command
 from rawtrain.config import MlmSettings, NerSettings
@@ -34,6 +34,7 @@ class Job:
 def write_data(folder: Path):
     """Write a few hundred sentences of the docstrings, and a random BERT that knows their words."""
     torch.set_num_threads(1)
+    logging.disable_progress_bar()
     folder.mkdir()
     corpus = read_docstring_corpus()
     for name, num_sentences in (("train", 76), ("validation", 24), ("test", 24)):

@@ -127,7 +127,7 @@ class Run:
 
     def _end_of(self, pid, signals):
         """Send the signals and wait; the exit code, negative for the signal that ended it."""
-        self.step_at_signal = None
+        self.sent = []  # (number, last step before it) of each
         handle = os.pidfd_open(pid)
         ended = select.poll()
         ended.register(handle, select.POLLIN)
@@ -135,7 +135,7 @@ class Run:
             if not ended.poll(seconds * 1000):
                 os.kill(pid, number)
                 self.num_signals += number != signal.SIGKILL
-                self.step_at_signal = self.last_step
+                self.sent.append((number, self.last_step))
         if not ended.poll(HANGS_SECONDS * 1000):
             self.problems.append(f"hangs: no end within {HANGS_SECONDS} seconds; where: log.txt")
             os.kill(pid, signal.SIGABRT)
