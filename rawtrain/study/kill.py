@@ -22,6 +22,7 @@ import itertools
 import math
 import multiprocessing
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -38,7 +39,7 @@ from rawtrain.study.kill_stages import to_kill_at
 from rawtrain.study.kill_trials import SAVED_FOUR_TIMES, Trial, uninterrupted
 
 LONG = {
-    **{"runs": 80, "kills": 400, "real": 20, "stages": 10_000},  # some runs end before a kill
+    **{"runs": 100, "kills": 500, "real": 20, "stages": 10_000},  # a run may end before a kill
     **{"resumes": 20, "signals": 100, "damages": 200},
 }
 
@@ -174,7 +175,9 @@ def main(arguments=None):
     writer = forking.Process(target=write_data, args=(folder / "data",))  # torch computes there
     writer.start()
     writer.join()
-    with ProcessPoolExecutor(options.processes, forking) as pool:
+    # a child gets ^C with its default: Python's own exception could rise before it is the command
+    default = (signal.SIGINT, signal.SIG_DFL)
+    with ProcessPoolExecutor(options.processes, forking, signal.signal, default) as pool:
         study = Study(options, folder, pool, make_jobs(folder / "data", flags))
         all_hold = all([run_experiment(name, study) for name in options.experiments or EXPERIMENTS])
     if all_hold:
@@ -193,7 +196,9 @@ def parse(arguments):
     )
     add = partial(parser.add_argument, type=int, metavar="N")
     parser.add_argument("experiments", nargs="*", help="which (default: all, in a short form)")
-    parser.add_argument("--long", action="store_true", help="the long form of all of them: an hour")
+    parser.add_argument(
+        "--long", action="store_true", help="the long form of all: a quarter of an hour"
+    )
     add("--runs", default=14, help="random: runs (default: %(default)s)")
     add("--kills", default=42, help="random: kills, over all runs (default: %(default)s)")
     add("--real", default=2, help="real: kills (default: %(default)s)")

@@ -111,7 +111,13 @@ class Run:
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            os._exit(_be_the_command(self, fault))
+            code = 1
+            try:
+                code = _be_the_command(self, fault)
+            except SystemExit as end:  # a second signal, at the very end of the first one's work
+                code = end.code
+            finally:
+                os._exit(code)  # whatever was raised: the child must not go on as its parent
         return pid
 
     def _spawn(self):

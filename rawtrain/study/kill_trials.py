@@ -140,7 +140,8 @@ def broken_promises(run, code):
     if code < 0 or not asked_to_end:
         return []
     (number, step), broken = asked_to_end[0], []
-    if code not in (0, 128 + number):  # 0: the run was over
+    # 0: the run was over. Of two signals that wait together Python takes the lower number first.
+    if code not in {0, *(128 + number for number, _ in asked_to_end)}:
         broken.append(f"exit code {code} after {number.name}")
     if run.last_step > step + 1:
         broken.append(f"went on for {run.last_step - step} steps after {number.name}")
