@@ -127,9 +127,7 @@ def main(settings):
         show_scores("test", splits, encoded, scorers, evaluation)
         with reported_mistakes():  # the test file may have changed meanwhile
             write_test_predictions(settings, splits["test"], scorers["test"].tags(evaluation))
-        write_metrics(
-            output_dir, "predict", metrics
-        )  # last: it says that the predictions are there
+        write_metrics(output_dir, "predict", metrics)  # last: it says that all of it is there
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
         print(f"the real job: {THE_REAL_JOB}")
