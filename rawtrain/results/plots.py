@@ -15,8 +15,14 @@ class Panel:
     title: str
     ylabel: str
     lines: dict[str, list[tuple[float, float]]]  # by name, points of (epoch, value)
-    last_value: str = "{:.3f}"  # how the value at the end of a line is written
+    number_format: str = ".3f"  # of the value that is written at the end of a line
     ylim: tuple = (None, None)
+
+    @property
+    def last_values(self) -> str:
+        """The values at the ends of the lines, for who cannot see them."""
+        ends = {name: points[-1][1] for name, points in self.lines.items()}
+        return ", ".join(f"{name} {value:{self.number_format}}" for name, value in ends.items())
 
 
 def save_loss_plot(log_history: list[dict], path: str | Path) -> None:
@@ -72,8 +78,8 @@ def panels_of(log_history: list[dict]) -> list[Panel]:
     panels = [
         Panel(title, "loss (nats per label)", losses),
         Panel("Validation F1", "F1", f1, ylim=(0, 1)),
-        Panel("Learning rate", "learning rate", learning_rate, "{:.2g}", ylim=(0, None)),
-        Panel("Gradient norm", "norm before clipping", grad_norm, "{:.3g}", ylim=(0, None)),
+        Panel("Learning rate", "learning rate", learning_rate, ".2g", ylim=(0, None)),
+        Panel("Gradient norm", "norm before clipping", grad_norm, ".3g", ylim=(0, None)),
     ]
     return [panel for panel in panels if any(panel.lines.values())]
 
@@ -107,7 +113,7 @@ def _draw(axes, panel):
             linewidth=1.5 if len(points) <= 500 else 0.6,
         )
         axes.annotate(
-            panel.last_value.format(values[-1]),
+            f"{values[-1]:{panel.number_format}}",
             (epochs[-1], values[-1]),
             xytext=(6, 0),
             textcoords="offset points",
@@ -118,7 +124,8 @@ def _draw(axes, panel):
     last_epoch = max(points[-1][0] for points in panel.lines.values()) or 1
     axes.set(title=panel.title, xlabel="epoch", ylabel=panel.ylabel, ylim=panel.ylim)
     axes.set_xlim(-0.02 * last_epoch, 1.02 * last_epoch)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
+    axes.ticklabel_format(axis="y", scilimits=(-2, 4))
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if panel.lines.keys() & colors.keys():
