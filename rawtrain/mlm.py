@@ -53,11 +53,13 @@ from rawtrain.results import report
 from rawtrain.results.files import (
     decide_work,
     epoch_of,
+    read_history,
     work_left,
     write_metrics,
     write_training_results,
 )
 from rawtrain.results.log import RunLog, configure_logging
+from rawtrain.results.mlm_page import masked_rows, write_mlm_report
 from rawtrain.run_directory import open_run
 from rawtrain.state import load_weights
 
@@ -123,9 +125,13 @@ def main(settings):
         after = evaluation.metrics("eval", score)
         num_samples = {"eval_samples": len(encoded["validation"].columns)}
         perplexity = {"perplexity": after.pop("eval_perplexity")}  # run_mlm.py's key
+        history, adaptation = read_history(output_dir), {}
+        if history:
+            adaptation = adapted(history, encoded["train"].columns, evaluation.labels)
+            print("\n" + "\n".join(report.adaptation_table(adaptation)))
+        rows = masked_rows(model, sources["validation"], tokenizer, settings, batch_loss)
+        write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation)
         write_metrics(output_dir, "eval", after | perplexity | num_samples | epoch_of(output_dir))
-        if settings.do_train:
-            show_adaptation(log.history, encoded["train"].columns, evaluation.labels)
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
         print(f"next: python -m rawtrain.ner --model_name_or_path {output_dir}")
@@ -251,11 +257,10 @@ def show_data(splits, encoded, tokenizer, settings):
     print("\n" + "\n".join(report.masked_example(tokenizer, **masked)))
 
 
-def show_adaptation(history, train_columns, labels):
-    """Print the evaluations before and after training, and what a count of the tokens would do."""
+def adapted(history, train_columns, labels):
+    """The evaluations before and after training, and what a count of the tokens would do."""
     evaluations = [entry for entry in history if "eval_loss" in entry]
-    unigram = unigram_scores(count_tokens(train_columns), labels)
-    print("\n" + "\n".join(report.adaptation_table(evaluations, unigram)))
+    return report.adaptation(evaluations, unigram_scores(count_tokens(train_columns), labels))
 
 
 def unigram_scores(counts, labels):

@@ -48,6 +48,7 @@ from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
+from rawtrain.results.bootstrap import f1_intervals
 from rawtrain.results.files import (
     decide_work,
     epoch_of,
@@ -57,6 +58,7 @@ from rawtrain.results.files import (
 )
 from rawtrain.results.log import RunLog, configure_logging, logger
 from rawtrain.results.metrics import format_scores, majority_baseline
+from rawtrain.results.ner_page import write_ner_report
 from rawtrain.results.word_scorer import WordScorer
 from rawtrain.run_directory import open_run
 from rawtrain.state import load_weights
@@ -115,16 +117,18 @@ def main(settings):
             save_model(model, tokenizer, output_dir)
     epoch = epoch_of(output_dir)
     if settings.do_eval:
-        evaluation = evaluate(model, batches["validation"], settings, batch_loss)
+        evaluation = evaluate(
+            model, batches["validation"], settings, batch_loss, keep_token_losses=True
+        )
         metrics = evaluation.metrics("eval", scorers["validation"]) | epoch
         metrics["eval_samples"] = len(splits["validation"].words)
+        show_scores("validation", settings, splits, encoded, scorers, evaluation)
         write_metrics(output_dir, "eval", metrics)
-        show_scores("validation", splits, encoded, scorers, evaluation)
     if settings.do_predict:
-        evaluation = evaluate(model, batches["test"], settings, batch_loss)
+        evaluation = evaluate(model, batches["test"], settings, batch_loss, keep_token_losses=True)
         metrics = evaluation.metrics("predict", scorers["test"])
         metrics["predict_samples"] = len(splits["test"].words)
-        show_scores("test", splits, encoded, scorers, evaluation)
+        show_scores("test", settings, splits, encoded, scorers, evaluation)
         with reported_mistakes():  # the test file may have changed meanwhile
             write_test_predictions(settings, splits["test"], scorers["test"].tags(evaluation))
         write_metrics(output_dir, "predict", metrics)  # last: it says that all of it is there
@@ -233,17 +237,22 @@ def encode(settings, splits, tokenizer, model, label_names):
     }
 
 
-def show_scores(name, splits, encoded, scorers, evaluation):
-    """Print the scores by type; beside them, if there is training data, what a look-up scores."""
+def show_scores(name, settings, splits, encoded, scorers, evaluation):
+    """Print the scores by type, and write them with all the rest to report.html.
+
+    Beside them, if there is training data, stands what a look-up scores.
+    """
     scorer, baseline = scorers[name], None
     if "train" in splits:
         train_split = splits["train"]
         tagged = majority_baseline(train_split.words, train_split.tags, splits[name].words)
         baseline = scorer.scores_of([tag for tags in tagged for tag in tags])
     print(f"\n{name}: {report.accounting(encoded[name])}\n")
-    print(format_scores(scorer.scores(evaluation), baseline))
+    intervals = f1_intervals(*scorer.entities(evaluation), scorer.rows.sentence_offsets)
+    print(format_scores(scorer.scores(evaluation), baseline, intervals[None]))
     if baseline:
         print("baseline: every word tagged as it mostly is in the training data")
+    write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals)
 
 
 def write_test_predictions(settings, split, tags):

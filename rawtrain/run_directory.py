@@ -33,6 +33,8 @@ WRITTEN = (
     "all_results.json",
     "predictions.conll",
     "loss.png",
+    "confusion.png",
+    "report.html",
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*.safetensors",

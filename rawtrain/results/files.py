@@ -72,6 +72,12 @@ def read_metrics(output_dir):
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
+def read_history(output_dir):
+    """The log history of the training that ended in `output_dir`; empty if none did."""
+    file = output_dir / "trainer_state.json"
+    return json.loads(file.read_text(encoding="utf-8"))["log_history"] if file.exists() else []
+
+
 def epoch_of(output_dir):
     """{"epoch": the epochs that the model there was trained for}; empty if it was not."""
     return {name: value for name, value in read_metrics(output_dir).items() if name == "epoch"}
