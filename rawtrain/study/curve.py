@@ -184,9 +184,10 @@ class Curve:
         axes = figure.subplots()
         sizes, means = list(self.scores), [scores.mean for scores in self.scores.values()]
         stds = [scores.std or 0.0 for scores in self.scores.values()]
-        axes.errorbar(
-            sizes, means, stds, color=CURVE_COLOR, marker="o", capsize=4, label="fine-tuned"
-        )
+        label = "fine-tuned"
+        if len(self.seeds) > 1:
+            label += f", mean ± standard deviation of {len(self.seeds)} seeds"
+        axes.errorbar(sizes, means, stds, color=CURVE_COLOR, marker="o", capsize=4, label=label)
         for size, mean in zip(sizes, means, strict=True):
             axes.annotate(f"{mean:.3f}", (size, mean), xytext=(6, -12), textcoords="offset points")
         if self.zero_shot is not None:

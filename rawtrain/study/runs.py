@@ -182,6 +182,7 @@ def check_settings(runs) -> None:
 
 def do_runs(runs, folder) -> None:
     """Do the runs in their order."""
+    folder.mkdir(parents=True, exist_ok=True)
     level = logger.level
     for number, run in enumerate(runs, start=1):
         logger.info(f"{number}/{len(runs)} {run.name}")
