@@ -12,6 +12,7 @@ from seqeval.metrics import f1_score
 from rawtrain import ner
 from rawtrain.data.conll import read_conll
 from rawtrain.study import transfer
+from rawtrain.study.runs import find_corpus
 
 NUM_TRAIN = {"a": 60, "b": 40}
 LIMIT = 50  # --max_train_samples
@@ -245,10 +246,33 @@ def test_a_mistake_is_told_before_anything_is_run(
     assert answer in capsys.readouterr().err
 
 
-def test_the_best_model_of_a_training_is_taken_where_that_is_asked_for(
+def test_a_corpus_without_validation_data_is_refused_where_they_are_needed(
+    model_dir, monkeypatch, capsys, tmp_path
+):
+    write_corpus(tmp_path / "a", 20, 0)
+    (write_corpus(tmp_path / "b", 20, 1) / "validation.conll").unlink()
+    names = recorded_runs(monkeypatch)
+    with pytest.raises(SystemExit) as end:
+        transfer.main(
+            arguments(tmp_path, tmp_path / "out", model_dir, flags=["--load_best_model_at_end"])
+        )
+    assert end.value.code == 2 and names == []
+    assert "there is no validation data" in capsys.readouterr().err
+
+
+def test_flags_that_need_validation_data_do_not_hinder_the_predictions(
     corpora, model_dir, tmp_path
 ):
-    flags = ["--load_best_model_at_end", "--save_strategy", "epoch", "--num_train_epochs", "2"]
+    flags = ["--load_best_model_at_end", "--early_stopping_patience", "1", "--num_train_epochs=2"]
+    flags += ["--save_strategy", "epoch", "--metric_for_best_model", "f1"]
     transfer.main(arguments(corpora, tmp_path, model_dir, flags=flags))
-    assert (tmp_path / "runs" / "a-seed42" / "trainer_state.json").exists()
-    assert (tmp_path / "transfer.md").exists()
+    assert run_dirs(tmp_path) == sorted(ALL_RUNS)
+
+
+def test_a_corpus_is_read_from_either_name_of_its_validation_file_but_not_from_two(tmp_path):
+    folder = write_corpus(tmp_path / "a", 5, 0, validation="val")
+    corpus = find_corpus("a", folder)
+    assert corpus.files["validation"] == folder / "val.conll"
+    (folder / "dev.conll").touch()
+    with pytest.raises(ValueError, match=r"both dev.conll and val.conll; keep one"):
+        find_corpus("a", folder)

@@ -28,12 +28,12 @@ from rawtrain.durable import MANIFEST, write_bytes, write_json, write_text
 from rawtrain.results.log import configure_logging
 from rawtrain.study.runs import (
     Run,
-    check_settings,
     do_runs,
     find_corpus,
     metrics_of,
     parse_study,
     prediction_run,
+    prepare,
     sha256,
     study_settings,
     training_run,
@@ -56,11 +56,12 @@ def main(arguments):
         configure_logging(settings)
         sizes = check_sizes(options.sizes, corpus, settings)
         seeds = range(settings.seed, settings.seed + options.seeds)
-        runs = plan(folder, settings, corpus, sizes, seeds)
-        if options.zero_shot_from:
+        runs = {}
+        if options.zero_shot_from:  # first: whether its labels fit is known at once
             runs[ZERO_SHOT, None] = zero_shot_run(folder, settings, corpus, options.zero_shot_from)
+        runs |= plan(folder, settings, corpus, sizes, seeds)
         left = unfinished(runs.values(), folder)
-        check_settings(left)
+        prepare(left, folder)
     do_runs(left, folder)
     curve = collect(runs, folder, seeds, options)
     write_json(folder / "curve.json", curve.as_json())

@@ -58,17 +58,11 @@ class Run:
 def parse_study(parser, arguments):
     """The options of a study's command, and the flags for rawtrain.ner, which stand after `--`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.usage = f"{parser.prog} ... --output_dir DIR [--seeds N] -- [flags of rawtrain.ner]"
-    parser.add_argument(
-        "--output_dir", required=True, type=Path, help="where everything is written"
-    )
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        default=1,
-        metavar="N",
-        help="runs of each training: seed, seed + 1 ...",
-    )
+    add = parser.add_argument
+    add("--output_dir", required=True, type=Path, metavar="DIR", help="where all is written")
+    add("--seeds", type=int, default=1, metavar="N", help="of each training: --seed, seed + 1 ...")
+    usage = parser.format_usage().removeprefix("usage: ").strip()
+    parser.usage = f"{usage} -- [flags of rawtrain.ner]"
     at = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:at])
     if options.seeds < 1:
@@ -174,15 +168,18 @@ def unfinished(runs, folder) -> list[Run]:
     return list(left.values())
 
 
-def check_settings(runs) -> None:
-    """Raise ValueError if any of the runs cannot begin, before the first of them does."""
+def prepare(runs, folder) -> None:
+    """Make the study's directory. ValueError, before any run begins, if one of them cannot."""
+    from rawtrain.results.files import decide_work  # tables and tokenizers take a second
+
     for run in runs:
         allowed.check(run.settings)
+        decide_work(run.settings, [s for s in FILE_NAMES if getattr(run.settings, f"{s}_file")])
+    (folder / "scores").mkdir(parents=True, exist_ok=True)
 
 
 def do_runs(runs, folder) -> None:
     """Do the runs in their order."""
-    folder.mkdir(parents=True, exist_ok=True)
     level = logger.level
     for number, run in enumerate(runs, start=1):
         logger.info(f"{number}/{len(runs)} {run.name}")
@@ -214,9 +211,7 @@ def _do(run, folder):
             ner.main(run.settings)
     results = Path(run.settings.output_dir) / "all_results.json"
     metrics = json.loads(results.read_text(encoding="utf-8"))
-    file = _scores_file(run, folder)
-    file.parent.mkdir(exist_ok=True)
-    write_json(file, {"made_from": run.made_from, "metrics": metrics})
+    write_json(_scores_file(run, folder), {"made_from": run.made_from, "metrics": metrics})
     return metrics
 
 
