@@ -32,7 +32,7 @@ def table(columns):
 def stored_results(metrics):
     """The results of a finished run, a line each; its times and rates say nothing of the model.
 
-    >>> print("\\n".join(stored_results({"eval_f1": 0.72345, "eval_runtime": 3.0, "epoch": 3.0})))
+    >>> print("\\n".join(stored_results({"eval_f1": 0.7234, "eval_runtime": 3.0, "epoch": 3.0})))
     epoch    3
     eval_f1  0.7234
     """
