@@ -7,13 +7,18 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import NAMES, tagged_sentences, write_conll
+import torch
+from conftest import NAMES, tagged_sentences, token_source, write_conll
 from test_mlm import run_mlm
 from test_ner import run_ner
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from rawtrain.config import MlmSettings
 from rawtrain.data.conll import read_conll
+from rawtrain.fast.head import cross_entropy_at_labels
 from rawtrain.results.entities import find_entities
 from rawtrain.results.errors_by_kind import confusion_of, kinds_of
+from rawtrain.results.mlm_page import NUM_ROWS, masked_rows
 from rawtrain.results.ner_page import LONGEST_SHOWN, parts_of_sentence
 
 HOSTILE = [
@@ -282,3 +287,31 @@ def test_probes_are_shown_where_there_are_any(mlm_output, model_dir):
     assert_harmless(page)
     assert "<script> [MASK] <b> 25 % met >99 %" in page.text
     assert "before training" in page.text  # still, from the stored history
+
+
+def test_masked_rows_have_the_probabilities_of_the_whole_models_softmax(model_dir):
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model = AutoModelForMaskedLM.from_pretrained(model_dir)
+    settings = MlmSettings(use_cpu=True)
+    source = token_source("mlm", tokenizer, num_rows=9, longest=40)
+    source.columns.values["input_ids"][:] %= len(tokenizer)
+    rows = masked_rows(model, source, tokenizer, settings, cross_entropy_at_labels)
+    assert len(rows) == NUM_ROWS
+    for row in rows:
+        tokens = source.tokens(np.array([row.number - 1]))
+        logits = model(torch.from_numpy(tokens["input_ids"])[None]).logits[0]
+        probabilities = logits.softmax(-1).detach()
+        assert len(row.tokens) == len(tokens["labels"])
+        for place, (shown, label) in enumerate(zip(row.tokens, tokens["labels"], strict=True)):
+            seen = tokenizer.convert_ids_to_tokens(int(tokens["input_ids"][place]))
+            if label == -100:
+                assert shown == seen
+                continue
+            best = int(logits[place].argmax())
+            assert (shown.seen, shown.label, shown.prediction) == (
+                seen,
+                *tokenizer.convert_ids_to_tokens([int(label), best]),
+            )
+            found = (shown.label_probability, shown.prediction_probability)
+            expected = probabilities[place, [int(label), best]].tolist()
+            assert found == pytest.approx(expected, abs=1e-6)  # float32, other shapes
