@@ -206,7 +206,7 @@ def test_where_every_word_has_a_tag_only_wrong_ones_are_marked(model_dir, tmp_pa
     run_ner(tmp_path / "out", model_dir, files, "--task_name", "pos", "--max_steps", "3")
     page = Page(tmp_path / "out" / "report.html")
     assert "Marked are entities with their type, where it is wrong" in page.text
-    marked = re.findall(r'<mark class="(\w+)"><bdi>', page.html)
+    marked = re.findall(r'<mark class="(\w+)" dir="auto">', page.html)
     assert marked and set(marked) == {"type"}
     assert {*NAMES, "X"} >= set(re.findall(r'<b dir="auto">(\w+)</b>', page.html))
 
