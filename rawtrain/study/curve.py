@@ -184,19 +184,21 @@ class Curve:
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.subplots()
         sizes, means = list(self.scores), [scores.mean for scores in self.scores.values()]
-        stds = [scores.std or 0.0 for scores in self.scores.values()]
-        label = "fine-tuned"
+        label, stds = "fine-tuned", None
         if len(self.seeds) > 1:
             label += f", mean ± standard deviation of {len(self.seeds)} seeds"
+            stds = [scores.std for scores in self.scores.values()]
         axes.errorbar(sizes, means, stds, color=CURVE_COLOR, marker="o", capsize=4, label=label)
-        for size, mean in zip(sizes, means, strict=True):
-            axes.annotate(f"{mean:.3f}", (size, mean), xytext=(6, -12), textcoords="offset points")
+        for size, mean in zip(sizes, means, strict=True):  # left above: there a rising line is not
+            where = {"xytext": (-8, 9), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(f"{mean:.3f}", (size, mean), **where)
         if self.zero_shot is not None:
             label = f"zero-shot, {self.zero_shot:.3f}"
             axes.axhline(self.zero_shot, color=ZERO_SHOT_COLOR, linestyle="--", label=label)
         axes.set_xscale("log", base=2)
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.minorticks_off()
+        axes.margins(x=0.08)
         axes.set(
             xlabel="training sentences (logarithmic)",
             ylabel="F1",
@@ -205,7 +207,7 @@ class Curve:
         )
         axes.grid(alpha=0.3, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, loc="best")
         return figure
 
 
