@@ -214,7 +214,10 @@ class TrainingSettings:
         None, "repository to upload to, NAME or OWNER/NAME (default: the name of output_dir)"
     )
     hub_private_repo: bool | None = setting(
-        None, "whether it is private, if it is a new one (default: what the owner has chosen)"
+        None,
+        "whether it is private, if it is a new one (default: what the owner has chosen)",
+        nargs="?",
+        const=True,
     )
     hub_commit_message: str = setting("End of training", "message of the commit there")
 

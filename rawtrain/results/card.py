@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 import shlex
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from rawtrain.durable import MANIFEST, write_text
 from rawtrain.results.card_facts import note, read_facts
 from rawtrain.results.files import read_metrics
 from rawtrain.results.log import logger
+from rawtrain.results.markdown import code_block, escape, table
 
 CARD_FILE = "README.md"
 
@@ -39,7 +39,6 @@ SHOWN = (
 SPLITS = {"validation": "eval", "test": "predict"}  # and how their metrics begin
 PRF = ("precision", "recall", "f1")
 NAMES = {"f1": "F1"}
-MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$<>&^:@/])")
 
 
 def write_card(settings, repository=None):
@@ -64,23 +63,23 @@ def make_card(settings, facts, metrics, before=None, repository=None):
     """
     trained = dataclasses.replace(settings, **facts.get("settings", {}))
     is_ner = isinstance(settings, NerSettings)
-    name = repository or Path(os.path.abspath(settings.output_dir)).name
+    place = repository or settings.output_dir
+    name = Path(os.path.abspath(place)).name
     parts = [
-        f"# {escape(name.rpartition('/')[2])}",
+        f"# {escape(name)}",
         _introduction(trained, is_ner),
         "## Results",
         *(_ner_results(facts, metrics) if is_ner else _mlm_results(facts, metrics, before)),
         "## Use",
-        code_block(facts.get("recommended_call") or _usual_call(is_ner), "python"),
-        *_usage_remark(repository),
+        code_block(facts.get("recommended_call") or _usual_call(is_ner, place), "python"),
         *_data(facts.get("data", {})),
         *_examples(facts.get("examples", [])),
         "## Training",
         code_block(command_of(trained), "bash"),
-        _table(["setting", "value"], _shown_settings(trained)),
+        table(["setting", "value"], _shown_settings(trained)),
         _versions(facts.get("versions", {})),
     ]
-    metadata = card_data(trained, metrics, name.rpartition("/")[2])
+    metadata = card_data(trained, metrics, name)
     text = "\n\n".join(part for part in parts if part)
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}\n"))
 
@@ -127,29 +126,13 @@ def command_of(settings):
     return " \\\n    ".join(lines)
 
 
-def escape(text):
-    """Text of data or names as Markdown that shows it and does nothing.
-
-    >>> print(escape("a|b *c* <script>"))
-    a\\|b \\*c\\* \\<script\\>
-    """
-    return MARKUP.sub(r"\\\1", " ".join(str(text).split()))
-
-
-def code_block(text, language=""):
-    """A fenced block, its fence longer than any in the text."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
-
-
 def _introduction(settings, is_ner):
     job = "named-entity recognition" if is_ner else "masked-language modelling"
     model = settings.model_name_or_path
     if _on_hub(model):
         start = f"[{escape(model)}](https://huggingface.co/{model}), fine-tuned for {job}"
     elif model:
-        start = f"The model of the folder {escape(Path(model).name)}, fine-tuned for {job}"
+        start = f"A model of a local folder ({escape(Path(model).name)}), fine-tuned for {job}"
     else:
         start = f"A new model, trained for {job}"
     return f"{start} with rawtrain, a training loop without Trainer."
@@ -164,7 +147,7 @@ def _ner_results(facts, metrics):
         rows = facts.get("scores", {}).get(split)
         if not rows:
             rows = [["overall", *(metrics[f"{prefix}_{n}"] for n in PRF), None, "-"]]
-        yield _table(
+        yield table(
             ["type", "precision", "recall", "F1", "baseline F1", "in gold"],
             [[name, *map(_number, numbers), gold] for name, *numbers, gold in rows],
         )
@@ -177,7 +160,7 @@ def _mlm_results(facts, metrics, before):
     rows["token frequency alone"] = facts.get("unigram")
     names = ("eval_loss", "eval_perplexity", "eval_accuracy")
     yield "On the validation data, at masked tokens that are the same in each evaluation:"
-    yield _table(
+    yield table(
         ["", "loss", "perplexity", "accuracy"],
         [
             [title, *(_number(scores.get(name)) for name in names)]
@@ -187,16 +170,13 @@ def _mlm_results(facts, metrics, before):
     )
 
 
-def _usual_call(is_ner):
-    task, options = ("token-classification", ', aggregation_strategy="first"') if is_ner else (
-        "fill-mask", "",
-    )  # fmt: skip
-    return f'from transformers import pipeline\n\nmodel = pipeline("{task}", model=MODEL{options})'
-
-
-def _usage_remark(repository):
-    place = f"`{repository}`" if repository else "the folder of this file"
-    yield f"where `MODEL` is {place}."
+def _usual_call(is_ner, place):
+    task = '"token-classification"' if is_ner else '"fill-mask"'
+    options = ', aggregation_strategy="first"' if is_ner else ""
+    return (
+        "from transformers import pipeline\n\n"
+        f"model = pipeline({task}, model={json.dumps(place, ensure_ascii=False)}{options})"
+    )
 
 
 def _data(data):
@@ -204,11 +184,11 @@ def _data(data):
         return
     names = dict.fromkeys(name for facts in data.values() for name in facts["figures"])
     yield "## Data"
-    yield _table(["", *data], [
-        ["source", *(escape(facts["source"]) for facts in data.values())],
+    yield table(["", *data], [
+        ["source", *(escape(_without_folder(facts["source"])) for facts in data.values())],
         *([escape(name), *(facts["figures"].get(name, "-") for facts in data.values())]
           for name in names),
-        ["sha256", *(f"`{facts['sha256'][:12]}`" for facts in data.values())],
+        ["sha256 begins", *(f"`{facts['sha256'][:12]}`" for facts in data.values())],
     ])  # fmt: skip
 
 
@@ -224,17 +204,16 @@ def _examples(examples):
 
 def _shown_settings(settings):
     values = dataclasses.asdict(settings)
-    return [[f"`{name}`", _plain(values[name])] for name in SHOWN if name in values]
+    return [
+        [f"`{name}`", f"{values[name]:g}" if isinstance(values[name], float) else values[name]]
+        for name in SHOWN
+        if values.get(name) not in (None, False, -1)
+    ]
 
 
 def _versions(versions):
     named = [f"{name} {number}" for name, number in versions.items()]
     return f"Versions: {escape(', '.join(named))}." if named else ""
-
-
-def _table(header, rows):
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _scores(metrics, prefix):
@@ -275,12 +254,12 @@ def _on_hub(name):
     return name
 
 
+def _without_folder(source):
+    return os.path.basename(source) if os.path.isabs(source) else source
+
+
 def _number(value):
     return "-" if value is None else f"{value:.3f}"
-
-
-def _plain(value):
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else value
 
 
 def _sha256(content):

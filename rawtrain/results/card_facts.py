@@ -10,7 +10,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from rawtrain.durable import write_json
+from rawtrain.durable import write_text
 from rawtrain.results.report import mark_entities
 
 FACTS_FILE = "card.json"
@@ -23,7 +23,7 @@ def note(output_dir, **facts):
     kept = read_facts(output_dir)
     for name, value in facts.items():
         kept[name] = kept.get(name, {}) | value if isinstance(value, dict) else value
-    write_json(file, kept)
+    write_text(file, json.dumps(kept, indent=2, allow_nan=False) + "\n")  # in this order
 
 
 def note_run(asked, splits, tables):
