@@ -12,7 +12,6 @@ import shlex
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from huggingface_hub.utils import validate_repo_id
 
 from rawtrain.config import NerSettings, uses_own_data
 from rawtrain.durable import MANIFEST, write_text
@@ -39,6 +38,12 @@ SHOWN = (
 SPLITS = {"validation": "eval", "test": "predict"}  # and how their metrics begin
 PRF = ("precision", "recall", "f1")
 NAMES = {"f1": "F1"}
+JOBS = {
+    "ner": "named-entity recognition",
+    "chunk": "chunking",
+    "pos": "part-of-speech tagging",
+    "mlm": "masked-language modelling",
+}
 
 
 def write_card(settings, repository=None):
@@ -47,11 +52,13 @@ def write_card(settings, repository=None):
     if not (output_dir / MANIFEST).exists():
         return
     file, facts = output_dir / CARD_FILE, read_facts(output_dir)
-    if file.exists() and _sha256(file.read_bytes()) != facts.get("card_sha256"):
+    ours = facts.get("cards", [])
+    if file.exists() and _sha256(file.read_bytes()) not in ours:
         logger.info(f"{file} was edited and stays as it is; delete it to have it written anew")
         return
     text = make_card(settings, facts, read_metrics(output_dir), _before(output_dir), repository)
-    note(output_dir, card_sha256=_sha256(text.encode()))  # first: else a kill makes it look edited
+    if (digest := _sha256(text.encode())) not in ours:
+        note(output_dir, cards=[*ours, digest])  # first: a kill must not make it look edited
     write_text(file, text)
 
 
@@ -67,11 +74,15 @@ def make_card(settings, facts, metrics, before=None, repository=None):
     name = Path(os.path.abspath(place)).name
     parts = [
         f"# {escape(name)}",
-        _introduction(trained, is_ner),
+        _introduction(trained, facts.get("on_hub", {})),
         "## Results",
-        *(_ner_results(facts, metrics) if is_ner else _mlm_results(facts, metrics, before)),
+        *(
+            _ner_results(trained, facts, metrics)
+            if is_ner
+            else _mlm_results(facts, metrics, before)
+        ),
         "## Use",
-        code_block(facts.get("recommended_call") or _usual_call(is_ner, place), "python"),
+        code_block(facts.get("recommended_call") or _usual_call(trained, place), "python"),
         *_data(facts.get("data", {})),
         *_examples(facts.get("examples", [])),
         "## Training",
@@ -79,18 +90,21 @@ def make_card(settings, facts, metrics, before=None, repository=None):
         table(["setting", "value"], _shown_settings(trained)),
         _versions(facts.get("versions", {})),
     ]
-    metadata = card_data(trained, metrics, name)
+    metadata = card_data(trained, facts.get("on_hub", {}), metrics, name)
     text = "\n\n".join(part for part in parts if part)
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}\n"))
 
 
-def card_data(settings, metrics, model_name):
-    """The metadata of the card: what the Hub searches, and the scores as a model index."""
+def card_data(settings, on_hub, metrics, model_name):
+    """The metadata of the card: what the Hub searches, and the scores as a model index.
+
+    on_hub: the names of those of "model" and "dataset" that the Hub has.
+    """
     task = "token-classification" if isinstance(settings, NerSettings) else "fill-mask"
     results = [
         EvalResult(
             task_type=task,
-            dataset_type=_on_hub(settings.dataset_name) or "unknown",
+            dataset_type=on_hub.get("dataset", "unknown"),
             dataset_name=_data_name(settings, split),
             dataset_config=settings.dataset_config_name,
             dataset_split=split,
@@ -102,8 +116,8 @@ def card_data(settings, metrics, model_name):
         for name, value in _scores(metrics, prefix).items()
     ]
     return ModelCardData(
-        base_model=_on_hub(settings.model_name_or_path),
-        datasets=_on_hub(settings.dataset_name),
+        base_model=on_hub.get("model"),
+        datasets=on_hub.get("dataset"),
         library_name="transformers",
         pipeline_tag=task,
         tags=["rawtrain"],
@@ -126,10 +140,10 @@ def command_of(settings):
     return " \\\n    ".join(lines)
 
 
-def _introduction(settings, is_ner):
-    job = "named-entity recognition" if is_ner else "masked-language modelling"
+def _introduction(settings, on_hub):
+    job = JOBS[getattr(settings, "task_name", "mlm")]
     model = settings.model_name_or_path
-    if _on_hub(model):
+    if "model" in on_hub:
         start = f"[{escape(model)}](https://huggingface.co/{model}), fine-tuned for {job}"
     elif model:
         start = f"A model of a local folder ({escape(Path(model).name)}), fine-tuned for {job}"
@@ -138,18 +152,19 @@ def _introduction(settings, is_ner):
     return f"{start} with rawtrain, a training loop without Trainer."
 
 
-def _ner_results(facts, metrics):
+def _ner_results(settings, facts, metrics):
+    unit = "tags" if settings.task_name == "pos" else "entities"
     for split, prefix in SPLITS.items():
         if f"{prefix}_f1" not in metrics:
             continue
         accuracy = metrics[f"{prefix}_accuracy"]
-        yield f"On the {split} data, over entities; word accuracy {accuracy:.3f}:"
+        yield f"On the {split} data, over {unit}; word accuracy {accuracy:.3f}:"
         rows = facts.get("scores", {}).get(split)
         if not rows:
             rows = [["overall", *(metrics[f"{prefix}_{n}"] for n in PRF), None, "-"]]
         yield table(
             ["type", "precision", "recall", "F1", "baseline F1", "in gold"],
-            [[name, *map(_number, numbers), gold] for name, *numbers, gold in rows],
+            [[escape(name), *map(_number, numbers), gold] for name, *numbers, gold in rows],
         )
     if facts.get("scores"):
         yield "The baseline tags every word as it mostly is in the training data."
@@ -170,9 +185,11 @@ def _mlm_results(facts, metrics, before):
     )
 
 
-def _usual_call(is_ner, place):
+def _usual_call(settings, place):
+    is_ner = isinstance(settings, NerSettings)
     task = '"token-classification"' if is_ner else '"fill-mask"'
-    options = ', aggregation_strategy="first"' if is_ner else ""
+    has_spans = is_ner and settings.task_name != "pos"
+    options = ', aggregation_strategy="first"' if has_spans else ""
     return (
         "from transformers import pipeline\n\n"
         f"model = pipeline({task}, model={json.dumps(place, ensure_ascii=False)}{options})"
@@ -188,7 +205,7 @@ def _data(data):
         ["source", *(escape(_without_folder(facts["source"])) for facts in data.values())],
         *([escape(name), *(facts["figures"].get(name, "-") for facts in data.values())]
           for name in names),
-        ["sha256 begins", *(f"`{facts['sha256'][:12]}`" for facts in data.values())],
+        ["sha256", *(f"`{_short(facts['sha256'])}`" for facts in data.values())],
     ])  # fmt: skip
 
 
@@ -204,6 +221,8 @@ def _examples(examples):
 
 def _shown_settings(settings):
     values = dataclasses.asdict(settings)
+    if settings.max_steps > 0:  # it takes the place of the epochs
+        del values["num_train_epochs"]
     return [
         [f"`{name}`", f"{values[name]:g}" if isinstance(values[name], float) else values[name]]
         for name in SHOWN
@@ -243,19 +262,13 @@ def _data_name(settings, split):
     return Path(file).name if file else "docstrings of Python and torch"
 
 
-def _on_hub(name):
-    """`name` if it can be one of the Hub, which refuses other names in the metadata."""
-    if not name or Path(name).exists():
-        return None
-    try:
-        validate_repo_id(name)
-    except ValueError:
-        return None
-    return name
-
-
 def _without_folder(source):
     return os.path.basename(source) if os.path.isabs(source) else source
+
+
+def _short(fingerprint):
+    """The first digits, and which documents if it is not all of them."""
+    return f"{fingerprint[:12]}...{fingerprint[64:]}"
 
 
 def _number(value):

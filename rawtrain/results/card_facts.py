@@ -10,7 +10,10 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from huggingface_hub.utils import validate_repo_id
+
 from rawtrain.durable import write_text
+from rawtrain.results.metrics import table_rows
 from rawtrain.results.report import mark_entities
 
 FACTS_FILE = "card.json"
@@ -35,9 +38,17 @@ def note_run(asked, splits, tables):
         name: {"source": splits[name].source, "sha256": splits[name].fingerprint, "figures": table}
         for name, table in tables.items()
     }
+    named = {"model": asked.model_name_or_path, "dataset": asked.dataset_name}
+    on_hub = {what: name for what, name in named.items() if _is_on_hub(name)}
     versions = {name: version(name) for name in ("torch", "transformers", "datasets", "tokenizers")}
     versions["Python"] = platform.python_version()
-    note(asked.output_dir, settings=dataclasses.asdict(asked), data=data, versions=versions)
+    note(
+        asked.output_dir,
+        settings=dataclasses.asdict(asked),
+        on_hub=on_hub,
+        data=data,
+        versions=versions,
+    )
 
 
 def note_scores(split, sentences, scorer, evaluation, baseline):
@@ -45,23 +56,17 @@ def note_scores(split, sentences, scorer, evaluation, baseline):
 
     baseline: the scores of a look-up on the same words, or None.
     """
-    scores, others = scorer.scores(evaluation), baseline.per_type if baseline else {}
-    rows = [
-        [
-            name,
-            row.precision,
-            row.recall,
-            row.f1,
-            others[name].f1 if name in others else None,
-            row.number,
-        ]
-        for name, row in scores.per_type.items()
-    ]
-    overall = [scores.precision, scores.recall, scores.f1, baseline and baseline.f1]
-    number = sum(row.number for row in scores.per_type.values())
+    rows, others = table_rows(scorer.scores(evaluation)), {}
+    if baseline:
+        others = {name: row.f1 for name, row in table_rows(baseline)}
     note(
         scorer.settings.output_dir,
-        scores={split: [*rows, ["overall", *overall, number]]},
+        scores={
+            split: [
+                [name, row.precision, row.recall, row.f1, others.get(name), row.number]
+                for name, row in rows
+            ]
+        },
         examples=tagged_examples(sentences, scorer.tags(evaluation)),
     )
 
@@ -84,3 +89,14 @@ def read_facts(output_dir):
     """All that `note` kept so far."""
     file = Path(output_dir) / FACTS_FILE
     return json.loads(file.read_bytes()) if file.exists() else {}
+
+
+def _is_on_hub(name):
+    """Whether a model or data set was read from there: else it is a folder of this machine."""
+    if not name or Path(name).exists():
+        return False
+    try:
+        validate_repo_id(name)
+    except ValueError:
+        return False
+    return True

@@ -112,8 +112,8 @@ def format_scores(scores: EntityScores, baseline: EntityScores | None = None) ->
 
     "in gold" is the number of entities that there are to find; seqeval calls it support.
     """
-    rows = _table_rows(scores)
-    baseline_rows = dict(_table_rows(baseline)) if baseline else {}
+    rows = table_rows(scores)
+    baseline_rows = dict(table_rows(baseline)) if baseline else {}
     width = min(32, max(len(name) for name, _ in rows))
     beside = f"{'baseline F1':>13}" if baseline else ""
     lines = [f"{'type':<{width}}{'precision':>11}{'recall':>8}{'F1':>7}{beside}{'in gold':>9}"]
@@ -127,6 +127,13 @@ def format_scores(scores: EntityScores, baseline: EntityScores | None = None) ->
     lines.insert(-2, "")  # before the two summary rows
     against = f" (baseline {baseline.accuracy:.3f})" if baseline else ""
     return "\n".join([*lines, "", f"word accuracy {scores.accuracy:.3f}{against}"])
+
+
+def table_rows(scores: EntityScores) -> list[tuple[str, TypeScores]]:
+    """The types with their scores, then all together, and the mean over types."""
+    macro = macro_average(scores)
+    overall = TypeScores(scores.precision, scores.recall, scores.f1, macro.number)
+    return [*scores.per_type.items(), ("overall", overall), ("macro average", macro)]
 
 
 def majority_baseline(
@@ -231,9 +238,3 @@ def _precision_recall_f1(num_correct, num_found, num_gold):
 
 def _ratio(part, whole):
     return float(part / whole) if whole else 0.0
-
-
-def _table_rows(scores):
-    macro = macro_average(scores)
-    overall = TypeScores(scores.precision, scores.recall, scores.f1, macro.number)
-    return [*scores.per_type.items(), ("overall", overall), ("macro average", macro)]
