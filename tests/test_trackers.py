@@ -221,6 +221,7 @@ def test_an_interrupted_run_goes_on_in_the_same_tracker(
     output_dir = run_ner(tmp_path, model_dir, "--report_to", name)
     lines = (output_dir / "metrics.jsonl").read_text().splitlines()
     assert shown_by(name, output_dir, fakes) == wanted(map(json.loads, lines))
+    assert fakes.finished == (name == "wandb")
 
 
 def test_no_tracker_is_imported_unless_it_is_named(tmp_path, model_dir, monkeypatch):
