@@ -8,6 +8,7 @@ from pathlib import Path
 from rawtrain.config import MlmSettings, uses_own_data
 from rawtrain.data.files import raise_problems
 from rawtrain.identity import output_dir_problem
+from rawtrain.results import hub, trackers
 
 
 def check(settings):
@@ -21,6 +22,8 @@ def check(settings):
             *_job_contradictions(settings),
             *_file_problems(settings),
             *_output_problems(settings),
+            *trackers.problems_of(settings),
+            *hub.problems_of(settings),
         ]
     )
 

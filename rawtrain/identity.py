@@ -28,6 +28,7 @@ FREE = frozenset(
         *("overwrite_cache", "preprocessing_num_workers", "dataloader_num_workers"),
         *("logging_strategy", "logging_steps", "disable_tqdm", "log_level"),
         *("save_strategy", "save_steps", "save_total_limit"),
+        *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_commit_message"),
     )
 )
 

@@ -255,6 +255,7 @@ def train(
     num_rows = round(batches.epochs_after(state.step) * batches.num_rows)
     rates = speed("train", state.seconds, num_rows, state.step)
     add_to_log({**rates, **record.whole_run()})
+    log.finish()
     return log.history
 
 

@@ -50,6 +50,7 @@ from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
+from rawtrain.results.card_facts import note, note_run
 from rawtrain.results.files import (
     decide_work,
     epoch_of,
@@ -58,8 +59,11 @@ from rawtrain.results.files import (
     write_metrics,
     write_training_results,
 )
+from rawtrain.results.hub import log_in
 from rawtrain.results.log import RunLog, configure_logging
 from rawtrain.results.mlm_page import masked_rows, write_mlm_report
+from rawtrain.results.publish import publish
+from rawtrain.results.trackers import start_trackers
 from rawtrain.run_directory import open_run
 from rawtrain.state import load_weights
 
@@ -70,6 +74,7 @@ def main(settings):
     """Do the job that `settings` describe, from the data to the saved model, and report on it."""
     configure_logging(settings)
     with reported_mistakes():
+        repository = log_in(settings)
         device = choose_device(settings)
         if settings.is_fast:
             tune_process(device)
@@ -84,13 +89,17 @@ def main(settings):
         if settings.do_train:
             check_steps(settings, len(encoded["train"].columns))
         directory = open_run(settings, identity_of(settings, splits, tokenizer, model))
+        trackers = start_trackers(settings, directory)
     output_dir = directory.path
     if directory.is_finished:
         settings = work_left(asked, settings)
         if not settings.do_eval:
+            publish(settings, repository)
             return
         model.load_state_dict(load_weights(model, output_dir))
-    show_data(splits, encoded, tokenizer, settings)
+    figures = show_data(splits, encoded, tokenizer, settings)
+    if settings.do_train:
+        note_run(asked, splits, figures)
 
     model.to(device)
     sources = {
@@ -100,7 +109,7 @@ def main(settings):
     if settings.match_trainer:
         batches = trainers_batches(encoded, tokenizer, settings)
 
-    log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm)
+    log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm, trackers)
     if settings.do_train:
         if "validation" in batches and directory.resumes_from is None:
             with reported_mistakes():  # so few tokens that none of them is masked
@@ -129,12 +138,14 @@ def main(settings):
         if history:
             adaptation = adapted(history, encoded["train"].columns, evaluation.labels)
             print("\n" + "\n".join(report.adaptation_table(adaptation)))
+            note(output_dir, unigram=adaptation["token frequency alone"])
         rows = masked_rows(model, sources["validation"], tokenizer, settings, batch_loss)
         write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation)
         write_metrics(output_dir, "eval", after | perplexity | num_samples | epoch_of(output_dir))
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
         print(f"next: python -m rawtrain.ner --model_name_or_path {output_dir}")
+    publish(settings, repository)
 
 
 def score(evaluation):
@@ -247,14 +258,15 @@ def encode(settings, splits, tokenizer, model):
 
 
 def show_data(splits, encoded, tokenizer, settings):
-    """Print what the data is, and the beginning of a row as the model sees it."""
+    """Print what the data is, and how a row begins as the model sees it; returns the figures."""
     for name in encoded:
         print(f"{name}: {splits[name].source}")
-    columns = {name: report.describe_text(splits[name], text) for name, text in encoded.items()}
-    print("\n" + "\n".join(report.table(columns)))
+    figures = {name: report.describe_text(splits[name], text) for name, text in encoded.items()}
+    print("\n" + "\n".join(report.table(figures)))
     columns = next(iter(encoded.values())).columns
     masked = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)
     print("\n" + "\n".join(report.masked_example(tokenizer, **masked)))
+    return figures
 
 
 def adapted(history, train_columns, labels):

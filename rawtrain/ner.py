@@ -49,6 +49,7 @@ from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
 from rawtrain.results.bootstrap import f1_intervals
+from rawtrain.results.card_facts import note_run, note_scores
 from rawtrain.results.files import (
     decide_work,
     epoch_of,
@@ -56,9 +57,12 @@ from rawtrain.results.files import (
     write_metrics,
     write_training_results,
 )
+from rawtrain.results.hub import log_in
 from rawtrain.results.log import RunLog, configure_logging, logger
 from rawtrain.results.metrics import format_scores, majority_baseline
 from rawtrain.results.ner_page import write_ner_report
+from rawtrain.results.publish import publish
+from rawtrain.results.trackers import start_trackers
 from rawtrain.results.word_scorer import WordScorer
 from rawtrain.run_directory import open_run
 from rawtrain.state import load_weights
@@ -73,6 +77,7 @@ def main(settings):
     """Do the job that `settings` describe, from the data to the saved model, and report on it."""
     configure_logging(settings)
     with reported_mistakes():
+        repository = log_in(settings)
         device = choose_device(settings)
         if settings.is_fast:
             tune_process(device)
@@ -86,13 +91,17 @@ def main(settings):
         if settings.do_train:
             check_steps(settings, len(encoded["train"].columns))
         directory = open_run(settings, identity_of(settings, corpus.splits, tokenizer, model))
+        trackers = start_trackers(settings, directory)
     output_dir = directory.path
     if directory.is_finished:
         settings = work_left(asked, settings)
         if not (settings.do_eval or settings.do_predict):
+            publish(settings, repository)
             return
         model.load_state_dict(load_weights(model, output_dir))
-    show_data(corpus, splits, encoded, tokenizer, label_names)
+    figures = show_data(corpus, splits, encoded, tokenizer, label_names)
+    if settings.do_train:
+        note_run(asked, splits, figures)
 
     model.to(device)
     sources = {name: TaggedTokens(rows.columns) for name, rows in encoded.items()}
@@ -111,7 +120,7 @@ def main(settings):
                     score=scorers.get("validation"),
                     batch_loss=batch_loss,
                     checkpoints=Checkpoints(settings, tokenizer, directory),
-                    log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm),
+                    log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm, trackers),
                 )
             write_training_results(settings, history, len(splits["train"].words))
             save_model(model, tokenizer, output_dir)
@@ -135,6 +144,7 @@ def main(settings):
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
         print(f"the real job: {THE_REAL_JOB}")
+    publish(settings, repository)
 
 
 def embedded_corpus(corpus, settings):
@@ -253,6 +263,7 @@ def show_scores(name, settings, splits, encoded, scorers, evaluation):
     if baseline:
         print("baseline: every word tagged as it mostly is in the training data")
     write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals)
+    note_scores(name, splits[name], scorer, evaluation, baseline)
 
 
 def write_test_predictions(settings, split, tags):
@@ -270,13 +281,14 @@ def write_test_predictions(settings, split, tags):
 
 
 def show_data(corpus, splits, encoded, tokenizer, label_names):
-    """Print what the data is, and one row as the model sees it."""
+    """Print what the data is, and one row as the model sees it; returns the figures by split."""
     print("\n".join(report.describe_corpus(corpus)))
     columns = {name: report.describe_tagged(split, encoded[name]) for name, split in splits.items()}
     print("\n" + "\n".join(report.table(columns)))
     name = next(iter(encoded))
     print(f"\na row of {name}:\n")
     print("\n".join(report.aligned_example(tokenizer, encoded[name].columns, label_names)))
+    return columns
 
 
 if __name__ == "__main__":

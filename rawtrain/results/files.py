@@ -35,11 +35,13 @@ def decide_work(settings, splits):
     ):
         if given and "validation" not in splits:
             problems.append(f"{flag} is given, but there is no validation data")
+    if not asked:
+        settings = dataclasses.replace(settings, **{d: s in splits for d, s in work.items()})
+    if settings.push_to_hub and not settings.do_train:
+        problems.append("--push_to_hub uploads what a run trains, and this one trains nothing")
     if problems:
         raise ValueError("\n".join(problems))
-    if asked:
-        return settings
-    return dataclasses.replace(settings, **{do: split in splits for do, split in work.items()})
+    return settings
 
 
 def work_left(asked, settings):

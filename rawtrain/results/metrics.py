@@ -148,6 +148,13 @@ def table_rows(scores: EntityScores) -> list[tuple[str, TypeScores]]:
     return [*scores.per_type.items(), ("overall", overall), ("macro average", macro)]
 
 
+def table_rows(scores: EntityScores) -> list[tuple[str, TypeScores]]:
+    """The types with their scores, then all together, and the mean over types."""
+    macro = macro_average(scores)
+    overall = TypeScores(scores.precision, scores.recall, scores.f1, macro.number)
+    return [*scores.per_type.items(), ("overall", overall), ("macro average", macro)]
+
+
 def majority_baseline(
     train_words: Iterable[Sequence[str]],
     train_tags: Iterable[Sequence[str]],
