@@ -32,6 +32,8 @@ WRITTEN = (
     "predict_results.json",
     "all_results.json",
     "predictions.conll",
+    "deployment_gap.json",
+    "probes.json",
     "loss.png",
     "model.safetensors",
     "model.safetensors.index.json",

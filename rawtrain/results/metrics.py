@@ -79,6 +79,23 @@ def tag_scores(
     return _scores(sorted(label_names), rank[gold], rank[predicted], rank[correct], accuracy)
 
 
+def find_entities(
+    labels: np.ndarray,  # [W]
+    label_names: Sequence[str],  # [C]
+    sentence_offsets: np.ndarray,  # [S + 1]
+) -> list[tuple[int, int, str]]:
+    """The first word, the last word and the type of each entity, by the rule of the scores.
+
+    >>> find_entities(np.array([0, 1, 2, 2]), ["O", "B-PER", "I-PER"], np.array([0, 3, 4]))
+    [(1, 2, 'PER'), (3, 3, 'PER')]
+    """
+    _check_ids(labels, labels, label_names)
+    types, type_of, is_begin = _split_labels(label_names)
+    first, last = _find_entities(labels, type_of, is_begin, sentence_offsets)
+    names = [types[number] for number in type_of[labels[first]]]
+    return list(zip(first.tolist(), last.tolist(), names, strict=True))
+
+
 def macro_average(scores: EntityScores) -> TypeScores:
     """The mean over types, in which a rare type weighs as much as a frequent one."""
     rows = scores.per_type.values()
