@@ -26,7 +26,6 @@ them off."""
 def main(arguments=None):
     """Tag the texts that the arguments name, and write what is found to standard output."""
     asked = _parser().parse_intermixed_args(arguments)  # --json may stand before the texts
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends this program, and is no mistake
     with reported_mistakes():
         from rawtrain.fast.cpu import tune_process  # torch: after a wrong flag was answered
         from rawtrain.results.log import configure_logging
@@ -145,4 +144,5 @@ def _visible(text):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends this program, and is no mistake
     main()

@@ -69,6 +69,8 @@ class Tagger:
     def __call__(self, text: str | list[str]):
         if isinstance(text, str):
             return self([text])[0]
+        if not text:
+            return []
         spans = [split_words(one) for one in text]
         words = [
             [one[start:end] for start, end in of_one]

@@ -7,8 +7,9 @@ values from before the first step are in probes.json: an interrupted run does no
 Which words: of those that have at least four times the share in the training rows that they have
 in general text, the most frequent ones. Without a general file the tokenizer's own order stands for
 it: vocabularies are numbered from frequent words to rare ones, so the share falls as one over the
-place (Zipf's law). Words are tokens of at least three letters. Which sentences: the first ones of
-the validation documents that have the word, and once.
+place (Zipf's law). Words are tokens of at least four letters, or two in a script without capital
+letters. Which sentences: the first ones of the validation documents that have the word,
+and once.
 """
 
 import json
@@ -67,14 +68,14 @@ def choose_probes(tokenizer, train_columns, general_columns, texts):
 
 
 def words_of_vocabulary(tokenizer):
-    """The token ids, in their order, that are words or parts of words: three letters or more."""
+    """The token ids, in their order, that look like words."""
     ids = range(len(tokenizer))
     texts = tokenizer.backend_tokenizer.decode_batch([[token] for token in ids])
-    return [
-        token
-        for token, text in zip(ids, texts, strict=True)
-        if len(text.strip()) >= 3 and text.strip().isalpha()
-    ]
+    return [token for token, text in zip(ids, texts, strict=True) if _is_word(text.strip())]
+
+
+def _is_word(text):
+    return text.isalpha() and len(text) >= (2 if text.lower() == text.upper() else 4)
 
 
 def words_of_the_domain(words, train_counts, general_counts=None):
@@ -150,8 +151,10 @@ def probes_report(content):
             for when in ("before", "after")
         ]
         lines += [f"mean probability of the hidden word: {means[0]:.3f} -> {means[1]:.3f}"]
+    else:
+        lines += ["no word of the validation text stands out from general text (--general_file)"]
     if general and "after" in general:
-        lines += [""] * bool(lines) + [_general_line(general)]
+        lines += ["", _general_line(general)]
     return lines
 
 
