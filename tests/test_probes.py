@@ -177,3 +177,16 @@ def test_without_a_general_text_the_order_of_the_vocabulary_stands_for_it(model_
     assert words_of_the_domain(range(40), np.bincount([0, 39] * 5)) == [39]
     columns = encode_documents(tokenizer, ["we met Grace"], 48, line_by_line=True).columns
     assert choose_probes(tokenizer, columns, None, []) == []
+
+
+def test_a_word_that_stands_twice_or_within_another_is_not_hidden(model_dir):
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    columns = encode_documents(tokenizer, ["Nova"] * 50, 48, line_by_line=True).columns
+    general = encode_documents(tokenizer, GENERAL, 48, line_by_line=True).columns
+    texts = [
+        "when we met Nova today Nova was there",
+        "when we met Nova-like people they left",
+        "when we met Nova, it was not so long ago",
+    ]
+    (probe,) = choose_probes(tokenizer, columns, general, texts)
+    assert (probe.word, probe.text) == ("Nova", texts[2].replace("Nova", "[MASK]"))
