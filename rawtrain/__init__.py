@@ -18,6 +18,8 @@ _HOME = {
     "EvaluationBatches": "rawtrain.batches",
     "train": "rawtrain.loop",
     "evaluate": "rawtrain.loop",
+    "Tagger": "rawtrain.tagger",
+    "MaskFiller": "rawtrain.filler",
     "fresh_model": "rawtrain.randomness",
     "align_predictions": "rawtrain.results.metrics",
     "scored_by": "rawtrain.results.eval_prediction",

@@ -33,7 +33,7 @@ from rawtrain.data.columns import collate_rows
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.rows import documents_from
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
-from rawtrain.data.sources import read_documents
+from rawtrain.data.sources import read_document_file, read_documents
 from rawtrain.data.text import check_tokens, count_tokens, encode_documents, split_documents
 from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.route import make_batches
@@ -62,6 +62,13 @@ from rawtrain.results.files import (
 from rawtrain.results.hub import log_in
 from rawtrain.results.log import RunLog, configure_logging
 from rawtrain.results.mlm_page import masked_rows, write_mlm_report
+from rawtrain.results.probes import (
+    carry_over,
+    choose_probes,
+    measure_after,
+    measure_before,
+    probes_report,
+)
 from rawtrain.results.publish import publish
 from rawtrain.results.trackers import start_trackers
 from rawtrain.run_directory import open_run
@@ -82,6 +89,8 @@ def main(settings):
             read_documents(settings) if uses_own_data(settings) else embedded_documents(settings)
         )
         splits = with_validation(documents, settings)
+        if settings.general_file:
+            splits["general"] = read_document_file(settings.general_file, settings)
         asked, settings = settings, decide_work(settings, splits)
         tokenizer = make_tokenizer(settings, splits)
         model = make_model(settings, tokenizer)
@@ -115,6 +124,15 @@ def main(settings):
             with reported_mistakes():  # so few tokens that none of them is masked
                 before = evaluate(model, batches["validation"], settings, batch_loss)
             log.add({**before.metrics("eval", score), "epoch": 0.0, "step": 0})
+        if directory.resumes_from:
+            carry_over(directory.resumes_from, output_dir)
+        elif "validation" in encoded or "general" in encoded:
+            with reported_mistakes():
+                general = general_scores(model, batches, splits, settings, batch_loss)
+            columns = {name: rows.columns for name, rows in encoded.items()}
+            texts = splits["validation"].texts if "validation" in splits else []
+            probes = choose_probes(tokenizer, columns["train"], columns.get("general"), texts)
+            measure_before(output_dir, model, tokenizer, probes, general)
         seed_as_trainer(settings)
         with interruption.held():  # until what was learnt is on the disk
             history = train(
@@ -139,6 +157,9 @@ def main(settings):
             adaptation = adapted(history, encoded["train"].columns, evaluation.labels)
             print("\n" + "\n".join(report.adaptation_table(adaptation)))
             note(output_dir, unigram=adaptation["token frequency alone"])
+        general = general_scores(model, batches, splits, settings, batch_loss)
+        if content := measure_after(output_dir, model, tokenizer, general):
+            print("\n" + "\n".join(probes_report(content)))
         rows = masked_rows(model, sources["validation"], tokenizer, settings, batch_loss)
         write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation)
         write_metrics(output_dir, "eval", after | perplexity | num_samples | epoch_of(output_dir))
@@ -154,6 +175,16 @@ def score(evaluation):
         "perplexity": math.exp(evaluation.loss),
         "accuracy": float((evaluation.predictions == evaluation.labels).mean()),
     }
+
+
+def general_scores(model, batches, splits, settings, batch_loss):
+    """The scores of the model on the general text, and which text it is; None without one."""
+    if "general" not in batches:
+        return None
+    evaluation = evaluate(model, batches["general"], settings, batch_loss)
+    text = splits["general"]
+    identity = {"source": text.source, "fingerprint": text.fingerprint}
+    return identity | {"loss": evaluation.loss} | score(evaluation)
 
 
 def trainers_batches(encoded, tokenizer, settings):
@@ -239,6 +270,7 @@ def encode(settings, splits, tokenizer, model):
     wanted = {
         "train": (settings.do_train, settings.max_train_samples),
         "validation": (True, settings.max_eval_samples),
+        "general": (True, settings.max_eval_samples),
     }
     encoded = {}
     for name, split in splits.items():

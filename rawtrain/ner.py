@@ -30,7 +30,7 @@ from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import TaggedCorpus, read_tagged
 from rawtrain.data.tags import label_list
-from rawtrain.data.words import encode_words, put_blank_before_words, splits_words_like_text
+from rawtrain.data.words import default_stride, encode_words
 from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.route import make_batches
 from rawtrain.fast.vocabulary import compact_vocabulary
@@ -41,7 +41,7 @@ from rawtrain.models import (
     check_vocabulary,
     load_config,
     load_model,
-    load_tokenizer,
+    load_word_tokenizer,
     named_labels,
 )
 from rawtrain.plan import check_steps
@@ -50,6 +50,7 @@ from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
 from rawtrain.results.bootstrap import f1_intervals
 from rawtrain.results.card_facts import note_run, note_scores
+from rawtrain.results.deployment_gap import measure_gap
 from rawtrain.results.files import (
     decide_work,
     epoch_of,
@@ -58,7 +59,7 @@ from rawtrain.results.files import (
     write_training_results,
 )
 from rawtrain.results.hub import log_in
-from rawtrain.results.log import RunLog, configure_logging, logger
+from rawtrain.results.log import RunLog, configure_logging
 from rawtrain.results.metrics import format_scores, majority_baseline
 from rawtrain.results.ner_page import write_ner_report
 from rawtrain.results.publish import publish
@@ -132,7 +133,10 @@ def main(settings):
         metrics = evaluation.metrics("eval", scorers["validation"]) | epoch
         metrics["eval_samples"] = len(splits["validation"].words)
         show_scores("validation", settings, splits, encoded, scorers, evaluation)
-        write_metrics(output_dir, "eval", metrics)
+        validation = splits["validation"]
+        tags = scorers["validation"].tags(evaluation)
+        measure_gap(output_dir, validation.words, validation.tags, tags, settings)
+        write_metrics(output_dir, "eval", metrics)  # last: it says that the rest is there
     if settings.do_predict:
         evaluation = evaluate(model, batches["test"], settings, batch_loss, keep_token_losses=True)
         metrics = evaluation.metrics("predict", scorers["test"])
@@ -163,17 +167,10 @@ def embedded_corpus(corpus, settings):
 
 
 def make_tokenizer(settings, embedded):
-    """The model's tokenizer, loaded so that single words are split as words of a text are."""
+    """The model's tokenizer; a new one for the new model of the run on embedded text."""
     if embedded and settings.model_name_or_path is None:
         return train_small_tokenizer(embedded.documents)
-    tokenizer = load_tokenizer(settings)
-    if not splits_words_like_text(tokenizer):
-        tokenizer = load_tokenizer(settings, add_prefix_space=True)
-    if not splits_words_like_text(tokenizer):
-        put_blank_before_words(tokenizer)
-    if not splits_words_like_text(tokenizer):
-        logger.warning("this tokenizer splits single words differently from those of a text")
-    return tokenizer
+    return load_word_tokenizer(settings)
 
 
 def make_model(settings, corpus, tokenizer):
@@ -229,7 +226,7 @@ def encode(settings, splits, tokenizer, model, label_names):
     max_length = check_length(settings, tokenizer, model)
     stride = 0 if settings.match_trainer else settings.stride
     if stride is None:
-        stride = (max_length - tokenizer.num_special_tokens_to_add()) // 4
+        stride = default_stride(tokenizer, max_length)
     label2id = {name: number for number, name in enumerate(label_names)}
     return {
         name: encode_words(

@@ -35,6 +35,8 @@ WRITTEN = (
     "predict_results.json",
     "all_results.json",
     "predictions.conll",
+    "deployment_gap.json",
+    "probes.json",
     "loss.png",
     "confusion.png",
     "report.html",

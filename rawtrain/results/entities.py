@@ -24,6 +24,11 @@ class Entities:
     def __len__(self):
         return len(self.type)
 
+    def spans(self) -> list[tuple[int, int, str]]:
+        """The first word, the last word and the type's name of each."""
+        names = [self.types[number] for number in self.type]
+        return list(zip(self.first.tolist(), self.last.tolist(), names, strict=True))
+
 
 def find_entities(
     labels: np.ndarray,  # [W]
@@ -36,6 +41,8 @@ def find_entities(
     >>> entities = find_entities(labels, names, sentence_offsets=np.array([0, 3, 4]))
     >>> entities.first.tolist(), entities.last.tolist()
     ([0, 3], [1, 3])
+    >>> entities.spans()
+    [(0, 1, 'PER'), (3, 3, 'PER')]
     """
     _check_ids(labels, label_names)
     assert sentence_offsets[0] == 0 and sentence_offsets[-1] == len(labels)

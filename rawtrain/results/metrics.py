@@ -142,13 +142,6 @@ def format_scores(
 
 
 def table_rows(scores: EntityScores) -> list[tuple[str, TypeScores]]:
-    """(name, scores) of every type, of all together, and the mean over types."""
-    macro = macro_average(scores)
-    overall = TypeScores(scores.precision, scores.recall, scores.f1, macro.number)
-    return [*scores.per_type.items(), ("overall", overall), ("macro average", macro)]
-
-
-def table_rows(scores: EntityScores) -> list[tuple[str, TypeScores]]:
     """The types with their scores, then all together, and the mean over types."""
     macro = macro_average(scores)
     overall = TypeScores(scores.precision, scores.recall, scores.f1, macro.number)
