@@ -170,10 +170,10 @@ def test_a_model_and_data_of_the_hub_are_named_in_the_metadata(tmp_path, monkeyp
         (tmp_path / "out" / "card.json").unlink()
 
 
-def test_a_recommended_call_takes_the_place_of_the_usual_one():
+def test_the_strategy_that_loses_least_is_the_one_that_the_card_names():
     assert 'aggregation_strategy="first")\n```' in make_card(NerSettings(), {}, {})
-    card = make_card(NerSettings(), {"recommended_call": "tagger = special()"}, {})
-    assert "```python\ntagger = special()\n```" in card and "aggregation_strategy" not in card
+    card = make_card(NerSettings(), {"aggregation_strategy": "max"}, {})
+    assert 'aggregation_strategy="max")\n```' in card
     card = make_card(NerSettings(), {}, {}, repository="ada/names")
     assert 'model="ada/names"' in card and card.split("---\n")[2].startswith("\n# names\n")
 

@@ -280,12 +280,14 @@ def test_the_report_of_mlm_shows_masked_tokens_and_what_was_predicted(mlm_output
 
 def test_probes_are_shown_where_there_are_any(mlm_output, model_dir):
     output_dir, file = mlm_output
-    probe = {"text": "<script> [MASK]", "before": [["<b>", 0.25]], "after": [["met", 0.999]]}
-    (output_dir / "probes.json").write_text(json.dumps([probe]))
+    probe = {"text": "<script> [MASK]", "word": "<b>", "token": 7}
+    probe["before"] = {"probability": 0.25, "likeliest": ["<i>", "met"]}
+    content = {"probes": [probe], "general": None}
+    (output_dir / "probes.json").write_text(json.dumps(content))
     run_mlm(output_dir, model_dir, file, "--max_steps", "5", "--do_eval")
     page = Page(output_dir / "report.html")
     assert_harmless(page)
-    assert "<script> [MASK] <b> 25 % met >99 %" in page.text
+    assert "<script> [MASK] <b> 25 % <i> met" in page.text
     assert "before training" in page.text  # still, from the stored history
 
 

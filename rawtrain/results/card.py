@@ -82,7 +82,7 @@ def make_card(settings, facts, metrics, before=None, repository=None):
             else _mlm_results(facts, metrics, before)
         ),
         "## Use",
-        code_block(facts.get("recommended_call") or _usual_call(trained, place), "python"),
+        code_block(_call(trained, place, facts.get("aggregation_strategy", "first")), "python"),
         *_data(facts.get("data", {})),
         *_examples(facts.get("examples", [])),
         "## Training",
@@ -185,11 +185,12 @@ def _mlm_results(facts, metrics, before):
     )
 
 
-def _usual_call(settings, place):
+def _call(settings, place, strategy):
+    """How to load the model; the strategy is the one that loses least, if that was measured."""
     is_ner = isinstance(settings, NerSettings)
     task = '"token-classification"' if is_ner else '"fill-mask"'
     has_spans = is_ner and settings.task_name != "pos"
-    options = ', aggregation_strategy="first"' if has_spans else ""
+    options = f', aggregation_strategy="{strategy}"' if has_spans else ""
     return (
         "from transformers import pipeline\n\n"
         f"model = pipeline({task}, model={json.dumps(place, ensure_ascii=False)}{options})"

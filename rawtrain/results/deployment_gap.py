@@ -16,6 +16,7 @@ import numpy as np
 from rawtrain.data.tags import label_list
 from rawtrain.durable import write_json
 from rawtrain.models import without_warnings
+from rawtrain.results.card_facts import note
 from rawtrain.results.entities import find_entities
 from rawtrain.tagger import Tagger
 
@@ -51,6 +52,13 @@ def measure_gap(output_dir, words, gold, predicted, settings):
     }
     write_json(Path(output_dir) / GAP_FILE, gap)
     print("\n" + "\n".join(gap_table(gap, output_dir)))
+    note(output_dir, aggregation_strategy=best_strategy(gap))  # for the model card
+
+
+def best_strategy(gap):
+    """The aggregation strategy of the pipeline that loses least; of equals the first."""
+    measured = [strategy for strategy in STRATEGIES if strategy in gap["pipeline"]]
+    return max(measured, key=lambda strategy: gap["pipeline"][strategy]["f1"])
 
 
 def recommended_call(gap, model):
@@ -62,8 +70,7 @@ def recommended_call(gap, model):
     >>> recommended_call(gap, "my-tagger")
     'pipeline("ner", model="my-tagger", aggregation_strategy="max")'
     """
-    measured = [strategy for strategy in STRATEGIES if strategy in gap["pipeline"]]
-    best = max(measured, key=lambda strategy: gap["pipeline"][strategy]["f1"])
+    best = best_strategy(gap)
     return f'pipeline("ner", model={json.dumps(str(model))}, aggregation_strategy="{best}")'
 
 

@@ -13,12 +13,10 @@ from rawtrain.precision import autocast
 from rawtrain.results import report
 from rawtrain.results.confusion_plot import percent
 from rawtrain.results.html import render, write_report
+from rawtrain.results.probes import PROBES_FILE
 
 NUM_ROWS = 5
 LONGEST_SEARCH = 100  # rows among which those with a masked token are looked for
-PROBES = (
-    "probes.json"  # a list of {"text": ..., "before": [[word, probability], ...], "after": ...}
-)
 
 
 class MaskedToken(NamedTuple):
@@ -45,7 +43,8 @@ def write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation):
 
     rows: what `masked_rows` returns. adaptation: what `report.adaptation` does; {} of no training.
     """
-    probes = Path(settings.output_dir) / PROBES
+    file = Path(settings.output_dir) / PROBES_FILE
+    probes = json.loads(file.read_text(encoding="utf-8"))["probes"] if file.exists() else []
     section = render(
         "mlm.html.jinja",
         source=splits["validation"].source,
@@ -56,7 +55,7 @@ def write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation):
         adaptation=adaptation,
         rows=rows,
         percent=percent,
-        probes=json.loads(probes.read_text(encoding="utf-8")) if probes.exists() else [],
+        probes=[probe for probe in probes if "after" in probe],
     )
     figures = {name: report.describe_text(splits[name], text) for name, text in encoded.items()}
     write_report(settings, splits, figures, "validation", section)
