@@ -20,6 +20,7 @@ RESULTS = (
     "README.md",
     "report.html",
     "deployment_gap.json",
+    "probes.json",
     "metrics.jsonl",
     "trainer_state.json",
     "train_results.json",
