@@ -9,14 +9,20 @@ import importlib
 _HOME = {
     "DataCollatorForTokenClassification": "rawtrain.collate.pad",
     "DataCollatorForLanguageModeling": "rawtrain.collate.mask",
+    "read_tagged": "rawtrain.data.sources",
+    "encode_words": "rawtrain.data.words",
+    "collate_rows": "rawtrain.data.columns",
     "NerSettings": "rawtrain.config",
     "MlmSettings": "rawtrain.config",
     "TrainingBatches": "rawtrain.batches",
     "EvaluationBatches": "rawtrain.batches",
     "train": "rawtrain.loop",
     "evaluate": "rawtrain.loop",
+    "Tagger": "rawtrain.tagger",
+    "MaskFiller": "rawtrain.filler",
     "fresh_model": "rawtrain.randomness",
     "align_predictions": "rawtrain.results.metrics",
+    "scored_by": "rawtrain.results.eval_prediction",
 }
 __all__ = sorted(_HOME)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rawtrain.config import MlmSettings, uses_own_data
 from rawtrain.data.files import raise_problems
 from rawtrain.identity import output_dir_problem
+from rawtrain.results import hub, trackers
 
 
 def check(settings):
@@ -21,6 +22,8 @@ def check(settings):
             *_job_contradictions(settings),
             *_file_problems(settings),
             *_output_problems(settings),
+            *trackers.problems_of(settings),
+            *hub.problems_of(settings),
         ]
     )
 
@@ -172,7 +175,7 @@ def _job_contradictions(settings):
 
 
 def _file_problems(settings):
-    for name in ("train_file", "validation_file", "test_file"):
+    for name in ("train_file", "validation_file", "test_file", "general_file"):
         file = getattr(settings, name, None)
         if file is not None and not Path(file).is_file():
             what = "is a folder" if Path(file).is_dir() else "does not exist"
@@ -198,7 +201,7 @@ def _output_problems(settings):
         )
     output_dir = Path(settings.output_dir)
     sources = ("model_name_or_path", "config_name", "tokenizer_name", "dataset_name")
-    for name in (*sources, "train_file", "validation_file", "test_file"):
+    for name in (*sources, "train_file", "validation_file", "test_file", "general_file"):
         source = getattr(settings, name, None)
         exists = source and Path(source).exists()
         if exists and Path(source).resolve().is_relative_to(output_dir.resolve()):

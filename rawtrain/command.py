@@ -96,6 +96,7 @@ IN_WORDS = {
     bool: "true or false",
     str: "text",
     dict: "a table",
+    list: "a list",
 }
 
 
@@ -206,13 +207,13 @@ def _unknown(typed, settings_class):
 
 
 def _wrong_value(name, value, hint):
-    parts = [IN_WORDS.get(part, part) for part in _alternatives(hint)]
+    parts = [IN_WORDS.get(typing.get_origin(part) or part, part) for part in _alternatives(hint)]
     expected = " or ".join(part for part in parts if isinstance(part, str))
     return f"{name} is {value}; expected {expected}"
 
 
 def _fits(value, hint):
-    kinds = [part for part in _alternatives(hint) if isinstance(part, type)]
+    kinds = [typing.get_origin(part) or part for part in _alternatives(hint)]
     if type(value) in kinds or (type(value) is int and float in kinds):
         return True
     return isinstance(value, str) and value in _alternatives(hint)

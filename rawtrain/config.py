@@ -102,6 +102,11 @@ class MlmDataSettings(DataSettings):
     validation_split_percentage: int = setting(
         5, "percent of the training documents, the first ones, that validate if nothing else does"
     )
+    general_file: str | None = setting(
+        None,
+        "text of general language, a document a line: its loss before and after training shows "
+        "what is forgotten",
+    )
     line_by_line: bool = setting(
         False, "a row is a document cut at max_seq_length; else blocks of it over all documents"
     )
@@ -205,10 +210,31 @@ class TrainingSettings:
     log_level: Literal["debug", "info", "warning", "error", "critical", "passive"] = setting(
         "passive", "what is said on standard error; passive means info"
     )
+    # HfArgumentParser takes the second of them for the type of a word
+    report_to: None | str | list[str] = setting(  # noqa: RUF036
+        "none", "also log to tensorboard, wandb or both", nargs="+", metavar="tracker"
+    )
+    push_to_hub: bool = setting(False, "upload the final model and its results to the hub")
+    hub_model_id: str | None = setting(
+        None, "repository to upload to, NAME or OWNER/NAME (default: the name of output_dir)"
+    )
+    hub_private_repo: bool | None = setting(
+        None,
+        "whether it is private, if it is a new one (default: what the owner has chosen)",
+        nargs="?",
+        const=True,
+    )
+    hub_commit_message: str = setting("End of training", "message of the commit there")
 
     @property
     def is_fast(self) -> bool:
         return self.fast and not self.match_trainer
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The names in `report_to`."""
+        named = self.report_to or "none"
+        return tuple(name for name in ([named] if type(named) is str else named) if name != "none")
 
     @property
     def best_metric_key(self) -> str:

@@ -22,23 +22,27 @@ FREE = frozenset(
         *("do_train", "do_eval", "do_predict", "use_cpu"),
         *("model_name_or_path", "config_name", "tokenizer_name", "model_revision"),
         *("trust_remote_code", "dataset_name", "dataset_config_name"),
-        *("train_file", "validation_file", "test_file"),
+        *("train_file", "validation_file", "test_file", "general_file"),
         *("text_column_name", "label_column_name", "sentence_column_name"),
         *("token_column", "tag_column", "max_predict_samples", "return_entity_level_metrics"),
         *("overwrite_cache", "preprocessing_num_workers", "dataloader_num_workers"),
         *("logging_strategy", "logging_steps", "disable_tqdm", "log_level"),
         *("save_strategy", "save_steps", "save_total_limit"),
+        *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_commit_message"),
     )
 )
+NOT_LEARNT_FROM = ("test", "general")  # splits
 
 
 def identity_of(settings, splits, tokenizer, model):
     """The identity of a run as JSON can hold it.
 
-    splits: the data, each with a `fingerprint` that other data do not have. Test data change
-    nothing of what is learnt, and are not part of it. model: as it is before the first step.
+    splits: the data, each with a `fingerprint` that other data do not have. Test data and general
+    text change nothing of what is learnt, and are not part of it. model: as it is before the first
+    step.
     """
-    data = {name: split.fingerprint for name, split in splits.items() if name != "test"}
+    learnt_from = {name: split for name, split in splits.items() if name not in NOT_LEARNT_FROM}
+    data = {name: split.fingerprint for name, split in learnt_from.items()}
     return {
         "settings": settings_that_count(settings),
         "data": data,

@@ -51,11 +51,11 @@ def summed_cross_entropy(model, batch, labelled):
     return label_loss(logits, batch["labels"], labelled), logits
 
 
-def label_loss(logits, labels, labelled):
-    """Cross-entropy () summed over the labelled tokens, from their logits (K, C)."""
+def label_loss(logits, labels, labelled, reduction="sum"):
+    """Cross-entropy () summed over the labelled tokens, from their logits (K, C); "none": (K,)."""
     labels = labels.flatten().index_select(0, labelled)
     dtype = torch.promote_types(logits.dtype, torch.float32)  # 16 bits are too few for exponentials
-    return F.cross_entropy(logits.to(dtype), labels, reduction="sum")
+    return F.cross_entropy(logits.to(dtype), labels, reduction=reduction)
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class Evaluation:
     num_rows: int
     num_batches: int
     runtime_seconds: float
+    token_losses: np.ndarray | None = None  # [K] where they were asked for
 
     def metrics(self, prefix, score=None):
         """The loss, what `score` makes of the predictions, and the speed, under Trainer's keys."""
@@ -120,16 +121,17 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model, batches, settings, batch_loss=None):
+def evaluate(model, batches, settings, batch_loss=None, keep_token_losses=False):
     """Evaluate `model` on all rows of `batches`, an `EvaluationBatches`.
 
     The argmax is taken on the device and only the ids of labelled tokens are kept: memory does not
     grow by a row of logits for each token, and the mean does not depend on the batch size.
+    keep_token_losses: keep the loss of each labelled token too, from a second softmax over C.
     """
     start_time = time.perf_counter()
     model.eval()
     batch_loss = batch_loss or default_loss(settings)
-    losses, rows, labels, predictions = [], [], [], []
+    losses, rows, labels, predictions, token_losses = [], [], [], [], []
     for index, batch in enumerate(prepared(batches, range(len(batches)), settings, model.device)):
         labelled = labelled_tokens(batch)
         num_labels = (batch["labels"] != IGNORED).sum(1).numpy()  # of each row
@@ -141,6 +143,8 @@ def evaluate(model, batches, settings, batch_loss=None):
         with naming_shape(batch, SMALLER_EVALUATION), autocast(settings, model.device):
             inputs, labelled = on_device(batch, labelled, model.device)
             loss, logits = batch_loss(model, inputs, labelled)
+            if keep_token_losses:
+                token_losses.append(label_loss(logits, inputs["labels"], labelled, "none"))
         losses.append(loss)
         predictions.append(logits.argmax(-1))
     num_labels = sum(map(len, labels))
@@ -164,6 +168,7 @@ def evaluate(model, batches, settings, batch_loss=None):
         num_rows=batches.num_rows,
         num_batches=len(batches),
         runtime_seconds=time.perf_counter() - start_time,
+        token_losses=torch.cat(token_losses).cpu().numpy()[in_order] if token_losses else None,
     )
 
 
@@ -250,6 +255,7 @@ def train(
     num_rows = round(batches.epochs_after(state.step) * batches.num_rows)
     rates = speed("train", state.seconds, num_rows, state.step)
     add_to_log({**rates, **record.whole_run()})
+    log.finish()
     return log.history
 
 

@@ -33,7 +33,7 @@ from rawtrain.data.columns import collate_rows
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.rows import documents_from
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
-from rawtrain.data.sources import read_documents
+from rawtrain.data.sources import read_document_file, read_documents
 from rawtrain.data.text import check_tokens, count_tokens, encode_documents, split_documents
 from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.route import make_batches
@@ -50,14 +50,27 @@ from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
+from rawtrain.results.card_facts import note, note_run
 from rawtrain.results.files import (
     decide_work,
     epoch_of,
+    read_history,
     work_left,
     write_metrics,
     write_training_results,
 )
+from rawtrain.results.hub import log_in
 from rawtrain.results.log import RunLog, configure_logging
+from rawtrain.results.mlm_page import masked_rows, write_mlm_report
+from rawtrain.results.probes import (
+    carry_over,
+    choose_probes,
+    measure_after,
+    measure_before,
+    probes_report,
+)
+from rawtrain.results.publish import publish
+from rawtrain.results.trackers import start_trackers
 from rawtrain.run_directory import open_run
 from rawtrain.state import load_weights
 
@@ -68,6 +81,7 @@ def main(settings):
     """Do the job that `settings` describe, from the data to the saved model, and report on it."""
     configure_logging(settings)
     with reported_mistakes():
+        repository = log_in(settings)
         device = choose_device(settings)
         if settings.is_fast:
             tune_process(device)
@@ -75,6 +89,8 @@ def main(settings):
             read_documents(settings) if uses_own_data(settings) else embedded_documents(settings)
         )
         splits = with_validation(documents, settings)
+        if settings.general_file:
+            splits["general"] = read_document_file(settings.general_file, settings)
         asked, settings = settings, decide_work(settings, splits)
         tokenizer = make_tokenizer(settings, splits)
         model = make_model(settings, tokenizer)
@@ -82,13 +98,17 @@ def main(settings):
         if settings.do_train:
             check_steps(settings, len(encoded["train"].columns))
         directory = open_run(settings, identity_of(settings, splits, tokenizer, model))
+        trackers = start_trackers(settings, directory)
     output_dir = directory.path
     if directory.is_finished:
         settings = work_left(asked, settings)
         if not settings.do_eval:
+            publish(settings, repository)
             return
         model.load_state_dict(load_weights(model, output_dir))
-    show_data(splits, encoded, tokenizer, settings)
+    figures = show_data(splits, encoded, tokenizer, settings)
+    if settings.do_train:
+        note_run(asked, splits, figures)
 
     model.to(device)
     sources = {
@@ -98,12 +118,21 @@ def main(settings):
     if settings.match_trainer:
         batches = trainers_batches(encoded, tokenizer, settings)
 
-    log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm)
+    log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm, trackers)
     if settings.do_train:
         if "validation" in batches and directory.resumes_from is None:
             with reported_mistakes():  # so few tokens that none of them is masked
                 before = evaluate(model, batches["validation"], settings, batch_loss)
             log.add({**before.metrics("eval", score), "epoch": 0.0, "step": 0})
+        if directory.resumes_from:
+            carry_over(directory.resumes_from, output_dir)
+        elif "validation" in encoded or "general" in encoded:
+            with reported_mistakes():
+                general = general_scores(model, batches, splits, settings, batch_loss)
+            columns = {name: rows.columns for name, rows in encoded.items()}
+            texts = splits["validation"].texts if "validation" in splits else []
+            probes = choose_probes(tokenizer, columns["train"], columns.get("general"), texts)
+            measure_before(output_dir, model, tokenizer, probes, general)
         seed_as_trainer(settings)
         with interruption.held():  # until what was learnt is on the disk
             history = train(
@@ -123,12 +152,21 @@ def main(settings):
         after = evaluation.metrics("eval", score)
         num_samples = {"eval_samples": len(encoded["validation"].columns)}
         perplexity = {"perplexity": after.pop("eval_perplexity")}  # run_mlm.py's key
+        history, adaptation = read_history(output_dir), {}
+        if history:
+            adaptation = adapted(history, encoded["train"].columns, evaluation.labels)
+            print("\n" + "\n".join(report.adaptation_table(adaptation)))
+            note(output_dir, unigram=adaptation["token frequency alone"])
+        general = general_scores(model, batches, splits, settings, batch_loss)
+        if content := measure_after(output_dir, model, tokenizer, general):
+            print("\n" + "\n".join(probes_report(content)))
+        rows = masked_rows(model, sources["validation"], tokenizer, settings, batch_loss)
+        write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation)
         write_metrics(output_dir, "eval", after | perplexity | num_samples | epoch_of(output_dir))
-        if settings.do_train:
-            show_adaptation(log.history, encoded["train"].columns, evaluation.labels)
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
         print(f"next: python -m rawtrain.ner --model_name_or_path {output_dir}")
+    publish(settings, repository)
 
 
 def score(evaluation):
@@ -137,6 +175,16 @@ def score(evaluation):
         "perplexity": math.exp(evaluation.loss),
         "accuracy": float((evaluation.predictions == evaluation.labels).mean()),
     }
+
+
+def general_scores(model, batches, splits, settings, batch_loss):
+    """The scores of the model on the general text, and which text it is; None without one."""
+    if "general" not in batches:
+        return None
+    evaluation = evaluate(model, batches["general"], settings, batch_loss)
+    text = splits["general"]
+    identity = {"source": text.source, "fingerprint": text.fingerprint}
+    return identity | {"loss": evaluation.loss} | score(evaluation)
 
 
 def trainers_batches(encoded, tokenizer, settings):
@@ -222,6 +270,7 @@ def encode(settings, splits, tokenizer, model):
     wanted = {
         "train": (settings.do_train, settings.max_train_samples),
         "validation": (True, settings.max_eval_samples),
+        "general": (True, settings.max_eval_samples),
     }
     encoded = {}
     for name, split in splits.items():
@@ -241,21 +290,21 @@ def encode(settings, splits, tokenizer, model):
 
 
 def show_data(splits, encoded, tokenizer, settings):
-    """Print what the data is, and the beginning of a row as the model sees it."""
+    """Print what the data is, and how a row begins as the model sees it; returns the figures."""
     for name in encoded:
         print(f"{name}: {splits[name].source}")
-    columns = {name: report.describe_text(splits[name], text) for name, text in encoded.items()}
-    print("\n" + "\n".join(report.table(columns)))
+    figures = {name: report.describe_text(splits[name], text) for name, text in encoded.items()}
+    print("\n" + "\n".join(report.table(figures)))
     columns = next(iter(encoded.values())).columns
     masked = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)
     print("\n" + "\n".join(report.masked_example(tokenizer, **masked)))
+    return figures
 
 
-def show_adaptation(history, train_columns, labels):
-    """Print the evaluations before and after training, and what a count of the tokens would do."""
+def adapted(history, train_columns, labels):
+    """The evaluations before and after training, and what a count of the tokens would do."""
     evaluations = [entry for entry in history if "eval_loss" in entry]
-    unigram = unigram_scores(count_tokens(train_columns), labels)
-    print("\n" + "\n".join(report.adaptation_table(evaluations, unigram)))
+    return report.adaptation(evaluations, unigram_scores(count_tokens(train_columns), labels))
 
 
 def unigram_scores(counts, labels):

@@ -9,6 +9,7 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
+from rawtrain.data.words import put_blank_before_words, splits_words_like_text
 from rawtrain.model_files import (
     check_config,
     check_name,
@@ -45,6 +46,18 @@ def load_tokenizer(settings, **options):
             f"{name}: model_max_length in its tokenizer_config.json is {length!r}; expected a "
             f"number from 1"
         )
+    return tokenizer
+
+
+def load_word_tokenizer(settings):
+    """The model's tokenizer, loaded so that single words are split as words of a text are."""
+    tokenizer = load_tokenizer(settings)
+    if not splits_words_like_text(tokenizer):
+        tokenizer = load_tokenizer(settings, add_prefix_space=True)
+    if not splits_words_like_text(tokenizer):
+        put_blank_before_words(tokenizer)
+    if not splits_words_like_text(tokenizer):
+        logger.warning("this tokenizer splits single words differently from those of a text")
     return tokenizer
 
 

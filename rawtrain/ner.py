@@ -30,7 +30,7 @@ from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import TaggedCorpus, read_tagged
 from rawtrain.data.tags import label_list
-from rawtrain.data.words import encode_words, put_blank_before_words, splits_words_like_text
+from rawtrain.data.words import default_stride, encode_words
 from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.route import make_batches
 from rawtrain.fast.vocabulary import compact_vocabulary
@@ -41,13 +41,16 @@ from rawtrain.models import (
     check_vocabulary,
     load_config,
     load_model,
-    load_tokenizer,
+    load_word_tokenizer,
     named_labels,
 )
 from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
+from rawtrain.results.bootstrap import f1_intervals
+from rawtrain.results.card_facts import note_run, note_scores
+from rawtrain.results.deployment_gap import measure_gap
 from rawtrain.results.files import (
     decide_work,
     epoch_of,
@@ -55,8 +58,12 @@ from rawtrain.results.files import (
     write_metrics,
     write_training_results,
 )
-from rawtrain.results.log import RunLog, configure_logging, logger
+from rawtrain.results.hub import log_in
+from rawtrain.results.log import RunLog, configure_logging
 from rawtrain.results.metrics import format_scores, majority_baseline
+from rawtrain.results.ner_page import write_ner_report
+from rawtrain.results.publish import publish
+from rawtrain.results.trackers import start_trackers
 from rawtrain.results.word_scorer import WordScorer
 from rawtrain.run_directory import open_run
 from rawtrain.state import load_weights
@@ -71,6 +78,7 @@ def main(settings):
     """Do the job that `settings` describe, from the data to the saved model, and report on it."""
     configure_logging(settings)
     with reported_mistakes():
+        repository = log_in(settings)
         device = choose_device(settings)
         if settings.is_fast:
             tune_process(device)
@@ -84,13 +92,17 @@ def main(settings):
         if settings.do_train:
             check_steps(settings, len(encoded["train"].columns))
         directory = open_run(settings, identity_of(settings, corpus.splits, tokenizer, model))
+        trackers = start_trackers(settings, directory)
     output_dir = directory.path
     if directory.is_finished:
         settings = work_left(asked, settings)
         if not (settings.do_eval or settings.do_predict):
+            publish(settings, repository)
             return
         model.load_state_dict(load_weights(model, output_dir))
-    show_data(corpus, splits, encoded, tokenizer, label_names)
+    figures = show_data(corpus, splits, encoded, tokenizer, label_names)
+    if settings.do_train:
+        note_run(asked, splits, figures)
 
     model.to(device)
     sources = {name: TaggedTokens(rows.columns) for name, rows in encoded.items()}
@@ -109,28 +121,34 @@ def main(settings):
                     score=scorers.get("validation"),
                     batch_loss=batch_loss,
                     checkpoints=Checkpoints(settings, tokenizer, directory),
-                    log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm),
+                    log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm, trackers),
                 )
             write_training_results(settings, history, len(splits["train"].words))
             save_model(model, tokenizer, output_dir)
     epoch = epoch_of(output_dir)
     if settings.do_eval:
-        evaluation = evaluate(model, batches["validation"], settings, batch_loss)
+        evaluation = evaluate(
+            model, batches["validation"], settings, batch_loss, keep_token_losses=True
+        )
         metrics = evaluation.metrics("eval", scorers["validation"]) | epoch
         metrics["eval_samples"] = len(splits["validation"].words)
-        write_metrics(output_dir, "eval", metrics)
-        show_scores("validation", splits, encoded, scorers, evaluation)
+        show_scores("validation", settings, splits, encoded, scorers, evaluation)
+        validation = splits["validation"]
+        tags = scorers["validation"].tags(evaluation)
+        measure_gap(output_dir, validation.words, validation.tags, tags, settings)
+        write_metrics(output_dir, "eval", metrics)  # last: it says that the rest is there
     if settings.do_predict:
-        evaluation = evaluate(model, batches["test"], settings, batch_loss)
+        evaluation = evaluate(model, batches["test"], settings, batch_loss, keep_token_losses=True)
         metrics = evaluation.metrics("predict", scorers["test"])
         metrics["predict_samples"] = len(splits["test"].words)
-        show_scores("test", splits, encoded, scorers, evaluation)
+        show_scores("test", settings, splits, encoded, scorers, evaluation)
         with reported_mistakes():  # the test file may have changed meanwhile
             write_test_predictions(settings, splits["test"], scorers["test"].tags(evaluation))
         write_metrics(output_dir, "predict", metrics)  # last: it says that all of it is there
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
         print(f"the real job: {THE_REAL_JOB}")
+    publish(settings, repository)
 
 
 def embedded_corpus(corpus, settings):
@@ -149,17 +167,10 @@ def embedded_corpus(corpus, settings):
 
 
 def make_tokenizer(settings, embedded):
-    """The model's tokenizer, loaded so that single words are split as words of a text are."""
+    """The model's tokenizer; a new one for the new model of the run on embedded text."""
     if embedded and settings.model_name_or_path is None:
         return train_small_tokenizer(embedded.documents)
-    tokenizer = load_tokenizer(settings)
-    if not splits_words_like_text(tokenizer):
-        tokenizer = load_tokenizer(settings, add_prefix_space=True)
-    if not splits_words_like_text(tokenizer):
-        put_blank_before_words(tokenizer)
-    if not splits_words_like_text(tokenizer):
-        logger.warning("this tokenizer splits single words differently from those of a text")
-    return tokenizer
+    return load_word_tokenizer(settings)
 
 
 def make_model(settings, corpus, tokenizer):
@@ -215,7 +226,7 @@ def encode(settings, splits, tokenizer, model, label_names):
     max_length = check_length(settings, tokenizer, model)
     stride = 0 if settings.match_trainer else settings.stride
     if stride is None:
-        stride = (max_length - tokenizer.num_special_tokens_to_add()) // 4
+        stride = default_stride(tokenizer, max_length)
     label2id = {name: number for number, name in enumerate(label_names)}
     return {
         name: encode_words(
@@ -233,17 +244,23 @@ def encode(settings, splits, tokenizer, model, label_names):
     }
 
 
-def show_scores(name, splits, encoded, scorers, evaluation):
-    """Print the scores by type; beside them, if there is training data, what a look-up scores."""
+def show_scores(name, settings, splits, encoded, scorers, evaluation):
+    """Print the scores by type, and write them with all the rest to report.html.
+
+    Beside them, if there is training data, stands what a look-up scores.
+    """
     scorer, baseline = scorers[name], None
     if "train" in splits:
         train_split = splits["train"]
         tagged = majority_baseline(train_split.words, train_split.tags, splits[name].words)
         baseline = scorer.scores_of([tag for tags in tagged for tag in tags])
     print(f"\n{name}: {report.accounting(encoded[name])}\n")
-    print(format_scores(scorer.scores(evaluation), baseline))
+    intervals = f1_intervals(*scorer.entities(evaluation), scorer.rows.sentence_offsets)
+    print(format_scores(scorer.scores(evaluation), baseline, intervals[None]))
     if baseline:
         print("baseline: every word tagged as it mostly is in the training data")
+    write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals)
+    note_scores(name, splits[name], scorer, evaluation, baseline)
 
 
 def write_test_predictions(settings, split, tags):
@@ -261,13 +278,14 @@ def write_test_predictions(settings, split, tags):
 
 
 def show_data(corpus, splits, encoded, tokenizer, label_names):
-    """Print what the data is, and one row as the model sees it."""
+    """Print what the data is, and one row as the model sees it; returns the figures by split."""
     print("\n".join(report.describe_corpus(corpus)))
     columns = {name: report.describe_tagged(split, encoded[name]) for name, split in splits.items()}
     print("\n" + "\n".join(report.table(columns)))
     name = next(iter(encoded))
     print(f"\na row of {name}:\n")
     print("\n".join(report.aligned_example(tokenizer, encoded[name].columns, label_names)))
+    return columns
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ OLD_NAMES = {
     "use --resume_from_checkpoint": "resume resume_from",
     "use --early_stopping_patience": "early_stopping patience",
     "leave it out: metrics.jsonl in --output_dir holds every logged number": (
-        "logging_dir report_to with_tracking run_name project"
+        "logging_dir run_name project trackio_space_id"
     ),
+    "use --report_to": "with_tracking",
     "leave it out: the labels are those of the data": "labels",
     "leave it out: masked-language modelling is all that rawtrain.mlm does": "mlm",
     "leave it out: the order of the rows is Trainer's random one": (
@@ -52,8 +53,9 @@ OLD_NAMES = {
     "leave it out: the data is encoded before training starts": "streaming",
     "leave it out: this version runs in one process": "local_rank",
     "set the environment variable HF_HOME": "cache_dir",
-    "upload --output_dir afterwards with `hf upload`": (
-        "push_to_hub push_to_hub_model_id hub_model_id hub_strategy hub_private_repo"
+    "use --hub_model_id": "push_to_hub_model_id push_to_hub_organization",
+    "leave it out: --push_to_hub uploads the final model, once": (
+        "hub_strategy hub_always_push hub_revision"
     ),
     "set HF_TOKEN or run `hf auth login`: a token on a command line is seen by others": (
         "token hub_token push_to_hub_token use_auth_token"

@@ -24,6 +24,9 @@ from rawtrain.results.log import logger
 # Everything that a run writes, and therefore all that another one may remove.
 WRITTEN = (
     MANIFEST,  # first: without it nothing here passes for a finished run
+    "README.md",
+    "card.json",
+    "trackers",
     "settings.json",
     "metrics.jsonl",
     "trainer_state.json",
@@ -32,7 +35,11 @@ WRITTEN = (
     "predict_results.json",
     "all_results.json",
     "predictions.conll",
+    "deployment_gap.json",
+    "probes.json",
     "loss.png",
+    "confusion.png",
+    "report.html",
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*.safetensors",

@@ -36,11 +36,12 @@ SHARED = """model_name_or_path config_name tokenizer_name model_revision trust_r
     data_seed bf16 fp16 use_cpu logging_strategy logging_steps eval_strategy eval_steps
     match_trainer padding fast save_strategy save_steps save_total_limit load_best_model_at_end
     early_stopping_patience
-    metric_for_best_model greater_is_better dataloader_num_workers disable_tqdm log_level"""
+    metric_for_best_model greater_is_better dataloader_num_workers disable_tqdm log_level
+    report_to push_to_hub hub_model_id hub_private_repo hub_commit_message"""
 NER_ALONE = """test_file label_column_name max_predict_samples task_name label_all_tokens
     return_entity_level_metrics token_column tag_column stride sentence_column_name"""
 MLM_ALONE = """mlm_probability mask_replace_prob random_replace_prob whole_word_mask line_by_line
-    validation_split_percentage"""
+    validation_split_percentage general_file"""
 
 # Where a default is not that of TrainingArguments, and why.
 OTHER_DEFAULTS = {
@@ -66,14 +67,14 @@ SHARED_SCRIPT_DEFAULT_NONE = """model_name_or_path config_name tokenizer_name da
 # All other arguments of these scripts and of their no_trainer forms.
 OTHER_SCRIPT_ARGUMENTS = """cache_dir token use_auth_token ignore_mismatched_sizes
     pad_to_max_length max_length model_type max_train_steps
-    num_warmup_steps debug push_to_hub hub_model_id hub_token checkpointing_steps
-    with_tracking report_to config_overrides use_fast_tokenizer
+    num_warmup_steps debug hub_token checkpointing_steps
+    with_tracking config_overrides use_fast_tokenizer
     use_slow_tokenizer low_cpu_mem_usage streaming"""
 # Fields that TrainingArguments 4.x had, and what the book's chapters 4 and 9 pass to it.
 OTHER_TRAINING_ARGUMENTS = """evaluation_strategy warmup_ratio logging_dir group_by_length no_cuda
     save_safetensors half_precision_backend fp16_backend fp16_opt_level per_gpu_train_batch_size
-    per_gpu_eval_batch_size push_to_hub_token push_to_hub_model_id report_to adafactor epochs
-    local_rank optim"""
+    per_gpu_eval_batch_size push_to_hub_token push_to_hub_model_id push_to_hub_organization
+    adafactor epochs local_rank optim hub_strategy hub_always_push hub_revision run_name project"""
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +131,7 @@ def test_a_setting_of_trainingarguments_has_its_type_and_default(job):
     types, their_types = typing.get_type_hints(job), typing.get_type_hints(TrainingArguments)
     defaults = {field.name: field.default for field in dataclasses.fields(job)}
     fields = [field for field in dataclasses.fields(TrainingArguments) if field.name in types]
-    assert len(fields) == 38
+    assert len(fields) == 42
     for field in fields:
         choices = choices_in(types[field.name])
         if field.name == "log_level":
@@ -171,6 +172,7 @@ def test_an_argument_of_the_scripts_has_its_default(job):
         (["--warmup_steps", "0.1"], "warmup_steps", 0.1),
         (["--seed", "1", "--seed", "2"], "seed", 2),
         (["--lr_scheduler_kwargs", '{"num_cycles": 2}'], "lr_scheduler_kwargs", {"num_cycles": 2}),
+        (["--report_to", "none"], "report_to", ["none"]),
     ],
 )
 def test_a_flag_sets_its_setting(arguments, name, value):
@@ -279,6 +281,12 @@ def test_a_file_may_be_toml_or_json_with_or_without_a_byte_order_mark(name, text
         ("a.json", '{"train_file": []}', "a.json: train_file is []; expected text"),
         ("a.json", '{"see": 1}', "a.json: see is not a setting; did you mean seed?"),
         ("a.json", '{"learning-rate": 1}', "a.json: learning-rate is not a setting; did you mean"),
+        ("a.json", '{"report_to": 1}', "a.json: report_to is 1; expected text or a list"),
+        (
+            "a.json",
+            '{"report_to": ["none", 1]}',
+            "--report_to is 1; allowed: none, tensorboard, wandb",
+        ),
         ("a.json", '{"lr": 1}', "a.json: lr is not a setting here; use --learning_rate"),
         ("a.json", "[1]", "a.json: holds a list; expected names and values"),
         ("a.toml", "seed = 1\nbf16 =\n", "a.toml: not readable as TOML: .*line 2, column 7"),
@@ -618,7 +626,7 @@ def test_the_help_tells_every_flag_and_the_recipe_on_100_columns(job, capsys):
     assert text.startswith(f"usage: {job.command} [settings.toml")
     words = " ".join(text.split())
     for field in dataclasses.fields(job):
-        shown = rf"--{field.name}( \S+)? {re.escape(field.metadata['help'])}"
+        shown = rf"--{field.name}( \S+){{0,3}} {re.escape(field.metadata['help'])}"
         assert re.search(shown, words), field.name
     assert f"--output_dir str where everything is written (default: {job().output_dir})" in words
     for name, value in job.embedded_recipe.items():

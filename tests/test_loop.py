@@ -165,6 +165,19 @@ def test_the_evaluation_loss_does_not_depend_on_the_batch_size(settings, batch_s
     assert found.predictions.tolist() == logits.argmax(-1)[is_labelled].tolist()
 
 
+@pytest.mark.parametrize("lengths", [None, HELD_OUT.lengths], ids=["as they come", "by length"])
+def test_the_losses_of_tokens_are_kept_in_the_order_of_the_data_where_asked_for(settings, lengths):
+    model, chosen = tiny_bert(), settings(per_device_eval_batch_size=4)
+    batches = EvaluationBatches(10, chosen, padded(HELD_OUT), lengths)
+    found = evaluate(model, batches, chosen, keep_token_losses=True)
+    everything = padded(HELD_OUT)(range(10))
+    logits = model.eval()(everything["input_ids"], everything["attention_mask"]).logits
+    labels = everything["labels"].flatten()
+    expected = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none")[labels != -100]
+    assert found.token_losses == pytest.approx(expected.tolist(), abs=1e-6)  # logits in float32
+    assert evaluate(model, batches, chosen).token_losses is None
+
+
 def test_evaluation_data_without_labels_is_refused(settings):
     nothing = without_labels(HELD_OUT, range(10))
     with pytest.raises(ValueError, match="no labelled token"):

@@ -14,6 +14,7 @@ from seqeval import metrics as seqeval
 from sklearn.metrics import classification_report as sklearn_report
 
 from rawtrain.results import metrics
+from rawtrain.results.bootstrap import Interval
 from rawtrain.results.metrics import (
     EntityScores,
     TypeScores,
@@ -196,6 +197,10 @@ def test_the_table_shows_every_type_and_the_baseline_beside_it():
     ]
     assert format_scores(scores).startswith("type           precision  recall     F1  in gold\n")
     assert format_scores(scores).endswith("\n\nword accuracy 0.500")
+    assert format_scores(scores, f1_interval=Interval(0.1, 0.25)).endswith(
+        "\nword accuracy 0.500"
+        "\noverall F1: 95 % interval 0.100 to 0.250 (1,000 bootstrap draws of the sentences)"
+    )
 
 
 @pytest.mark.parametrize("has_baseline", [False, True])

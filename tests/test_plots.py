@@ -2,15 +2,19 @@
 
 import struct
 
+import numpy as np
 import pytest
 
-from rawtrain.results.plots import loss_figure, save_loss_plot
+from rawtrain.results.confusion_plot import confusion_figure, row_shares, save_confusion_plot
+from rawtrain.results.errors_by_kind import Confusion
+from rawtrain.results.plots import loss_figure, panels_of, save_loss_plot
 
 
 def history(num_training=3, num_evaluations=2, f1_key=None):
     """A log history as train() returns it, with an evaluation before training."""
     training = [
         {"loss": 2 / step, "epoch": step / num_training * 2, "step": step, "learning_rate": 1e-5}
+        | {"grad_norm": 1.5 * step}
         for step in range(1, num_training + 1)
     ]
     evaluations = [
@@ -32,13 +36,16 @@ def values(log_history, key):
 @pytest.mark.parametrize("f1_key", [None, "eval_f1", "eval_overall_f1"])
 def test_the_lines_hold_the_numbers_of_the_history(f1_key):
     log_history = history(f1_key=f1_key)
-    loss_axes, *f1_axes = loss_figure(log_history).axes
+    loss_axes, *f1_axes, learning_rate_axes, grad_norm_axes = loss_figure(log_history).axes
     assert curves(loss_axes) == {
         "training": values(log_history, "loss"),
         "validation": values(log_history, "eval_loss"),
     }
     expected_f1 = [{"validation": values(log_history, f1_key)}] if f1_key else []
     assert [curves(axes) for axes in f1_axes] == expected_f1
+    rates, norms = values(log_history, "learning_rate"), values(log_history, "grad_norm")
+    assert curves(learning_rate_axes) == {"learning rate": rates}
+    assert curves(grad_norm_axes) == {"gradient norm": norms}
 
 
 HISTORIES = {
@@ -53,16 +60,17 @@ HISTORIES = {
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("log_history", HISTORIES.values(), ids=HISTORIES.keys())
-def test_every_history_gives_a_png_of_900_by_500(log_history, tmp_path):
+def test_every_history_gives_a_png_900_pixels_wide(log_history, tmp_path):
     path = tmp_path / "loss.png"
     save_loss_plot(log_history, path)
     header = path.read_bytes()[:24]
     assert header[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", header[16:]) == (900, 500)
+    num_panels = len(panels_of(log_history))
+    assert struct.unpack(">II", header[16:]) == (900, 500 if num_panels <= 2 else 700)
 
 
 def test_a_panel_says_what_it_shows_and_in_which_unit():
-    loss_axes, f1_axes = loss_figure(history(f1_key="eval_f1")).axes
+    loss_axes, f1_axes, *others = loss_figure(history(f1_key="eval_f1")).axes
     assert loss_axes.get_title() == "Training and validation loss"
     assert (loss_axes.get_xlabel(), loss_axes.get_ylabel()) == ("epoch", "loss (nats per label)")
     assert [text.get_text() for text in loss_axes.get_legend().get_texts()] == [
@@ -70,6 +78,10 @@ def test_a_panel_says_what_it_shows_and_in_which_unit():
         "validation",
     ]
     assert (f1_axes.get_title(), f1_axes.get_ylim()) == ("Validation F1", (0, 1))
+    assert [(axes.get_title(), axes.get_ylabel()) for axes in others] == [
+        ("Learning rate", "learning rate"),
+        ("Gradient norm", "norm before clipping"),
+    ]
     assert loss_figure(history(3, 0)).axes[0].get_title() == "Training loss"
 
 
@@ -86,3 +98,50 @@ def test_last_values_are_written_at_the_ends_without_covering_each_other():
 def test_a_history_without_losses_is_refused():
     with pytest.raises(ValueError, match=r'neither "loss" nor "eval_loss".*trainer_state\.json'):
         save_loss_plot([{"train_loss": 0.1, "epoch": 1.0}, {"loss": 0.1}], "never-written.png")
+
+
+# The confusion
+
+
+def some_confusion(types, seed=0):
+    counts = np.random.default_rng(seed).integers(0, 12_000, (len(types) + 1, len(types) + 2))
+    counts[-1, -2:] = 0
+    return Confusion(types, counts)
+
+
+CONFUSIONS = {
+    "three types": some_confusion(["LOC", "ORG", "PER"]),
+    "one type": some_confusion(["PER"]),
+    "eighteen types": some_confusion([f"TYPE_OF_{number}" for number in range(18)]),
+    "no entities": Confusion([], np.zeros((1, 2), int)),
+    "names that mean something to matplotlib": some_confusion(["$\\frac$", "_", "%d", "x" * 300]),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("confusion", CONFUSIONS.values(), ids=CONFUSIONS.keys())
+def test_the_counts_of_a_confusion_stand_in_their_cells_and_nothing_overlaps(confusion, tmp_path):
+    save_confusion_plot(confusion, "entities", tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+    figure = confusion_figure(confusion, "entities")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    written = {}
+    for text in axes.texts:
+        column, row = (int(place) for place in text.get_position())
+        written[row, column] = text.get_text().split("\n")[0]
+        corners = axes.transData.transform([(column, row + 1), (column + 1, row)])
+        box = text.get_window_extent()
+        assert corners[0][0] < box.x0 and box.x1 < corners[1][0]
+        assert corners[0][1] < box.y0 and box.y1 < corners[1][1]
+    cells = np.ndenumerate(confusion.counts)
+    assert written == {place: f"{count:,}" for place, count in cells if count}
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names[-2:] == ["boundary", "missed"] and len(names) == len(confusion.types) + 2
+    assert axes.get_yticklabels()[-1].get_text() == "spurious"
+
+
+def test_shares_are_those_of_the_row():
+    shares = row_shares(np.array([[3, 1, 0], [0, 0, 0]]))
+    assert shares.tolist() == [[0.75, 0.25, 0], [0, 0, 0]]

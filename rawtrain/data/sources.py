@@ -85,7 +85,7 @@ def read_tagged(settings) -> TaggedCorpus:
 
 def read_documents(settings) -> dict[str, Documents]:
     """The documents that the settings name, by split."""
-    return _read_splits(settings, _read_document_file, _hub_documents)
+    return _read_splits(settings, read_document_file, _hub_documents)
 
 
 def _read_splits(
@@ -183,7 +183,8 @@ def _hub_sentences(dataset: datasets.Dataset, source: str, settings) -> TaggedSe
     return sentences_from_table(dataset[:], source, settings)
 
 
-def _read_document_file(path: str, settings) -> Documents:
+def read_document_file(path: str, settings) -> Documents:
+    """The documents of a file; its extension says what kind of file it is."""
     suffix = Path(path).suffix.lower()
     if suffix in (".json", ".jsonl"):
         return documents_from(partial(_jsonl_texts, path, settings), path)

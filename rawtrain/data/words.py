@@ -109,6 +109,11 @@ def encode_words(
     )
 
 
+def default_stride(tokenizer, max_length):
+    """The overlap of windows where none is asked for: a quarter of what a row has room for."""
+    return (max_length - tokenizer.num_special_tokens_to_add()) // 4
+
+
 def splits_words_like_text(tokenizer):
     """Whether words given one by one become the sub-words they would become within a text.
 

@@ -35,11 +35,13 @@ def decide_work(settings, splits):
     ):
         if given and "validation" not in splits:
             problems.append(f"{flag} is given, but there is no validation data")
+    if not asked:
+        settings = dataclasses.replace(settings, **{d: s in splits for d, s in work.items()})
+    if settings.push_to_hub and not settings.do_train:
+        problems.append("--push_to_hub uploads what a run trains, and this one trains nothing")
     if problems:
         raise ValueError("\n".join(problems))
-    if asked:
-        return settings
-    return dataclasses.replace(settings, **{do: split in splits for do, split in work.items()})
+    return settings
 
 
 def work_left(asked, settings):
@@ -70,6 +72,12 @@ def read_metrics(output_dir):
     """All that `write_metrics` wrote so far."""
     file = output_dir / "all_results.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def read_history(output_dir):
+    """The log history of the training that ended in `output_dir`; empty if none did."""
+    file = output_dir / "trainer_state.json"
+    return json.loads(file.read_text(encoding="utf-8"))["log_history"] if file.exists() else []
 
 
 def epoch_of(output_dir):

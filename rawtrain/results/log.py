@@ -41,9 +41,10 @@ class RunLog:
     the progress every 20 seconds: a log file stays short, and is never silent for long.
     """
 
-    def __init__(self, metrics_file=None, disable_tqdm=None):
+    def __init__(self, metrics_file=None, disable_tqdm=None, trackers=()):
         self.history = []
         self.metrics_file = metrics_file
+        self.trackers = trackers  # see trackers.py
         show_bar = sys.stderr.isatty() if disable_tqdm is None else not disable_tqdm
         self.bar = tqdm(unit="step", file=sys.stderr, leave=False) if show_bar else None
         self.num_steps = self.first_step = 0
@@ -54,6 +55,8 @@ class RunLog:
         self.history = list(history)
         if self.metrics_file is not None:
             write_text(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in history))
+        for tracker in self.trackers:
+            tracker.resume(self.history)
 
     def start(self, num_steps, first_step=0):
         """The training begins, `first_step` of its steps having been done before."""
@@ -79,6 +82,8 @@ class RunLog:
             line = json.dumps(entry) + "\n"
             with explained(self.metrics_file, len(line)), open(self.metrics_file, "a") as file:
                 file.write(line)
+        for tracker in self.trackers:
+            tracker.add(entry)
         if "learning_rate" in entry:
             self.last_loss, self.last_learning_rate = entry.get("loss"), entry["learning_rate"]
             if self.bar is not None and self.last_loss is not None:
@@ -97,6 +102,12 @@ class RunLog:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+    def finish(self):
+        """Nothing follows any more."""
+        self.close()
+        for tracker in self.trackers:
+            tracker.close()
 
     def _progress(self, step):
         rate = (step - self.first_step) / (time.monotonic() - self.start_time)

@@ -1,19 +1,20 @@
 """Scores of predicted tags: what the log, the result files and the table on the terminal show.
 
-An entity counts as found when its first word, its last word and its type are right. The rules are
-those of seqeval's default mode, so an I- that continues nothing begins an entity. seqeval itself
-takes seconds for 10,000 sentences; here entities are found on arrays of label ids in milliseconds,
-and the tests hold every number against seqeval's with ==.
+An entity counts as found when its first word, its last word and its type are right. seqeval itself
+takes seconds for 10,000 sentences; here entities are found on arrays of label ids in milliseconds
+(entities.py), and the tests hold every number against seqeval's with ==.
 
 Letters for shapes: W words of all sentences, S sentences, B rows, T sub-words, C labels.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from rawtrain.results.bootstrap import NUM_DRAWS, Interval
+from rawtrain.results.entities import Entities, every_word, find_entities, right_ones
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,9 @@ def entity_scores(
     >>> entity_scores(gold, predicted, ["O", "B-PER", "I-PER"], np.array([0, 3, 4])).recall
     0.5
     """
-    _check_ids(gold, predicted, label_names)
-    assert sentence_offsets[0] == 0 and sentence_offsets[-1] == len(gold)
-    types, type_of, is_begin = _split_labels(label_names)
-    gold_first, gold_last = _find_entities(gold, type_of, is_begin, sentence_offsets)
-    first, last = _find_entities(predicted, type_of, is_begin, sentence_offsets)
-
-    last_from = np.full(len(gold), -1)  # [W]: at the first word of a gold entity, its last
-    last_from[gold_first] = gold_last
-    gold_types, found_types = type_of[gold[gold_first]], type_of[predicted[first]]
-    is_correct = (last_from[first] == last) & (type_of[gold[first]] == found_types)
-    accuracy = _ratio(np.sum(gold == predicted), len(gold))
-    return _scores(types, gold_types, found_types, found_types[is_correct], accuracy)
+    assert gold.shape == predicted.shape
+    pair = [find_entities(labels, label_names, sentence_offsets) for labels in (gold, predicted)]
+    return scores_of(*pair, _ratio(np.sum(gold == predicted), len(gold)))
 
 
 def tag_scores(
@@ -72,11 +64,21 @@ def tag_scores(
 
     Precision, recall and F1 of all tags together are then the accuracy.
     """
-    _check_ids(gold, predicted, label_names)
-    rank = np.argsort(np.argsort(label_names))  # [C]: a label's place in alphabetical order
-    correct = gold[gold == predicted]
-    accuracy = _ratio(len(correct), len(gold))
-    return _scores(sorted(label_names), rank[gold], rank[predicted], rank[correct], accuracy)
+    assert gold.shape == predicted.shape
+    pair = [every_word(labels, label_names) for labels in (gold, predicted)]
+    return scores_of(*pair, _ratio(np.sum(gold == predicted), len(gold)))
+
+
+def scores_of(gold: Entities, found: Entities, accuracy: float) -> EntityScores:
+    """All scores of the entities that were found, beside those that there are."""
+    kinds = (gold.type[right_ones(gold, found)], found.type, gold.type)
+    counts = [np.bincount(kind, minlength=len(gold.types)).tolist() for kind in kinds]
+    per_type = {
+        name: TypeScores(*_precision_recall_f1(*row), row[2])
+        for name, *row in zip(gold.types, *counts, strict=True)
+        if row[1] or row[2]
+    }
+    return EntityScores(*_precision_recall_f1(*map(sum, counts)), accuracy, per_type)
 
 
 def macro_average(scores: EntityScores) -> TypeScores:
@@ -107,13 +109,17 @@ def score_dict(
     return per_type | {f"overall_{key}": value for key, value in overall.items()}
 
 
-def format_scores(scores: EntityScores, baseline: EntityScores | None = None) -> str:
+def format_scores(
+    scores: EntityScores,
+    baseline: EntityScores | None = None,
+    f1_interval: Interval | None = None,
+) -> str:
     """A table of the types for the terminal, at most 80 columns wide.
 
     "in gold" is the number of entities that there are to find; seqeval calls it support.
     """
-    rows = _table_rows(scores)
-    baseline_rows = dict(_table_rows(baseline)) if baseline else {}
+    rows = table_rows(scores)
+    baseline_rows = dict(table_rows(baseline)) if baseline else {}
     width = min(32, max(len(name) for name, _ in rows))
     beside = f"{'baseline F1':>13}" if baseline else ""
     lines = [f"{'type':<{width}}{'precision':>11}{'recall':>8}{'F1':>7}{beside}{'in gold':>9}"]
@@ -126,7 +132,20 @@ def format_scores(scores: EntityScores, baseline: EntityScores | None = None) ->
         lines.append(f"{short:<{width}}{numbers}{beside}{row.number:>9}")
     lines.insert(-2, "")  # before the two summary rows
     against = f" (baseline {baseline.accuracy:.3f})" if baseline else ""
-    return "\n".join([*lines, "", f"word accuracy {scores.accuracy:.3f}{against}"])
+    lines += ["", f"word accuracy {scores.accuracy:.3f}{against}"]
+    if f1_interval:
+        lines.append(
+            f"overall F1: 95 % interval {f1_interval.low:.3f} to {f1_interval.high:.3f}"
+            f" ({NUM_DRAWS:,} bootstrap draws of the sentences)"
+        )
+    return "\n".join(lines)
+
+
+def table_rows(scores: EntityScores) -> list[tuple[str, TypeScores]]:
+    """The types with their scores, then all together, and the mean over types."""
+    macro = macro_average(scores)
+    overall = TypeScores(scores.precision, scores.recall, scores.f1, macro.number)
+    return [*scores.per_type.items(), ("overall", overall), ("macro average", macro)]
 
 
 def majority_baseline(
@@ -182,48 +201,6 @@ def align_predictions(
     return preds_list, labels_list
 
 
-def _check_ids(gold, predicted, label_names):
-    assert gold.ndim == 1 and gold.shape == predicted.shape
-    for ids in (gold, predicted):  # numpy would look up a -100 from the end of the names
-        assert ids.min(initial=0) >= 0 and ids.max(initial=0) < len(label_names)
-
-
-def _split_labels(label_names):
-    """The types, and for each label the number of its type (O: -1) and whether it is a B-."""
-    alien = [name for name in label_names if not re.fullmatch(r"O|[BI](-.+)?", name)]
-    if alien:
-        raise ValueError(
-            f"labels {', '.join(map(repr, alien[:20]))} are none of O, B-TYPE, I-TYPE: convert the"
-            " tags to IOB2, or say --task_name pos if every word has a tag of its own"
-        )
-    # the first hyphen is the border; the type of a bare B or I has the name that seqeval gives it
-    type_names = [None if name == "O" else name[2:] or "_" for name in label_names]
-    types = sorted(set(type_names) - {None})
-    type_of = np.array([types.index(name) if name else -1 for name in type_names])
-    return types, type_of, np.array([name[0] == "B" for name in label_names])
-
-
-def _find_entities(labels, type_of, is_begin, sentence_offsets):
-    """Where entities begin and end: their first words and, in the same order, their last."""
-    types = type_of[labels]  # [W]
-    continues = np.zeros(len(labels) + 1, bool)  # word i goes on from word i - 1
-    continues[1:-1] = (types[1:] == types[:-1]) & ~is_begin[labels[1:]]
-    continues[sentence_offsets] = False
-    inside = types >= 0
-    return np.flatnonzero(inside & ~continues[:-1]), np.flatnonzero(inside & ~continues[1:])
-
-
-def _scores(types, gold, found, correct, accuracy):
-    """From the type numbers of gold, found and rightly found entities to all the scores."""
-    counts = [np.bincount(kind, minlength=len(types)).tolist() for kind in (correct, found, gold)]
-    per_type = {
-        name: TypeScores(*_precision_recall_f1(*row), row[2])
-        for name, *row in zip(types, *counts, strict=True)
-        if row[1] or row[2]
-    }
-    return EntityScores(*_precision_recall_f1(*map(sum, counts)), accuracy, per_type)
-
-
 def _precision_recall_f1(num_correct, num_found, num_gold):
     precision, recall = _ratio(num_correct, num_found), _ratio(num_correct, num_gold)
     return precision, recall, _ratio(2 * precision * recall, precision + recall)
@@ -231,9 +208,3 @@ def _precision_recall_f1(num_correct, num_found, num_gold):
 
 def _ratio(part, whole):
     return float(part / whole) if whole else 0.0
-
-
-def _table_rows(scores):
-    macro = macro_average(scores)
-    overall = TypeScores(scores.precision, scores.recall, scores.f1, macro.number)
-    return [*scores.per_type.items(), ("overall", overall), ("macro average", macro)]

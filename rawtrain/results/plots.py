@@ -1,77 +1,132 @@
-"""The picture of a run: training and validation loss over epochs, with F1 where it was measured."""
+"""The pictures of a run's log: loss and F1, learning rate and gradient norm, over the epochs."""
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 from rawtrain.durable import write_bytes
 
 TRAINING_COLOR, VALIDATION_COLOR = "#0072b2", "#d55e00"  # distinct for the colour-blind too
+ANOTHER_COLOR = "#666666"
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    ylabel: str
+    lines: dict[str, list[tuple[float, float]]]  # by name, points of (epoch, value)
+    number_format: str = ".3f"  # of the value that is written at the end of a line
+    ylim: tuple = (None, None)
+
+    @property
+    def last_values(self) -> str:
+        """The values at the ends of the lines, for who cannot see them."""
+        ends = {name: points[-1][1] for name, points in self.lines.items()}
+        return ", ".join(f"{name} {value:{self.number_format}}" for name, value in ends.items())
 
 
 def save_loss_plot(log_history: list[dict], path: str | Path) -> None:
-    """Write the picture of a log history with Trainer's keys as a PNG of 900 x 500 pixels."""
+    """Write the picture of a log history with Trainer's keys as a PNG 900 pixels wide."""
     picture = io.BytesIO()
     loss_figure(log_history).savefig(picture, format="png", dpi=100)
     write_bytes(Path(path), picture.getvalue())
 
 
 def loss_figure(log_history: list[dict]):
-    """The picture as a matplotlib Figure, to show in a notebook or to change."""
+    """All panels as one matplotlib Figure, to show in a notebook or to change."""
     # imported here because it takes a second; no pyplot, which keeps every figure in memory
     from matplotlib.figure import Figure
 
-    training, validation = _points(log_history, "loss"), _points(log_history, "eval_loss")
-    f1 = _points(log_history, "eval_f1") or _points(log_history, "eval_overall_f1")
-    if not training and not validation:
+    panels = panels_of(log_history)
+    layout = {
+        1: [[0]],
+        2: [[0, 1]],
+        3: [[0, 0], [1, 2]],
+        4: [[0, 1], [2, 3]],
+    }[len(panels)]
+    figure = Figure(figsize=(9, 5 if len(layout) == 1 else 7), layout="constrained")
+    for number, axes in figure.subplot_mosaic(layout).items():
+        _draw(axes, panels[number])
+    return figure
+
+
+def panel_figure(panel: Panel):
+    """One panel as a matplotlib Figure without a background, for a page of any colour."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+    _draw(figure.subplots(), panel)
+    figure.patch.set_alpha(0)
+    figure.axes[0].patch.set_alpha(0)
+    return figure
+
+
+def panels_of(log_history: list[dict]) -> list[Panel]:
+    """The loss first, then what else the history tells."""
+    losses = _lines(log_history, training="loss", validation="eval_loss")
+    if not losses:
         raise ValueError(
             'the log history has neither "loss" nor "eval_loss" beside an "epoch": expected the'
             " list that train() returns, which is log_history in trainer_state.json"
         )
-    losses = {"training": training, "validation": validation}
-    losses = {name: points for name, points in losses.items() if points}
+    f1 = _lines(log_history, validation="eval_f1") or _lines(
+        log_history, validation="eval_overall_f1"
+    )
+    learning_rate = {"learning rate": _points(log_history, "learning_rate")}
+    grad_norm = {"gradient norm": _points(log_history, "grad_norm")}
+    title = f"{' and '.join(losses).capitalize()} loss"
+    panels = [
+        Panel(title, "loss (nats per label)", losses),
+        Panel("Validation F1", "F1", f1, ylim=(0, 1)),
+        Panel("Learning rate", "learning rate", learning_rate, ".2g", ylim=(0, None)),
+        Panel("Gradient norm", "norm before clipping", grad_norm, ".3g", ylim=(0, None)),
+    ]
+    return [panel for panel in panels if any(panel.lines.values())]
 
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    panels = figure.subplots(1, 2 if f1 else 1, squeeze=False)[0]
-    panels[0].set(title=f"{' and '.join(losses).capitalize()} loss", ylabel="loss (nats per label)")
-    _draw(panels[0], losses)
-    if f1:
-        panels[1].set(title="Validation F1", ylabel="F1", ylim=(0, 1))
-        _draw(panels[1], {"validation": f1})
-    return figure
+
+def _lines(log_history, **keys):
+    lines = {name: _points(log_history, key) for name, key in keys.items()}
+    return {name: points for name, points in lines.items() if points}
 
 
 def _points(log_history, key):
     return [(entry["epoch"], entry[key]) for entry in log_history if {"epoch", key} <= entry.keys()]
 
 
-def _draw(axes, curves):
-    """Lines by name, each a list of (epoch, value), with the last value written at the end."""
+def _draw(axes, panel):
+    """The lines of a panel, with the last value written at the end of each."""
     from matplotlib.ticker import MaxNLocator
 
     colors = {"training": TRAINING_COLOR, "validation": VALIDATION_COLOR}
-    lower = min(curves, key=lambda name: curves[name][-1][1])
-    for name, points in curves.items():
+    lower = min(panel.lines, key=lambda name: panel.lines[name][-1][1])
+    is_alone = len(panel.lines) == 1
+    for name, points in panel.lines.items():
         epochs, values = zip(*points, strict=True)
+        color = colors.get(name, ANOTHER_COLOR)
         axes.plot(
             epochs,
             values,
             label=name,
-            color=colors[name],
+            color=color,
             marker="o" if len(points) <= 50 else None,
             markersize=4,
             linewidth=1.5 if len(points) <= 500 else 0.6,
         )
         axes.annotate(
-            f"{values[-1]:.3f}",
+            f"{values[-1]:{panel.number_format}}",
             (epochs[-1], values[-1]),
             xytext=(6, 0),
             textcoords="offset points",
-            color=colors[name],
-            va="top" if name == lower else "bottom",  # apart, also where both lines end in a point
+            color=color,
+            # apart, also where both lines end in a point
+            va="top" if name == lower and not is_alone else "bottom",
         )
-    last_epoch = max(points[-1][0] for points in curves.values()) or 1
-    axes.set(xlabel="epoch", xlim=(-0.02 * last_epoch, 1.02 * last_epoch))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    last_epoch = max(points[-1][0] for points in panel.lines.values()) or 1
+    axes.set(title=panel.title, xlabel="epoch", ylabel=panel.ylabel, ylim=panel.ylim)
+    axes.set_xlim(-0.02 * last_epoch, 1.02 * last_epoch)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
+    axes.ticklabel_format(axis="y", scilimits=(-2, 4))
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    if panel.lines.keys() & colors.keys():
+        axes.legend(frameon=False)

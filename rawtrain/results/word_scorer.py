@@ -6,6 +6,7 @@ import numpy as np
 
 from rawtrain.config import NerSettings
 from rawtrain.data.words import EncodedWords
+from rawtrain.results.entities import Entities, every_word, find_entities
 from rawtrain.results.metrics import EntityScores, entity_scores, score_dict, tag_scores
 
 
@@ -36,6 +37,22 @@ class WordScorer:
             return tag_scores(self.rows.gold, predicted, self._names)
         offsets = self.rows.sentence_offsets
         return entity_scores(self.rows.gold, predicted, self._names, offsets)
+
+    def entities(self, evaluation) -> tuple[Entities, Entities]:
+        """Those of the gold data and the predicted ones; where each word has a tag, every word."""
+        both = (self.rows.gold, self._words(evaluation))
+        if self.settings.task_name == "pos":
+            return tuple(every_word(labels, self._names) for labels in both)
+        offsets = self.rows.sentence_offsets
+        return tuple(find_entities(labels, self._names, offsets) for labels in both)
+
+    def sentence_losses(self, evaluation) -> np.ndarray:
+        """The loss [S] of each sentence: the sum over its words; one that no row shows has none."""
+        word = self.rows.scored_word
+        losses = evaluation.token_losses[word >= 0].astype(float)
+        sentence = np.searchsorted(self.rows.sentence_offsets, word[word >= 0], side="right") - 1
+        num_sentences = len(self.rows.sentence_offsets) - 1
+        return np.bincount(sentence, losses, minlength=num_sentences)
 
     def tags(self, evaluation):
         """For each sentence the predicted tags of its words."""

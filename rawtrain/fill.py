@@ -1,0 +1,49 @@
+"""Fill in hidden words: `python -m rawtrain.fill MODEL_DIR "Transformers are [MASK]."`.
+
+Prints the likeliest words for each mask with their probability; filler.py does the work.
+"""
+
+import argparse
+
+from rawtrain.command import reported_mistakes
+
+
+def main(arguments=None):
+    """Fill in the masks of the texts that the arguments name."""
+    asked = _parser().parse_intermixed_args(arguments)
+    with reported_mistakes():
+        from rawtrain.filler import MaskFiller  # torch: after a wrong flag was answered
+        from rawtrain.results.log import configure_logging
+
+        configure_logging(asked)
+        filler = MaskFiller.from_pretrained(asked.model_dir, use_cpu=asked.use_cpu)
+        for text in asked.text:
+            masks = filler(text, asked.top_k)
+            print(text)
+            for number, likeliest in enumerate(masks, start=1):
+                if len(masks) > 1:
+                    print(f"  mask {number}")
+                for word in likeliest:
+                    print(f"  {word['score']:.3f}  {word['token_str'].strip()}")
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m rawtrain.fill",
+        description="Say what a masked language model takes for the hidden words of a text.",
+        epilog="[MASK] stands for the mask token of any model. A word of several sub-words is not "
+        "found: a mask is one token. Several masks are filled each for itself.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model_dir", help="folder of the model, or its name on the hub")
+    parser.add_argument("text", nargs="+", help="texts, each with at least one [MASK]")
+    parser.add_argument(
+        "--top_k", "--top-k", type=int, default=5, help="words for each mask (default: 5)"
+    )
+    parser.add_argument("--use_cpu", "--use-cpu", action="store_true", help="stay on the CPU")
+    parser.set_defaults(log_level="passive", disable_tqdm=True)  # for configure_logging
+    return parser
+
+
+if __name__ == "__main__":
+    main()

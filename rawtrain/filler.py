@@ -1,0 +1,76 @@
+"""What a masked language model takes for the hidden words of a text; fill.py is the command."""
+
+import torch
+from transformers import AutoModelForMaskedLM
+
+from rawtrain.config import MlmSettings
+from rawtrain.models import (
+    check_length,
+    check_vocabulary,
+    load_config,
+    load_model,
+    load_tokenizer,
+)
+from rawtrain.precision import choose_device
+
+MASK = "[MASK]"  # in a text, for the mask token of any model
+
+
+class MaskFiller:
+    """`MaskFiller.from_pretrained(folder)("Rows are [MASK].")` lists the likeliest words.
+
+    There is a list for each mask of the text, of dicts with keys of transformers' pipeline:
+    "score" (the probability), "token" (its id) and "token_str". Several masks are filled each for
+    itself, with the others hidden.
+    """
+
+    def __init__(self, model, tokenizer, max_seq_length):
+        self.model, self.tokenizer, self.max_seq_length = model, tokenizer, max_seq_length
+
+    @classmethod
+    def from_pretrained(cls, folder, *, use_cpu=False):
+        """The filler of a folder that a run wrote, or of any model with a masked-LM head."""
+        settings = MlmSettings(model_name_or_path=str(folder), use_cpu=use_cpu)
+        config, tokenizer = load_config(settings), load_tokenizer(settings)
+        if tokenizer.mask_token_id is None:
+            raise ValueError(
+                f"{folder}: its tokenizer has no mask token; name a model that was trained by "
+                f"masked-language modelling"
+            )
+        model = load_model(AutoModelForMaskedLM, config, settings)
+        check_vocabulary(tokenizer, model)
+        max_seq_length = check_length(settings, tokenizer, model)
+        return cls(model.to(choose_device(settings)), tokenizer, max_seq_length)
+
+    def __call__(self, text: str, top_k: int = 5):
+        """Raises ValueError for a text without a mask, and for one longer than the model."""
+        if top_k < 1:
+            raise ValueError(f"top_k is {top_k}; expected a whole number from 1")
+        likeliest = self.probabilities(text).topk(min(top_k, len(self.tokenizer)))
+        return [
+            [
+                {"score": score, "token": token, "token_str": self.tokenizer.decode([token])}
+                for score, token in zip(scores, tokens, strict=True)
+            ]
+            for scores, tokens in zip(*map(torch.Tensor.tolist, likeliest), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def probabilities(self, text):
+        """The probability of every token of the vocabulary at each mask, float32 [masks, V]."""
+        tokenizer = self.tokenizer
+        ids = tokenizer(text.replace(MASK, tokenizer.mask_token), verbose=False)["input_ids"]
+        if len(ids) > self.max_seq_length:
+            raise ValueError(
+                f"the text has {len(ids):,} tokens, special ones counted, and this model takes up "
+                f"to {self.max_seq_length:,}; shorten it around its mask"
+            )
+        ids = torch.tensor([ids], device=self.model.device)
+        is_mask = ids[0] == tokenizer.mask_token_id
+        if not is_mask.any():
+            raise ValueError(f"the text has no {MASK}; write it in the place of the word to find")
+        was_training = self.model.training
+        self.model.eval()
+        logits = self.model(input_ids=ids).logits[0, is_mask]
+        self.model.train(was_training)
+        return logits.float().softmax(-1).cpu()

@@ -1,0 +1,102 @@
+"""Entities in arrays of label ids: where they are, of which type, and which of them are right.
+
+The rules are those of seqeval's default mode, so an I- that continues nothing begins an entity.
+
+Letters for shapes: W words of all sentences, S sentences, E entities, C labels.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Entities:
+    """The entities of a split in the order of the text; no two of them share a word."""
+
+    types: list[str]  # the names of the types, in alphabetical order
+    type: np.ndarray  # [E] numbers in `types`
+    first: np.ndarray  # [E] first word
+    last: np.ndarray  # [E] last word
+
+    def __len__(self):
+        return len(self.type)
+
+    def spans(self) -> list[tuple[int, int, str]]:
+        """The first word, the last word and the type's name of each."""
+        names = [self.types[number] for number in self.type]
+        return list(zip(self.first.tolist(), self.last.tolist(), names, strict=True))
+
+
+def find_entities(
+    labels: np.ndarray,  # [W]
+    label_names: Sequence[str],  # [C]
+    sentence_offsets: np.ndarray,  # [S + 1]
+) -> Entities:
+    """The entities of label ids, one a word, where labels are O, B-TYPE and I-TYPE.
+
+    >>> names, labels = ["O", "B-PER", "I-PER"], np.array([1, 2, 0, 1])
+    >>> entities = find_entities(labels, names, sentence_offsets=np.array([0, 3, 4]))
+    >>> entities.first.tolist(), entities.last.tolist()
+    ([0, 3], [1, 3])
+    >>> entities.spans()
+    [(0, 1, 'PER'), (3, 3, 'PER')]
+    """
+    _check_ids(labels, label_names)
+    assert sentence_offsets[0] == 0 and sentence_offsets[-1] == len(labels)
+    types, type_of, is_begin = _split_labels(label_names)
+    type_of_word = type_of[labels]  # [W]
+    continues = np.zeros(len(labels) + 1, bool)  # word i goes on from word i - 1
+    continues[1:-1] = (type_of_word[1:] == type_of_word[:-1]) & ~is_begin[labels[1:]]
+    continues[sentence_offsets] = False
+    inside = type_of_word >= 0
+    first = np.flatnonzero(inside & ~continues[:-1])
+    return Entities(types, type_of_word[first], first, np.flatnonzero(inside & ~continues[1:]))
+
+
+def every_word(labels: np.ndarray, label_names: Sequence[str]) -> Entities:
+    """Each word as an entity of which its tag is the type, as in part-of-speech tagging."""
+    _check_ids(labels, label_names)
+    rank = np.argsort(np.argsort(label_names))  # [C]: a label's place in alphabetical order
+    words = np.arange(len(labels))
+    return Entities(sorted(label_names), rank[labels], words, words)
+
+
+def same_borders(gold: Entities, found: Entities) -> np.ndarray:
+    """For each gold entity [E] the number of the found one with its very words, or -1."""
+    if not len(found):
+        return np.full(len(gold), -1)
+    number = np.searchsorted(found.first, gold.first).clip(max=len(found) - 1)
+    is_same = (found.first[number] == gold.first) & (found.last[number] == gold.last)
+    return np.where(is_same, number, -1)
+
+
+def right_ones(gold: Entities, found: Entities) -> np.ndarray:
+    """Which gold entities [E] were found, with their first word, their last word and their type."""
+    number = same_borders(gold, found)
+    is_right = number >= 0
+    is_right[is_right] = gold.type[is_right] == found.type[number[is_right]]
+    return is_right
+
+
+def _check_ids(labels, label_names):
+    assert labels.ndim == 1
+    # numpy would look up a -100 from the end of the names
+    assert labels.min(initial=0) >= 0 and labels.max(initial=0) < len(label_names)
+
+
+def _split_labels(label_names):
+    """The types, and for each label the number of its type (O: -1) and whether it is a B-."""
+    alien = [name for name in label_names if not re.fullmatch(r"O|[BI](-.+)?", name)]
+    if alien:
+        raise ValueError(
+            f"labels {', '.join(map(repr, alien[:20]))} are none of O, B-TYPE, I-TYPE: convert the"
+            " tags to IOB2, or say --task_name pos if every word has a tag of its own"
+        )
+    # the first hyphen is the border; the type of a bare B or I has the name that seqeval gives it
+    type_names = [None if name == "O" else name[2:] or "_" for name in label_names]
+    types = sorted(set(type_names) - {None})
+    type_of = np.array([types.index(name) if name else -1 for name in type_names])
+    return types, type_of, np.array([name[0] == "B" for name in label_names])

@@ -1,0 +1,116 @@
+"""What kind of mistake each wrong entity is: its borders, its type, missed, or spurious.
+
+A gold entity and a predicted one that overlap are paired, each with one other at most:
+
+1. those with the same first and last word;
+2. of the rest, from left to right, a gold entity with the first free one of its own type;
+3. of the rest, from left to right, a gold entity with the first free one.
+
+Then every entity, gold or predicted, is counted once:
+
+    correct    a pair of the same borders and type
+    boundary   a pair of the same type and other borders
+    type       a pair of other types, whatever the borders
+    missed     a gold entity without a pair
+    spurious   a predicted entity without a pair
+
+So, with seqeval's counts, TP = correct, FN = boundary + type + missed and FP = boundary + type +
+spurious.
+
+Letters for shapes: E entities, C types.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rawtrain.results.entities import Entities, same_borders
+
+CORRECT, BOUNDARY, TYPE, MISSED, SPURIOUS = KINDS = (
+    "correct",
+    "boundary",
+    "type",
+    "missed",
+    "spurious",
+)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """The pairs of gold and predicted entities, counted by type.
+
+    A row of `counts` is a gold type, a column a predicted one: the diagonal holds those that are
+    correct, the rest of the square those of the kind "type". Two more columns hold the gold
+    entities of the kinds "boundary" and "missed", one more row the predicted ones of the kind
+    "spurious".
+    """
+
+    types: list[str]  # those that gold or prediction have
+    counts: np.ndarray  # [C + 1, C + 2]
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many there are of each kind."""
+        num_types = len(self.types)
+        square = self.counts[:num_types, :num_types]
+        correct = int(np.trace(square))
+        numbers = (
+            correct,
+            self.counts[:, num_types].sum(),
+            square.sum() - correct,
+            self.counts[:, num_types + 1].sum(),
+            self.counts[num_types].sum(),
+        )
+        return dict(zip(KINDS, map(int, numbers), strict=True))
+
+
+def pair_entities(gold: Entities, found: Entities) -> np.ndarray:
+    """For each gold entity [E] the number of the predicted one that it is paired with, or -1."""
+    partner = same_borders(gold, found)
+    is_free = np.ones(len(found), bool)
+    is_free[partner[partner >= 0]] = False
+    # Those that overlap a gold entity stand side by side: none shares a word with another.
+    begin = np.searchsorted(found.last, gold.first)
+    end = np.searchsorted(found.first, gold.last, side="right")
+    for own_type_alone in (True, False):
+        for number in np.flatnonzero((partner < 0) & (begin < end)).tolist():
+            fits = is_free[begin[number] : end[number]]
+            if own_type_alone:
+                fits = fits & (found.type[begin[number] : end[number]] == gold.type[number])
+            if fits.any():
+                partner[number] = begin[number] + fits.argmax()
+                is_free[partner[number]] = False
+    return partner
+
+
+def kinds_of(gold: Entities, found: Entities) -> tuple[list[str], list[str]]:
+    """The kind of each gold entity and of each predicted one; a pair has the same kind twice."""
+    partner, gold_kinds = pair_entities(gold, found), [MISSED] * len(gold)
+    found_kinds = [SPURIOUS] * len(found)
+    is_same = same_borders(gold, found) >= 0
+    for number in np.flatnonzero(partner >= 0).tolist():
+        other = partner[number]
+        kind = CORRECT if is_same[number] else BOUNDARY
+        kind = kind if gold.type[number] == found.type[other] else TYPE
+        gold_kinds[number] = found_kinds[other] = kind
+    return gold_kinds, found_kinds
+
+
+def confusion_of(gold: Entities, found: Entities) -> Confusion:
+    """The types of the gold entities against those of the predicted ones."""
+    num_types, partner = len(gold.types), pair_entities(gold, found)
+    is_paired = partner >= 0
+    column = np.full(len(gold), num_types + 1)  # missed
+    column[is_paired] = found.type[partner[is_paired]]
+    column[(column == gold.type) & (same_borders(gold, found) < 0)] = num_types  # boundary
+    spurious = np.delete(found.type, partner[is_paired])
+    counts = np.zeros((num_types + 1, num_types + 2), np.int64)
+    np.add.at(counts, (gold.type, column), 1)
+    np.add.at(counts, (num_types, spurious), 1)
+
+    occurs = np.isin(np.arange(num_types), np.concatenate([gold.type, found.type]))
+    kept = np.concatenate([np.flatnonzero(occurs), [num_types, num_types + 1]])
+    return Confusion(
+        [name for name, is_there in zip(gold.types, occurs, strict=True) if is_there],
+        counts[np.ix_(kept[:-1], kept)],
+    )

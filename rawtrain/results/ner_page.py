@@ -1,0 +1,121 @@
+"""What report.html says of tagged data: scores, kinds of errors, confusion, the worst sentences."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rawtrain.results import report
+from rawtrain.results.bootstrap import NUM_DRAWS
+from rawtrain.results.confusion_plot import percent, row_shares, save_confusion_plot
+from rawtrain.results.entities import Entities
+from rawtrain.results.errors_by_kind import (
+    BOUNDARY,
+    CORRECT,
+    MISSED,
+    SPURIOUS,
+    TYPE,
+    confusion_of,
+    kinds_of,
+)
+from rawtrain.results.html import render, write_report
+from rawtrain.results.metrics import table_rows
+
+NUM_SENTENCES = 50
+LONGEST_SHOWN = 300  # words of a sentence
+
+KINDS_OF_ERROR = {
+    BOUNDARY: "the right type, but other first or last words",
+    TYPE: "another type, with the right words or with some of them",
+    MISSED: "in the gold data, and nothing was predicted there",
+    SPURIOUS: "predicted where the gold data has nothing",
+}
+
+
+class Part(NamedTuple):
+    """Words of a sentence side by side: an entity, or what is between two."""
+
+    text: str
+    type: str | None = None
+    kind: str | None = None
+
+
+def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals):
+    """Write confusion.png, and report.html with a section for the evaluation of the split `name`.
+
+    baseline: the `EntityScores` to set beside those of the evaluation, or None.
+    intervals: of F1, from `f1_intervals`.
+    """
+    gold, found = scorer.entities(evaluation)
+    confusion = confusion_of(gold, found)
+    picture = Path(settings.output_dir) / "confusion.png"
+    save_confusion_plot(confusion, f"entities of the {name} data", picture)
+
+    scores = scorer.scores(evaluation)
+    row_intervals = [*(intervals[title] for title in scores.per_type), intervals[None], None]
+    section = render(
+        "ner.html.jinja",
+        split=name,
+        source=splits[name].source,
+        num_sentences=len(splits[name].words),
+        accounting=report.accounting(encoded[name]),
+        loss=evaluation.loss,
+        scores=scores,
+        rows=[
+            (*row, interval)
+            for row, interval in zip(table_rows(scores), row_intervals, strict=True)
+        ],
+        baseline_f1=baseline and {title: row.f1 for title, row in table_rows(baseline)},
+        num_draws=NUM_DRAWS,
+        kinds=confusion.kinds,
+        kinds_of_error=KINDS_OF_ERROR,
+        num_errors=sum(number for kind, number in confusion.kinds.items() if kind != CORRECT),
+        confusion=confusion,
+        shares=row_shares(confusion.counts),
+        percent=percent,
+        sentences=worst_sentences(splits[name].words, gold, found, scorer, evaluation),
+        hides_correct=settings.task_name == "pos",
+    )
+    figures = {key: report.describe_tagged(split, encoded[key]) for key, split in splits.items()}
+    write_report(settings, splits, figures, name, section)
+
+
+def worst_sentences(words, gold, found, scorer, evaluation):
+    """The sentences with the highest loss, as the template shows them."""
+    losses = scorer.sentence_losses(evaluation)
+    gold_kinds, found_kinds = kinds_of(gold, found)
+    hides_correct = scorer.settings.task_name == "pos"  # there each word would be marked
+
+    def parts(number, entities, kinds):
+        offset = scorer.rows.sentence_offsets[number]
+        return parts_of_sentence(words[number], offset, entities, kinds, hides_correct)
+
+    return [
+        {
+            "number": number + 1,
+            "loss": losses[number],
+            "num_words": len(words[number]),
+            "num_hidden": max(0, len(words[number]) - LONGEST_SHOWN),
+            "gold": parts(number, gold, gold_kinds),
+            "predicted": parts(number, found, found_kinds),
+        }
+        for number in np.argsort(-losses, kind="stable")[:NUM_SENTENCES].tolist()
+    ]
+
+
+def parts_of_sentence(words, offset, entities: Entities, kinds, hides_correct=False):
+    """Sentence `words`, the first of which is word `offset` of the split, as a list of `Part`."""
+    parts, place = [], 0
+    begin, end = np.searchsorted(entities.first, [offset, offset + len(words)])
+    for number in range(begin, end):
+        first, last = entities.first[number] - offset, entities.last[number] - offset
+        if hides_correct and kinds[number] == CORRECT:
+            continue
+        if first >= LONGEST_SHOWN:
+            break
+        parts += [Part(" ".join(words[place:first]))] if first > place else []
+        type_name = entities.types[entities.type[number]]
+        parts.append(Part(" ".join(words[first : last + 1]), type_name, kinds[number]))
+        place = last + 1
+    rest = words[place:LONGEST_SHOWN]
+    return parts + ([Part(" ".join(rest))] if rest else [])

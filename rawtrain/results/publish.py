@@ -1,0 +1,84 @@
+"""The end of a run: its model card and, with --push_to_hub, its repository on the Hub."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants
+from huggingface_hub.utils import disable_progress_bars
+
+from rawtrain.durable import read_manifest
+from rawtrain.errors import RunError
+from rawtrain.results.card import write_card
+from rawtrain.results.hub import without_token
+from rawtrain.results.log import logger
+from rawtrain.run_directory import WRITTEN
+
+# Beside the files of the model, which the manifest names, and nothing else. What holds whole data
+# (predictions.conll), paths of this machine (settings.json) or the run itself stays here.
+RESULTS = (
+    "README.md",
+    "report.html",
+    "deployment_gap.json",
+    "probes.json",
+    "metrics.jsonl",
+    "trainer_state.json",
+    "train_results.json",
+    "eval_results.json",
+    "predict_results.json",
+    "all_results.json",
+)
+PICTURES = (".png", ".svg")
+
+
+def publish(settings, repository):
+    """Write the model card and, if there is a repository, upload what `published_files` lists.
+
+    Raises RunError, with the command that repeats it, if the upload fails; everything is on the
+    disk then.
+    """
+    output_dir = Path(settings.output_dir)
+    write_card(settings, repository)
+    if repository is None:
+        return
+    files = published_files(output_dir)
+    if settings.disable_tqdm or not sys.stderr.isatty():
+        disable_progress_bars()
+    logger.info(f"uploads {len(files)} files to {constants.ENDPOINT}/{repository}")
+    try:
+        api = HfApi(library_name="rawtrain")
+        repo = api.create_repo(repository, private=settings.hub_private_repo, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=output_dir,
+            allow_patterns=files,
+            commit_message=settings.hub_commit_message,
+        )
+    except Exception as error:  # the Hub, the network, the HTTP library, a file: all end alike
+        raise RunError(
+            f"the upload to {repository} failed: {without_token(error)}\n"
+            f"Nothing is lost: the model and the results are in {output_dir}. To repeat it, start "
+            f"the same command again, which uploads without training, or\n"
+            f"{upload_command(settings, repository, files)}"
+        ) from error
+    print(f"uploaded: {repo}")
+
+
+def published_files(output_dir):
+    """The names of the files of a finished run that others get to see."""
+    model = read_manifest(output_dir)
+    results = [name for name in RESULTS if (output_dir / name).is_file()]
+    return [*results, *_pictures(output_dir), *model]
+
+
+def upload_command(settings, repository, files):
+    """The `hf` command that uploads these files of the output directory."""
+    words = ["hf", "upload", repository, settings.output_dir, "."]
+    if settings.hub_private_repo is not None:
+        words.append("--private" if settings.hub_private_repo else "--no-private")
+    words += [word for file in files for word in ("--include", file)]
+    return shlex.join([*words, "--commit-message", settings.hub_commit_message])
+
+
+def _pictures(output_dir):
+    return [name for name in WRITTEN if name.endswith(PICTURES) and (output_dir / name).is_file()]

@@ -1,0 +1,148 @@
+"""Tag raw text: `python -m rawtrain.tag MODEL_DIR "Jeff Dean works at Google"`.
+
+For people each text is shown with its entities marked, and an entity a line below it; for programs
+--json writes an object a line. tagger.py does the work.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import unicodedata
+from itertools import islice
+
+from rawtrain.command import reported_mistakes
+from rawtrain.data.files import iterate_lines
+
+TEXTS_AT_ONCE = 1000
+COLORS = (32, 34, 35, 36, 33, 31)  # of types, in the order of the model's labels
+EPILOG = """\
+Offsets count characters (Unicode code points) from 0; the end is exclusive. The score is the
+mean probability of the labels of an entity's words. Colours are for terminals; NO_COLOR turns
+them off."""
+
+
+def main(arguments=None):
+    """Tag the texts that the arguments name, and write what is found to standard output."""
+    asked = _parser().parse_intermixed_args(arguments)  # --json may stand before the texts
+    with reported_mistakes():
+        from rawtrain.fast.cpu import tune_process  # torch: after a wrong flag was answered
+        from rawtrain.results.log import configure_logging
+        from rawtrain.tagger import Tagger
+
+        configure_logging(asked)
+        tagger = Tagger.from_pretrained(
+            asked.model_dir,
+            max_seq_length=asked.max_seq_length,
+            batch_size=asked.batch_size,
+            use_cpu=asked.use_cpu,
+        )
+        tune_process(tagger.model.device)
+        show = _as_json if asked.json else _for_people(tagger.label_names)
+        for texts in _chunks(_texts(asked), 1 if _is_typed(asked) else TEXTS_AT_ONCE):
+            for text, entities in zip(texts, tagger(texts), strict=True):
+                print(show(text, entities), flush=_is_typed(asked))
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m rawtrain.tag",
+        description="Find names in text with a model that rawtrain.ner trained.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("model_dir", help="folder of the model, or its name on the hub")
+    parser.add_argument("text", nargs="*", help="texts (default: each line of standard input)")
+    parser.add_argument("--file", help="tag each line of this file instead")
+    parser.add_argument("--json", action="store_true", help="write a JSON object for each text")
+    parser.add_argument(
+        "--batch_size", "--batch-size", type=int, default=32, help="rows at once (default: 32)"
+    )
+    parser.add_argument(
+        "--max_seq_length",
+        "--max-seq-length",
+        type=int,
+        help="longest window over a text, in sub-words (default: what the model can take)",
+    )
+    parser.add_argument("--use_cpu", "--use-cpu", action="store_true", help="stay on the CPU")
+    parser.set_defaults(log_level="passive", disable_tqdm=True)  # for configure_logging
+    return parser
+
+
+def _texts(asked):
+    if asked.file and asked.text:
+        raise ValueError(f"--file {asked.file} is given, and texts too; leave one of them out")
+    if asked.file:
+        return iterate_lines(asked.file)
+    if asked.text:
+        return asked.text
+    if _is_typed(asked):
+        print("type a text a line; ^D ends", file=sys.stderr)
+    return _lines_of_standard_input()
+
+
+def _lines_of_standard_input():
+    sys.stdin.reconfigure(encoding="utf-8", errors="strict")  # whatever the locale says
+    try:
+        for line in sys.stdin:
+            yield line.removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"standard input is not UTF-8 text ({error.reason}); convert it, for instance with "
+            f"`iconv -f ISO-8859-1 -t UTF-8`"
+        ) from None
+
+
+def _is_typed(asked):
+    """Whether somebody types the texts, and waits for the answer to each."""
+    return not asked.file and not asked.text and sys.stdin.isatty()
+
+
+def _chunks(texts, size):
+    texts = iter(texts)
+    while chunk := list(islice(texts, size)):
+        yield chunk
+
+
+def _as_json(text, entities):
+    # escapes instead of UTF-8: what is written then depends on no locale
+    return json.dumps({"text": text, "entities": entities})
+
+
+def _for_people(label_names):
+    """The function that shows a text and its entities, in colours where they are welcome."""
+    types = list(dict.fromkeys(name[2:] for name in label_names if name != "O"))
+    is_colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    def marked(text, kind):
+        if not is_colored:
+            return f"[{text} | {kind}]"
+        color = COLORS[types.index(kind) % len(COLORS)]
+        return f"\x1b[1;{color}m{text}\x1b[0;{color}m {kind}\x1b[0m"
+
+    def show(text, entities):
+        parts, position, lines = [], 0, []
+        for entity in entities:
+            start, end, kind = entity["start"], entity["end"], entity["entity_group"]
+            word = _visible(entity["word"])
+            parts += [_visible(text[position:start]), marked(word, kind)]
+            position = end
+            lines.append(f"  {start:>5}-{end:<5} {entity['score']:.3f}  {kind:<6} {word}")
+        return "\n".join(["".join([*parts, _visible(text[position:])]), *lines])
+
+    return show
+
+
+def _visible(text):
+    """The text without what would steer a terminal: control characters are shown as escapes."""
+    return "".join(
+        repr(sign)[1:-1] if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign
+        for sign in text
+    )
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends this program, and is no mistake
+    main()

@@ -1,0 +1,319 @@
+"""report.html: what it says, and that nothing of the data becomes a part of the page."""
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from conftest import NAMES, tagged_sentences, token_source, write_conll
+from test_mlm import run_mlm
+from test_ner import run_ner
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from rawtrain.config import MlmSettings
+from rawtrain.data.conll import read_conll
+from rawtrain.fast.head import cross_entropy_at_labels
+from rawtrain.results.entities import find_entities
+from rawtrain.results.errors_by_kind import confusion_of, kinds_of
+from rawtrain.results.mlm_page import NUM_ROWS, masked_rows
+from rawtrain.results.ner_page import LONGEST_SHOWN, parts_of_sentence
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img/src=http://evil.example/x/onerror=alert(1)>',
+    "</section><!--",
+    "-->",
+    "</style>",
+    "&lt;b&gt;",
+    "{{7*7}}",
+    "{%raw%}",
+    "🎉🇩🇪",
+    "שלום",
+    "\u202eevil",
+    "w" * 300,
+]
+HOSTILE_TYPE = "<b/onclick=alert(1)>&amp;"
+
+
+class Page(HTMLParser):
+    """The elements, the text and the attributes of a page, as a browser would read them."""
+
+    def __init__(self, file):
+        super().__init__(convert_charrefs=True)
+        self.html = file.read_text(encoding="utf-8")
+        self.tags, self.attributes, self.texts = [], [], []
+        self.feed(self.html)
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def tables(self, columns):
+        """The rows of cells [columns] of each table that has so many, without small print."""
+        rows = re.findall(r"<tr[^>]*>(.*?)</tr>", self.html, re.DOTALL)
+        cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+        plain = [
+            [re.sub(r"<small>.*?</small>|<[^>]*>", "", c).strip() for c in row] for row in cells
+        ]
+        return [row for row in plain if len(row) == columns]
+
+
+def assert_harmless(page):
+    assert "<script" not in page.html.lower()
+    allowed = """html head meta title style body header h1 h2 h3 p code nav a div table thead tbody
+        tr th td details summary ul ol li section img span i b small mark bdi br"""
+    assert set(page.tags) <= set(allowed.split())
+    for name, value in page.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href"):
+            assert value.startswith(("data:image/svg+xml;base64,", "#"))
+        if name == "style":
+            assert re.fullmatch(r"(--[a-z]+: [\d.]+%(; )?)+", value)
+    assert "url(" not in page.html and "@import" not in page.html
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in (
+        page.attributes
+    )
+
+
+def hostile_sentences(num_sentences, seed):
+    """Tagged sentences with words, and one type, that are HTML, template code or odd letters."""
+    words, tags = tagged_sentences(num_sentences, seed)
+    rng = np.random.default_rng(seed)
+    for number, sentence in enumerate(words):
+        sentence += [str(HOSTILE[number % len(HOSTILE)]), str(rng.choice(HOSTILE)), "end"]
+        tags[number] += [f"B-{HOSTILE_TYPE}", f"I-{HOSTILE_TYPE}", "O"]
+    return words, tags
+
+
+@pytest.fixture(scope="module")
+def ner_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    return {
+        f"{name}_file": write_conll(folder / f"{name}.conll", *hostile_sentences(number, seed))
+        for seed, (name, number) in enumerate([("train", 120), ("validation", 30), ("test", 60)])
+    }
+
+
+@pytest.fixture(scope="module")
+def ner_output(tmp_path_factory, model_dir, ner_files):
+    output_dir = tmp_path_factory.mktemp("runs") / "<i>out"
+    run_ner(output_dir, model_dir, ner_files, "--num_train_epochs", "2")
+    return output_dir
+
+
+@pytest.fixture(scope="module")
+def ner_page(ner_output):
+    return Page(ner_output / "report.html")
+
+
+def test_nothing_of_the_data_becomes_a_part_of_the_page(ner_page):
+    assert_harmless(ner_page)
+    for word in HOSTILE:
+        assert word in ner_page.text
+    assert HOSTILE_TYPE in ner_page.text
+
+
+def test_settings_that_were_changed_come_first(ner_page, ner_output):
+    (changed, *_), rest = ner_page.tables(3), ner_page.text.split("settings at their defaults")
+    assert changed == ["changed", "value", "default"]
+    assert ["num_train_epochs", "2.0", "3.0"] in ner_page.tables(3)
+    assert len(rest) == 2 and "adam_beta1" in rest[1] and "adam_beta1" not in rest[0]
+
+
+def test_the_sections_have_the_scores_of_the_result_files(ner_page, ner_output):
+    results = json.loads((ner_output / "all_results.json").read_text())
+    for split, prefix in (("Validation", "eval"), ("Test", "predict")):
+        section = ner_page.text[ner_page.text.index(f"{split} data") :]
+        row = re.search(r"overall ([\d. ]+) ([\d.]+) to ([\d.]+)", section)
+        expected = [results[f"{prefix}_{key}"] for key in ("precision", "recall", "f1")]
+        assert row[1].split() == [f"{score:.3f}" for score in expected]
+        assert float(row[2]) <= expected[-1] <= float(row[3])
+        assert f"loss {results[f'{prefix}_loss']:.4f}, word accuracy" in section
+    assert [tag for tag in ner_page.tags if tag == "img"] == ["img"] * 4
+
+
+def test_the_confusion_and_the_kinds_are_those_of_the_predictions(ner_page, ner_output):
+    found, gold = (read_conll(ner_output / "predictions.conll", tag_column=c) for c in (2, 1))
+    names = sorted({tag for side in (found, gold) for tags in side.tags for tag in tags} | {"O"})
+    offsets = np.cumsum([0, *map(len, gold.words)])
+    both = [
+        find_entities(
+            np.array([names.index(t) for tags in side.tags for t in tags]), names, offsets
+        )
+        for side in (gold, found)
+    ]
+    confusion = confusion_of(*both)
+    rows = ner_page.tables(len(confusion.types) + 3)[-len(confusion.types) - 1 :]
+    shown = [[int(cell.replace(",", "") or 0) for cell in row[1:]] for row in rows]
+    assert shown == confusion.counts.tolist()
+    test_section = ner_page.text[ner_page.text.index("Test data") :]
+    for kind, number in list(confusion.kinds.items())[1:]:
+        assert re.search(rf"{kind} {number} \d+ %", test_section)
+    assert f"True positives: {confusion.kinds['correct']}." in test_section
+
+
+def test_the_sentences_shown_are_those_with_the_highest_loss_in_order(ner_page):
+    test_section = ner_page.text[ner_page.text.index("Test data") :]
+    found = re.findall(r"sentence (\d+) · \d+ words · loss ([\d.]+)", test_section)
+    losses = [float(loss) for _, loss in found]
+    assert len(losses) == 50 and losses == sorted(losses, reverse=True)
+    assert len({number for number, _ in found}) == 50
+
+
+def test_the_losses_of_the_sentences_sum_to_that_of_the_evaluation(
+    model_dir, ner_files, tmp_path, monkeypatch
+):
+    seen = []
+
+    def spy(name, settings, splits, encoded, scorer, evaluation, *_):
+        seen.append((scorer.sentence_losses(evaluation), evaluation))
+
+    monkeypatch.setattr("rawtrain.ner.write_ner_report", spy)
+    run_ner(tmp_path / "out", model_dir, ner_files, "--max_steps", "2")
+    for losses, evaluation in seen:
+        total = evaluation.loss * len(evaluation.labels)
+        assert math.isclose(losses.sum(), total, rel_tol=1e-6)  # float32 sums in another order
+    assert [len(losses) for losses, _ in seen] == [30, 60]
+
+
+def test_a_later_prediction_keeps_the_section_of_the_evaluation(model_dir, ner_files, tmp_path):
+    file = tmp_path / "out" / "report.html"
+    first = {name: path for name, path in ner_files.items() if name != "test_file"}
+    run_ner(tmp_path / "out", model_dir, first, "--max_steps", "5")
+    validation = re.search(
+        r'<section id="validation">.*?<!-- validation -->', file.read_text(), re.S
+    )
+    assert "Test data" not in Page(file).text
+    run_ner(tmp_path / "out", model_dir, ner_files, "--max_steps", "5", "--do_predict")
+    html = file.read_text()
+    assert validation[0] in html and html.count("<section") == 2
+    assert html.index("Validation data") < html.index("Test data")
+    assert_harmless(Page(file))
+
+
+def test_where_every_word_has_a_tag_only_wrong_ones_are_marked(model_dir, tmp_path):
+    words, tags = tagged_sentences(40)
+    tags = [[tag[2:] or "X" for tag in sentence] for sentence in tags]
+    files = {"train_file": write_conll(tmp_path / "t.conll", words, tags)}
+    files["validation_file"] = files["train_file"]
+    run_ner(tmp_path / "out", model_dir, files, "--task_name", "pos", "--max_steps", "3")
+    page = Page(tmp_path / "out" / "report.html")
+    assert "Marked are entities with their type, where it is wrong" in page.text
+    marked = re.findall(r'<mark class="(\w+)" dir="auto">', page.html)
+    assert marked and set(marked) == {"type"}
+    assert {*NAMES, "X"} >= set(re.findall(r'<b dir="auto">(\w+)</b>', page.html))
+
+
+def test_without_any_entity_the_report_says_so(model_dir, tmp_path):
+    words, _ = tagged_sentences(40)
+    tags = [["B-PER", *["O"] * (len(sentence) - 1)] for sentence in words]
+    nothing = [["O"] * len(sentence) for sentence in words]
+    files = {
+        "train_file": write_conll(tmp_path / "train.conll", words, nothing[:-1] + tags[-1:]),
+        "validation_file": write_conll(tmp_path / "dev.conll", words, nothing),
+    }
+    run_ner(tmp_path / "out", model_dir, files, "--learning_rate", "1e-3", "--max_steps", "30")
+    page = Page(tmp_path / "out" / "report.html")
+    assert "There is no entity in the gold data, and none was predicted." in page.text
+    assert (tmp_path / "out" / "confusion.png").exists()
+
+
+def test_the_parts_of_a_sentence_are_its_words_in_order():
+    names = ["O", "B-A", "I-A"]
+    words = [str(number) for number in range(8)]
+    gold, found = np.array([0, 0, 1, 2, 0, 1, 1, 0]), np.array([0, 0, 1, 0, 0, 1, 0, 0])
+    both = [find_entities(labels, names, np.array([0, 2, 8])) for labels in (gold, found)]
+    gold_kinds, _ = kinds_of(*both)
+    parts = parts_of_sentence(words[2:], 2, both[0], gold_kinds)
+    assert parts == [
+        ("2 3", "A", "boundary"),
+        ("4", None, None),
+        ("5", "A", "correct"),
+        ("6", "A", "missed"),
+        ("7", None, None),
+    ]
+    assert parts_of_sentence(words[:2], 0, both[0], gold_kinds) == [("0 1", None, None)]
+    longest = ["word"] * (LONGEST_SHOWN + 7)
+    labels = np.zeros(len(longest), int)
+    labels[[0, LONGEST_SHOWN + 2]] = 1
+    entities = find_entities(labels, names, np.array([0, len(labels)]))
+    assert [part.type for part in parts_of_sentence(longest, 0, entities, ["missed"] * 2)] == [
+        "A",
+        None,
+    ]
+
+
+# Masked-language models
+
+
+@pytest.fixture(scope="module")
+def mlm_output(tmp_path_factory, model_dir):
+    folder = tmp_path_factory.mktemp("mlm")
+    words, _ = hostile_sentences(200, seed=0)
+    file = folder / "documents.txt"
+    file.write_text("\n".join(map(" ".join, words)) + "\n", encoding="utf-8")
+    run_mlm(folder / "out", model_dir, str(file), "--max_steps", "5")
+    return folder / "out", str(file)
+
+
+def test_the_report_of_mlm_shows_masked_tokens_and_what_was_predicted(mlm_output):
+    page = Page(mlm_output[0] / "report.html")
+    assert_harmless(page)
+    assert "Probes" not in page.text and "before training" in page.text
+    results = json.loads((mlm_output[0] / "eval_results.json").read_text())
+    assert f"loss {results['eval_loss']:.4f}, perplexity {results['perplexity']:.2f}." in page.text
+    rows = [row for row in page.tables(6) if row[0].isdigit()]
+    assert rows
+    assert len(rows) == page.text.count("[MASK]") / 2 + sum(row[1] != "[MASK]" for row in rows)
+    for _, _, label, probability, prediction, best in rows:
+        shares = [float(share.strip("<>&lt;g %")) for share in (probability, best)]
+        assert shares[0] <= shares[1]
+        assert (label == prediction) <= (probability == best)
+
+
+def test_probes_are_shown_where_there_are_any(mlm_output, model_dir):
+    output_dir, file = mlm_output
+    probe = {"text": "<script> [MASK]", "word": "<b>", "token": 7}
+    probe["before"] = {"probability": 0.25, "likeliest": ["<i>", "met"]}
+    content = {"probes": [probe], "general": None}
+    (output_dir / "probes.json").write_text(json.dumps(content))
+    run_mlm(output_dir, model_dir, file, "--max_steps", "5", "--do_eval")
+    page = Page(output_dir / "report.html")
+    assert_harmless(page)
+    assert "<script> [MASK] <b> 25 % <i> met" in page.text
+    assert "before training" in page.text  # still, from the stored history
+
+
+def test_masked_rows_have_the_probabilities_of_the_whole_models_softmax(model_dir):
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model = AutoModelForMaskedLM.from_pretrained(model_dir)
+    settings = MlmSettings(use_cpu=True)
+    source = token_source("mlm", tokenizer, num_rows=9, longest=40)
+    source.columns.values["input_ids"][:] %= len(tokenizer)
+    rows = masked_rows(model, source, tokenizer, settings, cross_entropy_at_labels)
+    assert len(rows) == NUM_ROWS
+    for row in rows:
+        tokens = source.tokens(np.array([row.number - 1]))
+        logits = model(torch.from_numpy(tokens["input_ids"])[None]).logits[0]
+        probabilities = logits.softmax(-1).detach()
+        assert len(row.tokens) == len(tokens["labels"])
+        for place, (shown, label) in enumerate(zip(row.tokens, tokens["labels"], strict=True)):
+            seen = tokenizer.convert_ids_to_tokens(int(tokens["input_ids"][place]))
+            if label == -100:
+                assert shown == seen
+                continue
+            best = int(logits[place].argmax())
+            assert (shown.seen, shown.label, shown.prediction) == (
+                seen,
+                *tokenizer.convert_ids_to_tokens([int(label), best]),
+            )
+            found = (shown.label_probability, shown.prediction_probability)
+            expected = probabilities[place, [int(label), best]].tolist()
+            assert found == pytest.approx(expected, abs=1e-6)  # float32, other shapes

@@ -1,0 +1,57 @@
+"""Raw text is cut into words as the corpora of taggers have them."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import settings as drawing
+from hypothesis import strategies as st
+
+from rawtrain.data.raw_text import split_words
+
+# What str.isspace() takes for a space and Unicode does not: four control characters.
+NO_SPACE = "\x1c\x1d\x1e\x1f"
+
+
+def words_of(text):
+    return [text[start:end] for start, end in split_words(text)]
+
+
+def is_space(sign):
+    return sign.isspace() and sign not in NO_SPACE
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Jeff Dean works at Google.", "Jeff Dean works at Google ."),
+        ("the U.S. and J. R. R. Tolkien", "the U.S. and J. R. R. Tolkien"),
+        ("Dean's office, they're out", "Dean 's office , they 're out"),
+        ("O'Neill d’Italia isn't", "O'Neill d’Italia isn't"),
+        ("Saint-Étienne (3,000 m²) won 6–3 or 6:4", "Saint-Étienne ( 3,000 m² ) won 6–3 or 6:4"),
+        ("''Foo'' ... **", "'' Foo '' ... **"),
+        ("AT&T torch.nn.Linear __init__", "AT&T torch.nn.Linear __init__"),
+        ("a,b and/or c:d", "a , b and / or c : d"),
+        ("नमस्ते e\u0301te می\u200cخواهم", "नमस्ते e\u0301te می\u200cخواهم"),
+        ("東京に行く", "東 京 に 行 く"),
+        ("a\u00a0b\u2003c\nd\te", "a b c d e"),
+        ("👨‍👩‍👧 ❤️ 🇩🇪!", "👨‍👩‍👧 ❤️ 🇩🇪 !"),
+        ("", ""),
+        (" \n", ""),
+    ],
+)
+def test_words_are_those_that_conll_files_have(text, words):
+    assert words_of(text) == words.split()
+
+
+@drawing(max_examples=300, deadline=None, derandomize=True)
+@given(st.text() | st.text("ab.,'’-&1 \u200d\u0301\u00a0👩", max_size=30))
+@example("\x1f \u200b\ufeff")
+def test_every_character_but_white_space_belongs_to_exactly_one_word(text):
+    spans = split_words(text)
+    places = [place for start, end in spans for place in range(start, end)]
+    assert places == [place for place, sign in enumerate(text) if not is_space(sign)]
+    assert all(start < end for start, end in spans)
+
+
+def test_half_of_a_surrogate_pair_is_refused_with_its_place():
+    with pytest.raises(ValueError, match="character 4 of the text is half of a surrogate pair"):
+        split_words("ab \udcff")

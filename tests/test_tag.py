@@ -1,0 +1,133 @@
+"""The tag command: for people and for programs, from arguments, a file and standard input."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import tagged_sentences
+from transformers import BertConfig, BertForTokenClassification
+
+from rawtrain import Tagger
+from rawtrain.data.small_bert import train_small_tokenizer
+from rawtrain.tag import main
+
+TEXT = "we met Ada Nova today"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model that finds the entities of `TEXT` by its weights: a direction for each label."""
+    words, _ = tagged_sentences(40)
+    tokenizer = train_small_tokenizer([" ".join(sentence) for sentence in words], vocab_size=400)
+    labels = ["O", "B-PER", "I-PER"]
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=8, max_position_embeddings=40, id2label=dict(enumerate(labels)),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = BertForTokenClassification(config)
+    with torch.no_grad():
+        embeddings = model.bert.embeddings.word_embeddings.weight
+        embeddings[:] = torch.eye(8)[0]
+        for word, label in (("Ada", 1), ("Nova", 2)):
+            embeddings[tokenizer.convert_tokens_to_ids(word)] = torch.eye(8)[label]
+        model.classifier.weight[:] = 5 * torch.eye(8)[:3]
+    folder = tmp_path_factory.mktemp("tagger")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_entities_are_marked_and_listed_with_offsets_for_people(folder, capsys):
+    main([folder, TEXT, "nobody", "--use_cpu"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "we met [Ada Nova | PER] today"
+    assert lines[1].split()[0] == "7-15" and lines[1].split()[2:] == ["PER", "Ada", "Nova"]
+    assert lines[2:] == ["nobody"]
+
+
+def test_json_has_one_object_a_line_with_the_entities_of_the_tagger(folder, capsys):
+    main(["--json", folder, TEXT, "été 👩 Ada"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = Tagger.from_pretrained(folder)([TEXT, "été 👩 Ada"])
+    assert [line["entities"] for line in lines] == expected
+    assert [line["text"] for line in lines] == [TEXT, "été 👩 Ada"]
+    assert lines[1]["entities"][0]["start"] == 6  # an emoji is one code point
+    assert set(expected[0][0]) == {"entity_group", "score", "word", "start", "end"}
+
+
+@pytest.mark.parametrize("way", ["file", "standard input"])
+def test_a_line_is_a_text_and_an_empty_line_one_without_entities(
+    way, folder, tmp_path, capsys, monkeypatch
+):
+    content = f"{TEXT}\n\nAda é\n".encode()
+    arguments = ["--json", folder]
+    if way == "file":
+        (tmp_path / "texts.txt").write_bytes(content)
+        arguments += ["--file", str(tmp_path / "texts.txt")]
+    else:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), "ascii"))
+    main(arguments)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["text"] for line in lines] == [TEXT, "", "Ada é"]
+    assert [len(line["entities"]) for line in lines] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(("no_color", "is_colored"), [("", True), ("1", False)])
+def test_colours_are_for_terminals_and_no_color_turns_them_off(
+    no_color, is_colored, folder, monkeypatch
+):
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("NO_COLOR", no_color)
+    main([folder, TEXT])
+    assert ("\x1b[1;32mAda Nova\x1b[0;32m PER\x1b[0m today" in sys.stdout.getvalue()) == is_colored
+    assert ("\x1b" in sys.stdout.getvalue()) == is_colored
+
+
+def test_control_characters_of_a_text_do_not_reach_the_terminal(folder, capsys):
+    main([folder, "\x1b[2J Ada\x07"])
+    out = capsys.readouterr().out
+    assert "\\x1b[2J [Ada | PER]\\x07" in out and "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-such-folder/x/", TEXT], "no such directory"),
+        (["FOLDER", "--file", "missing.txt"], "no such file"),
+        (["FOLDER", TEXT, "--file", "texts.txt"], "leave one of them out"),
+        (["FOLDER", TEXT, "--batch_size", "0"], "batch size is 0"),
+        (["FOLDER", "a \udcff"], "half of a surrogate pair"),
+        (["FOLDER", TEXT, "--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_a_mistake_is_answered_with_a_message_and_code_2(arguments, said, folder, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([folder if argument == "FOLDER" else argument for argument in arguments])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_standard_input_that_is_no_utf8_is_refused(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ab\xffc\n"), "utf-8"))
+    with pytest.raises(SystemExit) as stopped:
+        main([folder])
+    assert stopped.value.code == 2
+    assert "standard input is not UTF-8 text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["tag", "fill"])
+def test_help_is_answered_without_torch(command):
+    code = f"import sys; sys.argv = ['x', '--help']; import rawtrain.{command} as c\n"
+    code += "try: c.main()\nexcept SystemExit as end: assert end.code == 0\n"
+    code += "assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "model_dir" in done.stdout
