@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -105,9 +104,16 @@ def set_aside(folder: Path) -> Path:
 
 def write_manifest(folder: Path, files) -> None:
     """Flush the `files` and then, with the size and the sha256 of each, the manifest."""
-    files, seal = sorted(files), partial(_seal, _usual_mode())
-    with ThreadPoolExecutor() as threads:  # neither hashing nor flushing holds Python's lock
-        facts = dict(zip([file.name for file in files], threads.map(seal, files), strict=True))
+    files, mode = sorted(files), _usual_mode()
+    for file in files:
+        os.chmod(file, mode)  # safetensors makes its files for the owner alone
+    with ThreadPoolExecutor() as threads:  # hashing keeps the cores busy, flushing the disk
+        hashes = threads.map(_sha256, files)
+        list(threads.map(_flush, files))  # raises what went wrong
+    facts = {
+        file.name: {"bytes": file.stat().st_size, "sha256": sha256}
+        for file, sha256 in zip(files, hashes, strict=True)
+    }
     _replace(folder / MANIFEST, json.dumps({"files": facts}, indent=2).encode() + b"\n")
 
 
@@ -199,13 +205,6 @@ def _replace(file, content):
     _flush(aside)
     os.replace(aside, file)
     _flush(file.parent)
-
-
-def _seal(mode, file):
-    """Flush a finished file, let others read it, and return its facts."""
-    os.chmod(file, mode)  # safetensors makes its files for the owner alone
-    _flush(file)
-    return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
 
 
 def _usual_mode():
