@@ -18,7 +18,7 @@ from pathlib import Path
 from transformers.hf_argparser import HfArgumentParser
 
 from rawtrain.allowed import check
-from rawtrain.config import MlmSettings, NerSettings, uses_own_data
+from rawtrain.config import MlmSettings, NerSettings, public_values, uses_own_data
 from rawtrain.data.files import raise_problems, read_text
 from rawtrain.durable import write_text
 from rawtrain.errors import RunError
@@ -85,8 +85,8 @@ def _reported(errors, exit_code):
 
 
 def write_settings(settings, file):
-    """Write settings as JSON that `parse` reads again; no setting holds a token."""
-    write_text(file, json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+    """Write settings as JSON that `parse` reads again, without the token."""
+    write_text(file, json.dumps(public_values(settings), indent=2) + "\n")
 
 
 NOT_GIVEN = object()

@@ -218,6 +218,14 @@ class TrainingSettings:
     hub_model_id: str | None = setting(
         None, "repository to upload to, NAME or OWNER/NAME (default: the name of output_dir)"
     )
+    hub_token: str | None = dataclasses.field(
+        default=None,
+        repr=False,  # it is shown and written nowhere, see `public_values`
+        metadata={
+            "help": "token for the hub; other users of the machine may see it in the list of "
+            "processes (default: that of HF_TOKEN or `hf auth login`)"
+        },
+    )
     hub_private_repo: bool | None = setting(
         None,
         "whether it is private, if it is a new one (default: what the owner has chosen)",
@@ -290,6 +298,13 @@ class MlmSettings(TrainingSettings, MlmDataSettings, ModelSettings):
     }
 
     output_dir: str = setting("mlm_output", "where everything is written")
+
+
+def public_values(settings) -> dict:
+    """Every setting by its name but the token: what may be written down and sent to others."""
+    values = dataclasses.asdict(settings)
+    del values["hub_token"]
+    return values
 
 
 def uses_own_data(settings) -> bool:

@@ -4,12 +4,12 @@ It is written at the beginning. A run goes on only under the very same; then it 
 bits that it would have ended with uninterrupted. Nothing here imports torch.
 """
 
-import dataclasses
 import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
 
+from rawtrain.config import public_values
 from rawtrain.durable import DELETING, LOCK, WRITING, DamagedError
 
 IDENTITY_FILE = "identity.json"
@@ -56,7 +56,7 @@ def identity_of(settings, splits, tokenizer, model):
 
 
 def settings_that_count(settings):
-    values = dataclasses.asdict(settings)
+    values = public_values(settings)
     if settings.eval_strategy == "steps" and settings.eval_steps is None:
         values["eval_steps"] = settings.logging_steps  # see plan.make_plan
     return {name: value for name, value in values.items() if name not in FREE}

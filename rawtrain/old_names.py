@@ -53,12 +53,13 @@ OLD_NAMES = {
     "leave it out: the data is encoded before training starts": "streaming",
     "leave it out: this version runs in one process": "local_rank",
     "set the environment variable HF_HOME": "cache_dir",
+    "use --hub_token, or better HF_TOKEN or `hf auth login`": "push_to_hub_token",
     "use --hub_model_id": "push_to_hub_model_id push_to_hub_organization",
     "leave it out: --push_to_hub uploads the final model, once": (
         "hub_strategy hub_always_push hub_revision"
     ),
     "set HF_TOKEN or run `hf auth login`: a token on a command line is seen by others": (
-        "token hub_token push_to_hub_token use_auth_token"
+        "token use_auth_token"
     ),
 }
 RENAMED = {name: answer for answer, names in OLD_NAMES.items() for name in names.split()}

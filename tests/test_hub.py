@@ -102,7 +102,8 @@ def on_disk(folder):
 def finished(command):
     """The output directory of the run, the server it was uploaded to, and what was said."""
     with fake_hub() as hub:
-        done = start([*command, "--push_to_hub", "--hub_private_repo"], hub.url)
+        flags = ["--push_to_hub", "--hub_private_repo", "--hub_token", TOKEN]
+        done = start([*command, *flags], hub.url, token="hf_of_another")
         assert done.returncode == 0, done.stderr
         yield Path(command[3]), hub, done
 
@@ -262,7 +263,7 @@ def test_a_wrong_token_ends_the_command_with_2_before_anything_is_written(comman
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line == (
         f"error: --push_to_hub: {hub.url} does not accept the token; run `hf auth login` or set "
-        f"HF_TOKEN again (HF_TOKEN, where it is set, comes before the login)"
+        f"HF_TOKEN again (--hub_token comes before HF_TOKEN, and that before the login)"
     )
     assert "hf_wrong" not in done.stdout + done.stderr
     assert not (tmp_path / "out").exists() and hub.requests == ["GET /api/whoami-v2"]
@@ -301,6 +302,9 @@ def test_a_refused_connection_is_told_at_the_start(inside, monkeypatch):
 
 @pytest.mark.parametrize("token", [f"{TOKEN}\x01", f"{TOKEN}é"])
 def test_a_token_that_no_header_can_hold_is_not_shown(inside, monkeypatch, token):
+    with pytest.raises(ValueError) as told:
+        log_in(settings("out", hub_token=token))
+    assert TOKEN not in str(told.value)
     monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(ValueError) as told:
         log_in(settings("out"))
@@ -335,6 +339,8 @@ def test_nothing_is_asked_of_the_hub_unless_something_is_to_be_uploaded(inside):
         ("--push_to_hub --output_dir a/x..y", "--hub_model_id is 'x..y' (the name of output_dir)"),
         ("--push_to_hub --output_dir /", "--hub_model_id is ''"),
         ("--hub_model_id x", "--hub_model_id is given without --push_to_hub"),
+        ("--hub_token hf_x", "--hub_token is given without --push_to_hub"),
+        ("--push_to_hub --hub_token=", "--hub_token is empty"),
         ("--hub_private_repo false", "--hub_private_repo is given without --push_to_hub"),
         ("--push_to_hub --hub_commit_message=", "--hub_commit_message is empty"),
     ],
@@ -366,7 +372,10 @@ def test_a_run_that_trains_nothing_has_nothing_to_upload(tmp_path):
         decide_work(settings(tmp_path / "out"), {"test": None})
 
 
-def test_settings_of_an_upload_are_written_without_a_token(finished):
+def test_a_token_that_is_a_setting_is_not_written_anywhere(finished):
+    given = settings("out", hub_token=TOKEN)
+    assert TOKEN not in repr(given)
+    assert not [file for file, content in on_disk(finished[0]).items() if TOKEN.encode() in content]
     written = json.loads((finished[0] / "settings.json").read_text())
     assert written["push_to_hub"] is True and written["hub_private_repo"] is True
-    assert "hub_token" not in written and TOKEN not in written.values()
+    assert "hub_token" not in written

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from rawtrain.config import NerSettings, uses_own_data
+from rawtrain.config import NerSettings, public_values, uses_own_data
 from rawtrain.durable import MANIFEST, write_text
 from rawtrain.results.card_facts import note, read_facts
 from rawtrain.results.files import read_metrics
@@ -130,9 +130,9 @@ def card_data(settings, on_hub, metrics, model_name):
 def command_of(settings):
     """The command line, broken into lines, that these settings are read from."""
     recipe = {} if uses_own_data(settings) else settings.embedded_recipe
-    usual = dataclasses.asdict(type(settings)(**recipe))
+    usual = public_values(type(settings)(**recipe))
     lines = [settings.command]
-    for name, value in dataclasses.asdict(settings).items():
+    for name, value in public_values(settings).items():
         if value == usual[name] or value is None or name in LEFT_OUT:
             continue
         text = json.dumps(value) if isinstance(value, dict | bool) else str(value)
@@ -221,7 +221,7 @@ def _examples(examples):
 
 
 def _shown_settings(settings):
-    values = dataclasses.asdict(settings)
+    values = public_values(settings)
     if settings.max_steps > 0:  # it takes the place of the epochs
         del values["num_train_epochs"]
     return [

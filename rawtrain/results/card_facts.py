@@ -4,7 +4,6 @@ A run may be killed and started again, and a finished one evaluated later: the p
 the card need not be the one that knew the data or the scores of each type.
 """
 
-import dataclasses
 import json
 import platform
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import validate_repo_id
 
+from rawtrain.config import public_values
 from rawtrain.durable import write_text
 from rawtrain.results.metrics import table_rows
 from rawtrain.results.report import mark_entities
@@ -44,7 +44,7 @@ def note_run(asked, splits, tables):
     versions["Python"] = platform.python_version()
     note(
         asked.output_dir,
-        settings=dataclasses.asdict(asked),
+        settings=public_values(asked),
         on_hub=on_hub,
         data=data,
         versions=versions,

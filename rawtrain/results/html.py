@@ -20,6 +20,7 @@ import torch
 import transformers
 from markupsafe import Markup
 
+from rawtrain.config import public_values
 from rawtrain.durable import write_text
 from rawtrain.results.files import read_history
 from rawtrain.results.plots import panel_figure, panels_of
@@ -87,7 +88,8 @@ def _unchanged(settings):
 
 
 def _of(settings):
-    return dataclasses.fields(settings)
+    public = public_values(settings)
+    return [field for field in dataclasses.fields(settings) if field.name in public]
 
 
 def _curves(history):

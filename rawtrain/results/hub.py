@@ -1,7 +1,8 @@
 """--push_to_hub, before the training: what would make the upload fail is told at the start.
 
-The token is that of HF_TOKEN or of `hf auth login`, wherever huggingface_hub finds it; it is never
-a setting, and never shown. publish.py uploads at the end. Nothing here imports torch.
+The token is --hub_token, or that of HF_TOKEN or of `hf auth login`, wherever huggingface_hub finds
+it; it is written nowhere and never shown. publish.py uploads at the end. Nothing here imports
+torch.
 """
 
 import os
@@ -19,7 +20,7 @@ LOG_IN = "run `hf auth login` or set HF_TOKEN"
 def problems_of(settings):
     """What is wrong with the settings of an upload, as far as it shows without the Hub."""
     if not settings.push_to_hub:
-        for name in ("hub_model_id", "hub_private_repo"):
+        for name in ("hub_model_id", "hub_token", "hub_private_repo"):
             if getattr(settings, name) is not None:
                 yield f"--{name} is given without --push_to_hub"
         return
@@ -29,6 +30,8 @@ def problems_of(settings):
     except ValueError as problem:
         hint = "" if settings.hub_model_id else " (the name of output_dir); choose another"
         yield f"--hub_model_id is {name!r}{hint}: {problem}"
+    if settings.hub_token == "":
+        yield "--hub_token is empty; leave it out, or name one"
     if not settings.hub_commit_message.strip():
         yield "--hub_commit_message is empty; say what is uploaded"
     if constants.is_offline_mode():
@@ -42,21 +45,22 @@ def log_in(settings):
     """
     if not settings.push_to_hub:
         return None
-    if get_token() is None:
+    if token_of(settings) is None:
         raise ValueError(f"--push_to_hub: there is no token for {constants.ENDPOINT}; {LOG_IN}")
     try:
-        user = HfApi().whoami()
+        user = HfApi(token=settings.hub_token).whoami()
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
             raise ValueError(
                 f"--push_to_hub: {constants.ENDPOINT} does not accept the token; {LOG_IN} again "
-                f"(HF_TOKEN, where it is set, comes before the login)"
+                f"(--hub_token comes before HF_TOKEN, and that before the login)"
             ) from None
-        raise ValueError(f"--push_to_hub: {without_token(error)}") from None
+        raise ValueError(f"--push_to_hub: {without_token(error, settings)}") from None
     except Exception as error:  # of the HTTP library, which is not always the same one
         raise ValueError(
-            f"--push_to_hub: {constants.ENDPOINT} cannot be reached: {without_token(error)}; "
-            f"mend this, or leave out --push_to_hub and upload afterwards"
+            f"--push_to_hub: {constants.ENDPOINT} cannot be reached: "
+            f"{without_token(error, settings)}; mend this, or leave out --push_to_hub and upload "
+            f"afterwards"
         ) from None
     if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
         raise ValueError(f"--push_to_hub: the token of {user['name']} may only read; {LOG_IN}")
@@ -74,8 +78,13 @@ def _name(settings):
     return settings.hub_model_id or Path(os.path.abspath(settings.output_dir)).name
 
 
-def without_token(error):
+def token_of(settings):
+    """The token of an upload; None if there is none."""
+    return settings.hub_token or get_token()
+
+
+def without_token(error, settings):
     """The message of an error in one line; a server or a library may have put the token in it."""
     text = " ".join(str(error).split()) or repr(error)
-    token = get_token()
+    token = token_of(settings)
     return text.replace(token, "<token>") if token else text

@@ -46,7 +46,7 @@ def publish(settings, repository):
         disable_progress_bars()
     logger.info(f"uploads {len(files)} files to {constants.ENDPOINT}/{repository}")
     try:
-        api = HfApi(library_name="rawtrain")
+        api = HfApi(token=settings.hub_token, library_name="rawtrain")
         repo = api.create_repo(repository, private=settings.hub_private_repo, exist_ok=True)
         api.upload_folder(
             repo_id=repository,
@@ -56,7 +56,7 @@ def publish(settings, repository):
         )
     except Exception as error:  # the Hub, the network, the HTTP library, a file: all end alike
         raise RunError(
-            f"the upload to {repository} failed: {without_token(error)}\n"
+            f"the upload to {repository} failed: {without_token(error, settings)}\n"
             f"Nothing is lost: the model and the results are in {output_dir}. To repeat it, start "
             f"the same command again, which uploads without training, or\n"
             f"{upload_command(settings, repository, files)}"

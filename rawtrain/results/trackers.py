@@ -5,13 +5,13 @@ Both are imported only when --report_to names them. What they write stands in
 what came after its checkpoint, and that is shown once.
 """
 
-import dataclasses
 import importlib.util
 import json
 import os
 import uuid
 from pathlib import Path
 
+from rawtrain.config import public_values
 from rawtrain.durable import write_json
 
 FOLDER = "trackers"
@@ -83,7 +83,7 @@ class TensorBoard:
 
         self.writer = SummaryWriter(str(self.folder), purge_step=purge_step)
         if not purge_step:
-            text = json.dumps(dataclasses.asdict(self.settings), indent=2)
+            text = json.dumps(public_values(self.settings), indent=2)
             self.writer.add_text("settings", "    " + text.replace("\n", "\n    "))
 
 
@@ -108,7 +108,7 @@ class Wandb:
                 project=os.environ.get("WANDB_PROJECT", "rawtrain"),
                 name=Path(settings.output_dir).absolute().name,
                 dir=str(folder),
-                config=dataclasses.asdict(settings),
+                config=public_values(settings),
                 id=self.sent["id"],
                 resume="allow",
             )
