@@ -5,9 +5,14 @@ study/TRAINER.md says which function of Trainer does what.
 """
 
 import inspect
+from functools import partial
 
 import numpy as np
 import torch
+
+from rawtrain.batches import EvaluationBatches, TrainingBatches
+from rawtrain.collate.mask import DataCollatorForLanguageModeling
+from rawtrain.data.columns import collate_rows
 
 GIVEN_UP = (
     "--match_trainer gives up speed, resuming, and right gradient accumulation for models that "
@@ -50,3 +55,19 @@ def mean_of_rows(losses, batches):
     num_rows = [len(batches.rows(index)) for index in range(len(batches))]
     row_losses = np.repeat(losses, num_rows)
     return float(row_losses[np.isfinite(row_losses)].mean())
+
+
+def masked_batches(encoded, tokenizer, settings):
+    """Batches of each split for mlm: masked by the collator that run_mlm.py uses, as it draws."""
+    collator = DataCollatorForLanguageModeling(
+        tokenizer,
+        mlm_probability=settings.mlm_probability,
+        mask_replace_prob=settings.mask_replace_prob,
+        random_replace_prob=settings.random_replace_prob,
+    )
+    batches = {}
+    for name, rows in encoded.items():
+        kind = TrainingBatches if name == "train" else EvaluationBatches
+        collate = partial(collate_rows, collator, rows.columns.only("input_ids"))
+        batches[name] = kind(len(rows.columns), settings, collate)
+    return batches

@@ -17,19 +17,16 @@ from rawtrain.config import MlmSettings, uses_own_data
 if __name__ == "__main__":
     SETTINGS = parse(MlmSettings)  # before torch is imported: a wrong flag is answered at once
 
-import math
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from transformers import AutoModelForMaskedLM
 
-from rawtrain.batches import EvaluationBatches, TrainingBatches
+from rawtrain import match_trainer
 from rawtrain.checkpoint import Checkpoints, save_model
 from rawtrain.collate.keyed_mask import MaskedTokens
-from rawtrain.collate.mask import DataCollatorForLanguageModeling
 from rawtrain.data.cache import cache_of
-from rawtrain.data.columns import collate_rows
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.rows import documents_from
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
@@ -50,6 +47,7 @@ from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
+from rawtrain.results.adaptation import adaptation, adaptation_table, score, unigram_scores
 from rawtrain.results.card_facts import note, note_run
 from rawtrain.results.files import (
     decide_work,
@@ -85,12 +83,7 @@ def main(settings):
         device = choose_device(settings)
         if settings.is_fast:
             tune_process(device)
-        documents = (
-            read_documents(settings) if uses_own_data(settings) else embedded_documents(settings)
-        )
-        splits = with_validation(documents, settings)
-        if settings.general_file:
-            splits["general"] = read_document_file(settings.general_file, settings)
+        splits = read_splits(settings)
         asked, settings = settings, decide_work(settings, splits)
         tokenizer = make_tokenizer(settings, splits)
         model = make_model(settings, tokenizer)
@@ -116,22 +109,22 @@ def main(settings):
     }
     batches, batch_loss = make_batches(model, sources, tokenizer, settings)
     if settings.match_trainer:
-        batches = trainers_batches(encoded, tokenizer, settings)
+        batches = match_trainer.masked_batches(encoded, tokenizer, settings)
 
-    log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm, trackers)
+    def evaluate_on(name):
+        return evaluate(model, batches[name], settings, batch_loss)
+
     if settings.do_train:
-        if "validation" in batches and directory.resumes_from is None:
-            with reported_mistakes():  # so few tokens that none of them is masked
-                before = evaluate(model, batches["validation"], settings, batch_loss)
-            log.add({**before.metrics("eval", score), "epoch": 0.0, "step": 0})
+        log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm, trackers)
         if directory.resumes_from:
             carry_over(directory.resumes_from, output_dir)
         elif "validation" in encoded or "general" in encoded:
-            with reported_mistakes():
-                general = general_scores(model, batches, splits, settings, batch_loss)
-            columns = {name: rows.columns for name, rows in encoded.items()}
-            texts = splits["validation"].texts if "validation" in splits else []
-            probes = choose_probes(tokenizer, columns["train"], columns.get("general"), texts)
+            with reported_mistakes():  # so few tokens that none of them is masked
+                if "validation" in encoded:
+                    scores = evaluate_on("validation").metrics("eval", score)
+                    log.add({**scores, "epoch": 0.0, "step": 0})
+                general = general_scores(splits, evaluate_on)
+            probes = probes_of(tokenizer, splits, encoded)
             measure_before(output_dir, model, tokenizer, probes, general)
         seed_as_trainer(settings)
         with interruption.held():  # until what was learnt is on the disk
@@ -147,60 +140,62 @@ def main(settings):
             )
             write_training_results(settings, history, len(encoded["train"].columns))
             save_model(model, tokenizer, output_dir)
+    if content := measure_after(output_dir, model, tokenizer, general_scores(splits, evaluate_on)):
+        print("\n" + "\n".join(probes_report(content)))
     if settings.do_eval:
-        evaluation = evaluate(model, batches["validation"], settings, batch_loss)
-        after = evaluation.metrics("eval", score)
-        num_samples = {"eval_samples": len(encoded["validation"].columns)}
-        perplexity = {"perplexity": after.pop("eval_perplexity")}  # run_mlm.py's key
-        history, adaptation = read_history(output_dir), {}
-        if history:
-            adaptation = adapted(history, encoded["train"].columns, evaluation.labels)
-            print("\n" + "\n".join(report.adaptation_table(adaptation)))
-            note(output_dir, unigram=adaptation["token frequency alone"])
-        general = general_scores(model, batches, splits, settings, batch_loss)
-        if content := measure_after(output_dir, model, tokenizer, general):
-            print("\n" + "\n".join(probes_report(content)))
+        evaluation = evaluate_on("validation")
+        metrics = evaluation.metrics("eval", score) | epoch_of(output_dir)
+        metrics["perplexity"] = metrics.pop("eval_perplexity")  # run_mlm.py's key
+        metrics["eval_samples"] = len(encoded["validation"].columns)
+        changes = show_adaptation(output_dir, encoded, evaluation)
         rows = masked_rows(model, sources["validation"], tokenizer, settings, batch_loss)
-        write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation)
-        write_metrics(output_dir, "eval", after | perplexity | num_samples | epoch_of(output_dir))
+        write_mlm_report(settings, splits, encoded, evaluation, rows, changes)
+        write_metrics(output_dir, "eval", metrics)  # last: it says that the rest is there
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
         print(f"next: python -m rawtrain.ner --model_name_or_path {output_dir}")
     publish(settings, repository)
 
 
-def score(evaluation):
-    """Perplexity, and the share of the masked tokens that were predicted."""
-    return {
-        "perplexity": math.exp(evaluation.loss),
-        "accuracy": float((evaluation.predictions == evaluation.labels).mean()),
-    }
+def probes_of(tokenizer, splits, encoded):
+    """Words of the training rows to ask the model for, in sentences of the validation data."""
+    texts = splits["validation"].texts if "validation" in splits else []
+    general = encoded["general"].columns if "general" in encoded else None
+    return choose_probes(tokenizer, encoded["train"].columns, general, texts)
 
 
-def general_scores(model, batches, splits, settings, batch_loss):
+def show_adaptation(output_dir, encoded, evaluation):
+    """Print the scores before and after training beside those of a count of tokens; returns them.
+
+    evaluation: of the validation data, after training. Without a training there is nothing to show.
+    """
+    history = read_history(output_dir)
+    if not history:
+        return {}
+    unigram = unigram_scores(count_tokens(encoded["train"].columns), evaluation.labels)
+    note(output_dir, unigram=unigram)  # for the model card
+    changes = adaptation(history, unigram)
+    print("\n" + "\n".join(adaptation_table(changes)))
+    return changes
+
+
+def general_scores(splits, evaluate_on):
     """The scores of the model on the general text, and which text it is; None without one."""
-    if "general" not in batches:
+    if "general" not in splits:
         return None
-    evaluation = evaluate(model, batches["general"], settings, batch_loss)
-    text = splits["general"]
+    evaluation, text = evaluate_on("general"), splits["general"]
     identity = {"source": text.source, "fingerprint": text.fingerprint}
     return identity | {"loss": evaluation.loss} | score(evaluation)
 
 
-def trainers_batches(encoded, tokenizer, settings):
-    """Batches for --match_trainer: masked by the collator that run_mlm.py uses, as it draws."""
-    collator = DataCollatorForLanguageModeling(
-        tokenizer,
-        mlm_probability=settings.mlm_probability,
-        mask_replace_prob=settings.mask_replace_prob,
-        random_replace_prob=settings.random_replace_prob,
-    )
-    batches = {}
-    for name, rows in encoded.items():
-        kind = TrainingBatches if name == "train" else EvaluationBatches
-        collate = partial(collate_rows, collator, rows.columns.only("input_ids"))
-        batches[name] = kind(len(rows.columns), settings, collate)
-    return batches
+def read_splits(settings):
+    """The documents by split; "general" is the text of --general_file."""
+    has_data = uses_own_data(settings)
+    documents = read_documents(settings) if has_data else embedded_documents(settings)
+    splits = with_validation(documents, settings)
+    if settings.general_file:
+        splits["general"] = read_document_file(settings.general_file, settings)
+    return splits
 
 
 def with_validation(documents, settings):
@@ -299,23 +294,6 @@ def show_data(splits, encoded, tokenizer, settings):
     masked = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)
     print("\n" + "\n".join(report.masked_example(tokenizer, **masked)))
     return figures
-
-
-def adapted(history, train_columns, labels):
-    """The evaluations before and after training, and what a count of the tokens would do."""
-    evaluations = [entry for entry in history if "eval_loss" in entry]
-    return report.adaptation(evaluations, unigram_scores(count_tokens(train_columns), labels))
-
-
-def unigram_scores(counts, labels):
-    """Loss, perplexity and accuracy of predicting each token by its frequency in training.
-
-    One is added to every count, so that a token not seen in training has a probability too.
-    """
-    counts = np.pad(counts, (0, max(0, labels.max() + 1 - len(counts)))) + 1
-    loss = float(-np.log(counts / counts.sum())[labels].mean())
-    accuracy = float((labels == counts.argmax()).mean())
-    return {"eval_loss": loss, "eval_perplexity": math.exp(loss), "eval_accuracy": accuracy}
 
 
 if __name__ == "__main__":

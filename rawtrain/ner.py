@@ -109,6 +109,9 @@ def main(settings):
     batches, batch_loss = make_batches(model, sources, tokenizer, settings)
     scorers = {name: WordScorer(rows, label_names, settings) for name, rows in encoded.items()}
 
+    def evaluate_on(name):
+        return evaluate(model, batches[name], settings, batch_loss, keep_token_losses=True)
+
     if settings.do_train:
         seed_as_trainer(settings)
         with interruption.held():  # until what was learnt is on the disk
@@ -125,26 +128,22 @@ def main(settings):
                 )
             write_training_results(settings, history, len(splits["train"].words))
             save_model(model, tokenizer, output_dir)
-    epoch = epoch_of(output_dir)
     if settings.do_eval:
-        evaluation = evaluate(
-            model, batches["validation"], settings, batch_loss, keep_token_losses=True
-        )
-        metrics = evaluation.metrics("eval", scorers["validation"]) | epoch
-        metrics["eval_samples"] = len(splits["validation"].words)
+        evaluation, validation = evaluate_on("validation"), splits["validation"]
+        metrics = evaluation.metrics("eval", scorers["validation"]) | epoch_of(output_dir)
+        metrics["eval_samples"] = len(validation.words)
         show_scores("validation", settings, splits, encoded, scorers, evaluation)
-        validation = splits["validation"]
         tags = scorers["validation"].tags(evaluation)
         measure_gap(output_dir, validation.words, validation.tags, tags, settings)
         write_metrics(output_dir, "eval", metrics)  # last: it says that the rest is there
     if settings.do_predict:
-        evaluation = evaluate(model, batches["test"], settings, batch_loss, keep_token_losses=True)
+        evaluation, test = evaluate_on("test"), splits["test"]
         metrics = evaluation.metrics("predict", scorers["test"])
-        metrics["predict_samples"] = len(splits["test"].words)
+        metrics["predict_samples"] = len(test.words)
         show_scores("test", settings, splits, encoded, scorers, evaluation)
         with reported_mistakes():  # the test file may have changed meanwhile
-            write_test_predictions(settings, splits["test"], scorers["test"].tags(evaluation))
-        write_metrics(output_dir, "predict", metrics)  # last: it says that all of it is there
+            write_test_predictions(settings, test, scorers["test"].tags(evaluation))
+        write_metrics(output_dir, "predict", metrics)  # last: it says that the rest is there
     print(f"\nmodel and results: {output_dir}/")
     if not uses_own_data(settings):
         print(f"the real job: {THE_REAL_JOB}")

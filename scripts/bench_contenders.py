@@ -12,13 +12,13 @@ from bench_limit import model_size, useful_flops
 from bench_turns import CountingCollator, Turns
 from torch.utils.data import DataLoader, RandomSampler
 
-from rawtrain import mlm
 from rawtrain.batches import TrainingBatches
 from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.route import make_batches
 from rawtrain.fast.vocabulary import compact_vocabulary
 from rawtrain.loop import evaluate, train
 from rawtrain.optim import num_warmup_steps
+from rawtrain.results import adaptation
 from rawtrain.results.log import RunLog
 from rawtrain.results.word_scorer import WordScorer
 
@@ -162,7 +162,11 @@ def num_labels_of(job, rows):
 
 
 def evaluate_rawtrain(job, connection, num_evaluations):
-    score = mlm.score if job.task == "mlm" else WordScorer(job.rows, job.label_names, job.settings)
+    score = (
+        adaptation.score
+        if job.task == "mlm"
+        else WordScorer(job.rows, job.label_names, job.settings)
+    )
     if job.settings.is_fast:
         tune_process(job.device)
     sources = {"validation": token_source(job)}

@@ -149,6 +149,15 @@ def test_the_report_is_printed_and_measured_again_where_its_results_are_missing(
     assert capsys.readouterr().out.count("mean probability of the hidden word: ") == 1
 
 
+def test_without_validation_data_the_general_text_is_measured_all_the_same(
+    model_dir, files, tmp_path, capsys
+):
+    content = run(tmp_path / "out", model_dir, files, "--eval_strategy", "no")
+    assert content["probes"] == []
+    assert set(content["general"]) == {"source", "fingerprint", "before", "after"}
+    assert "general text (" in capsys.readouterr().out
+
+
 def test_a_general_file_that_is_missing_is_refused(model_dir, files, tmp_path, capsys):
     with pytest.raises(ValueError, match=r"--general_file .*nothing.txt does not exist"):
         run(tmp_path / "out", model_dir, files, "--general_file", str(tmp_path / "nothing.txt"))

@@ -1,7 +1,5 @@
 """What report.html says of a masked-language model: its losses, and some rows with their masks."""
 
-import json
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +11,7 @@ from rawtrain.precision import autocast
 from rawtrain.results import report
 from rawtrain.results.confusion_plot import percent
 from rawtrain.results.html import render, write_report
-from rawtrain.results.probes import PROBES_FILE
+from rawtrain.results.probes import read_probes
 
 NUM_ROWS = 5
 LONGEST_SEARCH = 100  # rows among which those with a masked token are looked for
@@ -41,10 +39,10 @@ class MaskedRow(NamedTuple):
 def write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation):
     """Write report.html with a section for the evaluation.
 
-    rows: what `masked_rows` returns. adaptation: what `report.adaptation` does; {} of no training.
+    rows: what `masked_rows` returns. adaptation: what `adaptation.adaptation` does, or {}.
     """
-    file = Path(settings.output_dir) / PROBES_FILE
-    probes = json.loads(file.read_text(encoding="utf-8"))["probes"] if file.exists() else []
+    changes = read_probes(settings.output_dir)
+    general = changes["general"]
     section = render(
         "mlm.html.jinja",
         source=splits["validation"].source,
@@ -55,7 +53,8 @@ def write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation):
         adaptation=adaptation,
         rows=rows,
         percent=percent,
-        probes=[probe for probe in probes if "after" in probe],
+        probes=[probe for probe in changes["probes"] if "after" in probe],
+        general=general if general and "after" in general else None,
     )
     figures = {name: report.describe_text(splits[name], text) for name, text in encoded.items()}
     write_report(settings, splits, figures, "validation", section)

@@ -114,12 +114,20 @@ def carry_over(checkpoint, output_dir):
         shutil.copyfile(earlier, file)
 
 
+def read_probes(output_dir):
+    """The content of probes.json: "probes", and "general" or None; of nothing where it is not."""
+    file = Path(output_dir) / PROBES_FILE
+    if not file.exists():
+        return {"probes": [], "general": None}
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def measure_after(output_dir, model, tokenizer, general=None):
     """Add to probes.json what the model says now; its content, or None where there is none."""
     file = Path(output_dir) / PROBES_FILE
     if not file.exists():
         return None
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_probes(output_dir)
     filler = MaskFiller(model, tokenizer, tokenizer.model_max_length)
     for found in content["probes"]:
         probe = Probe(*(found[name] for name in ("text", "word", "token")))

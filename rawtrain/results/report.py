@@ -148,20 +148,3 @@ def masked_example(tokenizer, input_ids, labels, longest=20):
         hidden = "-" if label == IGNORED else tokenizer.convert_ids_to_tokens(label)
         lines.append(f"{piece:<20}{hidden}")
     return lines
-
-
-def adaptation(evaluations, unigram):
-    """The evaluations before training and after it, and a mere count of tokens, by their names."""
-    rows = {f"after epoch {entry['epoch']:.2f}": entry for entry in evaluations}
-    if "after epoch 0.00" in rows:
-        rows = {"before training": rows.pop("after epoch 0.00")} | rows
-    return rows | {"token frequency alone": unigram}
-
-
-def adaptation_table(rows):
-    """Lines with loss, perplexity and accuracy of what `adaptation` returns."""
-    lines = [f"{'':<24}{'loss':>8}{'perplexity':>12}{'accuracy':>10}"]
-    for name, scores in rows.items():
-        numbers = f"{scores['eval_loss']:>8.3f}{scores['eval_perplexity']:>12.2f}"
-        lines.append(f"{name:<24}{numbers}{scores['eval_accuracy']:>10.3f}")
-    return lines
