@@ -11,6 +11,7 @@ COMMANDS = {
     "study.kill": "kill runs at any instant, start them again and compare",
     "study.transfer": "train in each language, test in all others",
     "study.curve": "scores over the number of training sentences",
+    "study.seeds": "how much of a score is luck: mean and deviation over seeds",
     "study.compare": "whether one run is better than another, or just luckier",
 }
 

@@ -1,4 +1,4 @@
-"""The scores before and after training, each under a name of its own, and those of mere counting."""
+"""The scores before and after training, each under its own name, and those of mere counting."""
 
 import math
 

@@ -145,7 +145,8 @@ def verdict(difference, p_value) -> str:
     if difference == 0:
         return "Both have the same F1."
     better, worse = "AB" if difference > 0 else "BA"
-    chance = f"of equal systems, {100 * p_value:.2g} % would differ by as much (p = {p_value:.4f})."
+    share = "less than 0.01" if p_value < 0.0001 else f"{100 * p_value:.2g}"  # no draw was as large
+    chance = f"of equal systems, {share} % would differ by as much (p = {p_value:.4f})."
     if p_value < SIGNIFICANT:
         return f"{better} is better than {worse}: {chance}"
     return f"{better} has the higher F1, but that may be chance: {chance}"

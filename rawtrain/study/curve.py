@@ -28,12 +28,12 @@ from rawtrain.durable import MANIFEST, write_bytes, write_json, write_text
 from rawtrain.results.log import configure_logging
 from rawtrain.study.runs import (
     Run,
+    check_work,
     do_runs,
     find_corpus,
     metrics_of,
     parse_study,
     prediction_run,
-    prepare,
     sha256,
     study_settings,
     training_run,
@@ -61,7 +61,7 @@ def main(arguments):
             runs[ZERO_SHOT, None] = zero_shot_run(folder, settings, corpus, options.zero_shot_from)
         runs |= plan(folder, settings, corpus, sizes, seeds)
         left = unfinished(runs.values(), folder)
-        prepare(left, folder)
+        check_work(left)
     do_runs(left, folder)
     curve = collect(runs, folder, seeds, options)
     write_json(folder / "curve.json", curve.as_json())

@@ -1,4 +1,4 @@
-"""What transfer.py and curve.py share: corpora in folders, and runs of rawtrain.ner done once.
+"""What transfer.py, curve.py and seeds.py share: corpora in folders, and runs of rawtrain.ner.
 
 A study's directory has a run of rawtrain.ner under runs/ for each of its numbers, and its scores
 under scores/. The scores are written last: where they are, nothing is run again, and where a run
@@ -28,7 +28,9 @@ FILE_NAMES = {
 }
 DECIDED_HERE = (  # a flag of these after `--` would make other runs than those of the study
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint"),
-    *("do_train", "do_eval", "do_predict"),
+    *("do_train", "do_eval", "do_predict", "push_to_hub"),
+)
+NAMES_OF_DATA = (
     *("train_file", "validation_file", "test_file", "dataset_name", "dataset_config_name"),
 )
 COUNTS_HERE = (  # what moves a score of the test data beside that which moves the training
@@ -55,12 +57,13 @@ class Run:
     made_from: dict  # in the form of an identity, see identity.py
 
 
-def parse_study(parser, arguments):
+def parse_study(parser, arguments, num_seeds=1):
     """The options of a study's command, and the flags for rawtrain.ner, which stand after `--`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("--output_dir", required=True, type=Path, metavar="DIR", help="where all is written")
-    add("--seeds", type=int, default=1, metavar="N", help="of each training: --seed, seed + 1 ...")
+    help_text = "of each training: --seed, seed + 1 ... (default: %(default)s)"
+    add("--seeds", type=int, default=num_seeds, metavar="N", help=help_text)
     usage = parser.format_usage().removeprefix("usage: ").strip()
     parser.usage = f"{usage} -- [flags of rawtrain.ner]"
     at = arguments.index("--") if "--" in arguments else len(arguments)
@@ -98,14 +101,25 @@ def study_settings(flags, corpus: Corpus, folder, decided_here=()) -> NerSetting
 
     Raises ValueError for a flag of what the study itself decides.
     """
-    names = [flag.partition("=")[0] for flag in flags if flag.startswith("--")]
-    taken = {name.removeprefix("--").replace("-", "_") for name in names}
-    taken &= {*DECIDED_HERE, *decided_here}
-    if taken:
-        raise ValueError(f"--{min(taken)} after `--`: the study decides it; leave it out")
+    check_flags(flags, {*DECIDED_HERE, *NAMES_OF_DATA, *decided_here})
     files = files_of(corpus) | {"output_dir": folder / "runs" / corpus.name}
     given = [f"--{name}={value}" for name, value in files.items() if value]
     return settings_from(NerSettings, [*flags, *given])
+
+
+def job_settings(flags, folder) -> NerSettings:
+    """The settings of a whole job, checked: data and all come from the flags after `--`."""
+    check_flags(flags, DECIDED_HERE)
+    settings = settings_from(NerSettings, [*flags, f"--output_dir={folder / 'runs' / 'seed'}"])
+    return replace(settings, return_entity_level_metrics=True)
+
+
+def check_flags(flags, decided_here) -> None:
+    """Raise ValueError if one of them is decided by the study."""
+    names = [flag.partition("=")[0] for flag in flags if flag.startswith("--")]
+    taken = {name.removeprefix("--").replace("-", "_") for name in names} & set(decided_here)
+    if taken:
+        raise ValueError(f"--{min(taken)} after `--`: the study decides it; leave it out")
 
 
 def training_run(name, folder, settings, corpus) -> Run:
@@ -118,14 +132,16 @@ def training_run(name, folder, settings, corpus) -> Run:
         do_predict="test" in corpus.files,
         **files_of(corpus),
     )
-    made_from = {
-        "settings": settings_that_count(settings)
-        | {setting: getattr(settings, setting) for setting in COUNTS_HERE},
-        "data": corpus.hashes,
-        "torch": version("torch"),
-        "transformers": version("transformers"),
-    }
-    return Run(name, settings, made_from)
+    return Run(name, settings, _made_from(settings, corpus.hashes))
+
+
+def job_run(name, folder, settings) -> Run:
+    """The run that does a whole job. Its files are hashed; a data set of the hub is its name."""
+    settings = replace(settings, output_dir=str(folder / "runs" / name))
+    files = {split: getattr(settings, f"{split}_file") for split in FILE_NAMES}
+    hashes = {split: sha256(Path(file)) for split, file in files.items() if file}
+    hashes |= {"dataset": [settings.dataset_name, settings.dataset_config_name]}
+    return Run(name, settings, _made_from(settings, hashes))
 
 
 def prediction_run(name, folder, trained: Run, settings, corpus) -> Run:
@@ -168,18 +184,18 @@ def unfinished(runs, folder) -> list[Run]:
     return list(left.values())
 
 
-def prepare(runs, folder) -> None:
-    """Make the study's directory. ValueError, before any run begins, if one of them cannot."""
+def check_work(runs) -> None:
+    """Raise ValueError, before any run begins, if one of them cannot do what it is to do."""
     from rawtrain.results.files import decide_work  # tables and tokenizers take a second
 
     for run in runs:
         allowed.check(run.settings)
         decide_work(run.settings, [s for s in FILE_NAMES if getattr(run.settings, f"{s}_file")])
-    (folder / "scores").mkdir(parents=True, exist_ok=True)
 
 
 def do_runs(runs, folder) -> None:
     """Do the runs in their order."""
+    (folder / "scores").mkdir(parents=True, exist_ok=True)
     level = logger.level
     for number, run in enumerate(runs, start=1):
         logger.info(f"{number}/{len(runs)} {run.name}")
@@ -200,6 +216,16 @@ def metrics_of(run: Run, folder) -> dict:
 def sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _made_from(settings, hashes):
+    return {
+        "settings": settings_that_count(settings)
+        | {setting: getattr(settings, setting) for setting in COUNTS_HERE},
+        "data": hashes,
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+    }
 
 
 def _do(run, folder):

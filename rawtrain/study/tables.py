@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scores:
-    """The F1 of the same training with several seeds."""
+    """A score, such as F1, of the same training with several seeds."""
 
     by_seed: dict[int, float]
 

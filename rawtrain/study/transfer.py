@@ -24,12 +24,12 @@ from rawtrain.durable import write_json, write_text
 from rawtrain.results.log import configure_logging
 from rawtrain.study.runs import (
     Corpus,
+    check_work,
     do_runs,
     find_corpus,
     metrics_of,
     parse_study,
     prediction_run,
-    prepare,
     study_settings,
     training_run,
     unfinished,
@@ -54,7 +54,7 @@ def main(arguments):
         left = unfinished(runs.values(), folder)
         if left:
             write_corpus_of_all(together, corpora, settings)
-        prepare(left, folder)
+        check_work(left)
     do_runs(left, folder)
     result = collect(runs, folder, seeds)
     write_json(folder / "transfer.json", result.as_json())
