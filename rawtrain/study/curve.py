@@ -189,9 +189,11 @@ class Curve:
             label += f", mean ± standard deviation of {len(self.seeds)} seeds"
             stds = [scores.std for scores in self.scores.values()]
         axes.errorbar(sizes, means, stds, color=CURVE_COLOR, marker="o", capsize=4, label=label)
-        for size, mean in zip(sizes, means, strict=True):  # left above: there a rising line is not
+        tops = [mean + std for mean, std in zip(means, stds or [0] * len(means), strict=True)]
+        for size, mean, top in zip(sizes, means, tops, strict=True):
+            # above the bar, and to the left, where a rising line is not
             where = {"xytext": (-8, 9), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(f"{mean:.3f}", (size, mean), **where)
+            axes.annotate(f"{mean:.3f}", (size, top), **where)
         if self.zero_shot is not None:
             label = f"zero-shot, {self.zero_shot:.3f}"
             axes.axhline(self.zero_shot, color=ZERO_SHOT_COLOR, linestyle="--", label=label)
