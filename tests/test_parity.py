@@ -1,5 +1,6 @@
 """The loop under --match_trainer beside the installed Trainer: half of study/parity.py."""
 
+import tempfile
 from dataclasses import replace
 
 import pytest
@@ -102,8 +103,8 @@ def test_what_the_loop_does_otherwise_than_trainer_holds():
 def canary(**values):
     columns = random_rows()
     arguments = transformers.TrainingArguments(
-        "unused", use_cpu=True, disable_tqdm=True, logging_steps=1, max_steps=1, save_strategy="no",
-        **values,
+        tempfile.gettempdir(), use_cpu=True, disable_tqdm=True, logging_steps=1, max_steps=1,
+        save_strategy="no", **values,
     )  # fmt: skip
     return transformers.Trainer(
         tiny_bert(),

@@ -5,6 +5,7 @@ Trainer's numbers, ours, and whether the sentence is true of ours.
 """
 
 import resource
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -251,7 +252,8 @@ def make_trainer(settings, tokenizer, collator, columns, model=None):
     rows = [parity.columns_row(columns, row) for row in range(len(columns))]
     trainer = transformers.Trainer(
         model or ner_model(tokenizer),
-        parity.training_arguments(settings, "unused"),
+        # Trainer makes the folder, and writes nothing into it
+        parity.training_arguments(settings, tempfile.gettempdir()),
         data_collator=collator,
         train_dataset=rows,
         eval_dataset=rows,
