@@ -123,14 +123,14 @@ class RunLog:
 def evaluation_line(entry):
     """One line for an evaluation: "epoch 1.00  step 250  loss 0.4302  f1 0.595 ...".
 
-    >>> evaluation_line({"eval_loss": 0.43021, "eval_f1": 0.5949, "epoch": 1.0, "step": 250,
-    ...                  "eval_runtime": 3.1, "eval_samples_per_second": 5.0})
+    >>> evaluation_line({"eval_loss": 0.43021, "eval_f1": 0.5949, "eval_LOC_f1": 0.61, "epoch": 1.0,
+    ...                  "step": 250, "eval_runtime": 3.1, "eval_samples_per_second": 5.0})
     'epoch 1.00  step 250  loss 0.4302  f1 0.595'
     """
     parts = [f"epoch {entry['epoch']:.2f}", f"step {entry['step']}"]
     for key, value in entry.items():
         name = key.removeprefix("eval_")
-        if name != key and not name.endswith(("runtime", "per_second")):
+        if name != key and name != "runtime" and "_" not in name:  # else rates, or of one type
             precise = ".4f" if name == "loss" else ".2f" if name == "perplexity" else ".3f"
             parts.append(f"{name} {value:{precise}}")
     return "  ".join(parts)
