@@ -160,7 +160,8 @@ def probes_report(content):
         ]
         lines += [f"mean probability of the hidden word: {means[0]:.3f} -> {means[1]:.3f}"]
     else:
-        lines += ["no word of the validation text stands out from general text (--general_file)"]
+        lines += ["no probes: no word of the validation text stands out from general text"]
+        lines[0] += "" if general else "; name some with --general_file"
     if general and "after" in general:
         lines += ["", _general_line(general)]
     return lines
