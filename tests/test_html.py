@@ -289,7 +289,7 @@ def test_probes_are_shown_where_there_are_any(mlm_output, model_dir):
     run_mlm(output_dir, model_dir, file, "--max_steps", "5", "--do_eval")
     page = Page(output_dir / "report.html")
     assert_harmless(page)
-    assert "<script> [MASK] <b> 25 % <i> met" in page.text
+    assert "<script> [MASK] <b> 0.250 <i> · met" in page.text
     assert "<b>.txt: what the model lost" in page.text
     assert ["before training", "2.500", "12.18", "0.500"] in page.tables(4)
     assert ["after", "2.500", "12.18", "0.500"] in page.tables(4)

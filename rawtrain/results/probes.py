@@ -170,8 +170,8 @@ def probes_report(content):
 def _general_line(general):
     before, after = general.get("before"), general["after"]
     shown = [
-        f"{name} {format(before[name], '.3f') if before else '-'} -> {after[name]:.3f}"
-        for name in ("loss", "perplexity", "accuracy")
+        f"{name} {format(before[name], digits) if before else '-'} -> {after[name]:{digits}}"
+        for name, digits in (("loss", ".3f"), ("perplexity", ",.2f"), ("accuracy", ".3f"))
     ]
     line = f"general text ({general['source']}): {', '.join(shown)}"
     if before and after["loss"] > before["loss"]:
