@@ -3,8 +3,10 @@
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
@@ -14,9 +16,11 @@ os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="rawtrain-tests-")
 import numpy as np
 import pytest
 import torch
+from fake_hub import TOKEN, fake_hub
+from huggingface_hub import constants
 from transformers import BertConfig, BertForTokenClassification
 
-from rawtrain import MlmSettings, NerSettings
+from rawtrain import MlmSettings, NerSettings, interruption
 from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.columns import Columns, offsets_of
@@ -193,3 +197,32 @@ def model_dir(tmp_path_factory):
     BertForMaskedLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture
+def listening(monkeypatch):
+    """The signals as the commands take them, and as they were before, afterwards."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    monkeypatch.setattr(interruption, "_end_asked", None)
+    interruption.listen()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def hub():
+    with fake_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def inside(monkeypatch, hub):
+    """The server as the Hub of this very process."""
+    for name, value in {"ENDPOINT": hub.url, "HF_HUB_OFFLINE": False}.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(time, "sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.01)))
+    return hub

@@ -7,7 +7,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -48,12 +47,6 @@ RUN = """if True:
     time.sleep = lambda seconds: wait(min(seconds, 0.01))
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
-
-
-@pytest.fixture
-def hub():
-    with fake_hub() as hub:
-        yield hub
 
 
 @pytest.fixture(scope="module")
@@ -167,17 +160,6 @@ def test_the_finished_run_started_again_uploads_without_training(finished, comma
 
 
 # What fails at the end
-
-
-@pytest.fixture
-def inside(monkeypatch, hub):
-    """The server as the Hub of this very process."""
-    for name, value in {"ENDPOINT": hub.url, "HF_HUB_OFFLINE": False}.items():
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(time, "sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.01)))
-    return hub
 
 
 def settings(output_dir, **more):

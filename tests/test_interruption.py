@@ -11,22 +11,12 @@ from functools import partial
 import pytest
 from conftest import NoTokenizer, padded, random_rows, tiny_bert
 
-from rawtrain import interruption
 from rawtrain.batches import TrainingBatches
 from rawtrain.checkpoint import Checkpoints, in_folder
 from rawtrain.interruption import Interrupted, checkpoint_asked, held, poll
 from rawtrain.loop import summed_cross_entropy, train
 
-
-@pytest.fixture(autouse=True)
-def listening(monkeypatch):
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = {number: signal.getsignal(number) for number in numbers}
-    monkeypatch.setattr(interruption, "_end_asked", None)
-    interruption.listen()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("listening")
 
 
 send = partial(os.kill, os.getpid())

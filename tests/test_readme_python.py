@@ -53,7 +53,7 @@ def test_there_are_two_pages():
     assert len(pages()) == 2
 
 
-def test_the_page_of_chapter_4_trains_scores_and_saves_a_tagger(run_page):
+def test_the_page_of_chapter_4_trains_scores_saves_and_uploads_a_tagger(run_page, inside):
     names = run_page(0)
     evaluations = [entry for entry in names["log_history"] if "eval_f1" in entry]
     assert [entry["epoch"] for entry in evaluations] == [1, 2, 3]
@@ -64,6 +64,8 @@ def test_the_page_of_chapter_4_trains_scores_and_saves_a_tagger(run_page):
     assert names["index2tag"][6] == "O" and len(names["index2tag"]) == 7
     weights = names["model"].state_dict()
     assert all(tensor.equal(weights[name]) for name, tensor in tagger.model.state_dict().items())
+    uploaded = inside.repos["ada/my_tagger"]["files"]
+    assert uploaded["model.safetensors"] == Path("my_tagger/model.safetensors").read_bytes()
 
 
 def test_the_page_of_chapter_9_shows_masks_adapts_and_draws_the_losses(run_page, capsys):

@@ -23,6 +23,8 @@ from rawtrain.loop import train
 from rawtrain.results.log import RunLog
 from rawtrain.run_directory import RunDirectory
 
+pytestmark = pytest.mark.usefixtures("listening")
+
 JOBS = {"ner": (ner, NerSettings), "mlm": (mlm, MlmSettings)}
 
 
@@ -75,18 +77,6 @@ def start(files, model_dir, monkeypatch):
         return outcome(output_dir)
 
     return start
-
-
-@pytest.fixture(autouse=True)
-def listening(monkeypatch):
-    """The signals as the commands take them, and as they were before, afterwards."""
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = {number: signal.getsignal(number) for number in numbers}
-    monkeypatch.setattr(interruption, "_end_asked", None)
-    interruption.listen()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
