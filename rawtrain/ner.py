@@ -91,6 +91,7 @@ def main(settings):
         encoded = encode(settings, splits, tokenizer, model, label_names)
         if settings.do_train:
             check_steps(settings, len(encoded["train"].columns))
+            check_best_metric(settings, splits.get("validation"))
         directory = open_run(settings, identity_of(settings, corpus.splits, tokenizer, model))
         trackers = start_trackers(settings, directory)
     output_dir = directory.path
@@ -200,6 +201,22 @@ def choose_labels(settings, corpus, model_labels):
         )
     same = set(corpus.label_names) == set(model_labels)
     return model_labels if same or not settings.do_train else list(corpus.label_names)
+
+
+def check_best_metric(settings, validation):
+    """Raise ValueError if the best model is decided by a type that no validation data have."""
+    name = settings.best_metric_key.removeprefix("eval_")
+    if name in settings.metrics or validation is None:
+        return
+    tags = {tag for sentence in validation.tags for tag in sentence}
+    types = tags if settings.task_name == "pos" else {tag[2:] for tag in tags - {"O"}}
+    kind, _, score = name.rpartition("_")
+    if kind not in types | {"overall"} or score not in ("precision", "recall", "f1"):
+        raise ValueError(
+            f"--metric_for_best_model is {settings.metric_for_best_model}; of a single type "
+            f"expected precision, recall or f1, and a type of {validation.source}: "
+            f"{', '.join(sorted(types))}"
+        )
 
 
 def first_samples(settings, splits):

@@ -208,6 +208,26 @@ def test_the_best_model_is_kept_and_loaded_at_the_end(model_dir, files, tmp_path
     AutoTokenizer.from_pretrained(checkpoint)
 
 
+@pytest.mark.parametrize("metric", ["MISC_f1", "eval_PER_accuracy"])
+def test_a_best_metric_of_a_type_that_is_not_validated_is_told_before_training(
+    metric, model_dir, files, tmp_path, capsys
+):
+    flags = ["--return_entity_level_metrics", "--metric_for_best_model", metric]
+    with pytest.raises(SystemExit) as ended:
+        run_ner(tmp_path / "out", model_dir, files, *flags)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"--metric_for_best_model is {metric}; " in said and ": LOC, ORG, PER" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_best_of_a_type_may_decide(model_dir, files, tmp_path):
+    flags = ["--return_entity_level_metrics", "--metric_for_best_model", "PER_f1", "--max_steps"]
+    run_ner(tmp_path / "out", model_dir, files, *flags, "2", "--load_best_model_at_end")
+    state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
+    assert state["best_metric"] == results(tmp_path / "out", "eval")["eval_PER_f1"]
+
+
 def test_return_entity_level_metrics_adds_the_scores_of_each_type(output, files, tmp_path):
     run_ner(
         tmp_path / "out", str(output), {"test_file": files["test_file"]},
