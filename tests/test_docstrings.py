@@ -6,6 +6,7 @@ import pytest
 
 from rawtrain.data import docstrings
 from rawtrain.data.docstrings import read_docstring_corpus
+from rawtrain.data.raw_text import split_words
 from rawtrain.data.tags import detect_scheme
 
 SPLITS = ("train", "validation", "test")
@@ -70,6 +71,13 @@ def test_the_tags_are_iob2_and_each_split_has_all_types(corpus):
         )
         assert detect_scheme(split.tags, split.place) == "IOB2"
     assert corpus.test.place(1, 0) == "docstrings (test), sentence 2"
+
+
+def test_a_tagger_cuts_the_sentences_into_the_words_that_it_was_trained_on(corpus):
+    for split in SPLITS:
+        for words in getattr(corpus, split).words:
+            text = " ".join(words)
+            assert [text[start:end] for start, end in split_words(text)] == words
 
 
 def test_no_sentence_is_in_two_splits_or_twice_in_one(corpus):

@@ -14,7 +14,7 @@ from rawtrain.data.roles import sentences, strip_markup
         (":meth:`~Tensor.add_`", "add_/B-FUNC"),
         (":meth:`.backward`", "backward/B-FUNC"),
         (":attr:`!weight`", "weight/B-ATTR"),
-        (":attr:`weight`'s", "weight/B-ATTR '/O s/O"),
+        (":attr:`weight`'s", "weight/B-ATTR 's/O"),
         (":attr:`dim`\\ s", "dim/B-ATTR \\/O s/O"),
         (":exc:`ValueError`", "ValueError/B-CLASS"),
         (":class:`the optimizer <torch.optim.Optimizer>`", "the/B-CLASS optimizer/I-CLASS"),

@@ -1,5 +1,7 @@
 """Raw text to words, as the corpora that taggers are trained on have them.
 
+The docstrings of the first run are cut by it, and so is every text that a tagger is given.
+
 A tagger is trained on words. What it makes of raw text hangs on this being cut into the same words:
 a model that has seen "California" and "." knows nothing of "California.". Newswire and Wikipedia
 corpora (CoNLL-2003, PAN-X) part signs from words, and this module does as they do:
@@ -43,7 +45,7 @@ def split_words(text: str) -> list[tuple[int, int]]:
     ['Jeff', 'Dean', "'s", 'office', '.']
     """
     try:
-        words = _splitter().pre_tokenize_str(text)
+        words = word_splitter().pre_tokenize_str(text)
     except UnicodeEncodeError as error:
         raise ValueError(
             f"character {error.start + 1} of the text is half of a surrogate pair (\\ud800 to "
@@ -53,8 +55,8 @@ def split_words(text: str) -> list[tuple[int, int]]:
 
 
 @functools.cache
-def _splitter():
-    """The tokenizers library's own: its patterns know the classes of Unicode, `re`'s do not."""
+def word_splitter():
+    """It as a pre-tokenizer of the tokenizers library, whose patterns know Unicode's classes."""
     from tokenizers import Regex, pre_tokenizers
 
     # Inverted: the pattern matches what is kept, and what lies between is removed.

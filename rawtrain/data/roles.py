@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rawtrain.data.raw_text import split_words
+
 # Exceptions are classes, and torch's authors write :func: for many a method. Modules, data and
 # objects have a few dozen examples, too few to learn or to score, and count as unmarked.
 ENTITY_TYPE_OF_ROLE = {
@@ -19,9 +21,6 @@ ENTITY_TYPE_OF_ROLE = {
     "meth": "FUNC",
 }
 MIN_WORDS, MAX_WORDS = 4, 40  # longer ones are run together, and would make batches wide
-
-# torch.nn.Linear, requires_grad, element-wise and don't are one word each, other signs are single.
-WORD = r"\w+(?:[.'-]\w+)*|[^\w\s]"
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Sentence:
         """Words, and IOB2 tags; an entity is the words of one role."""
         words, tags = [], []
         for text, entity_type in self.pieces:
-            piece = re.findall(WORD, text)
+            piece = [text[start:end] for start, end in split_words(text)]
             words += piece
             if entity_type:
                 tags += [f"{'I' if i else 'B'}-{entity_type}" for i in range(len(piece))]

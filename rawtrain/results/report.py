@@ -101,10 +101,11 @@ def aligned_example(tokenizer, columns, label_names, longest=20):
     return lines
 
 
-def tagged_example(sentences, tags):
-    """The first sentence in which something was found, marked."""
+def tagged_example(sentences, tags, longest=40):
+    """The first sentence in which something was found, marked; a short one if there is one."""
     pairs = list(zip(sentences.words, tags, strict=True))
-    return mark_entities(*next((pair for pair in pairs if set(pair[1]) != {"O"}), pairs[0]))
+    with_names = [pair for pair in pairs if set(pair[1]) != {"O"}] or pairs
+    return mark_entities(*next((p for p in with_names if len(p[0]) <= longest), with_names[0]))
 
 
 def mark_entities(words, tags):
