@@ -13,12 +13,14 @@ if __name__ == "__main__":
     interruption.listen()  # imports take seconds, and a signal may come in the first of them
 
 import argparse
+import re
 import sys
 from dataclasses import dataclass, replace
 
 from rawtrain.command import reported_mistakes, run
 from rawtrain.config import uses_own_data
 from rawtrain.durable import write_json, write_text
+from rawtrain.errors import RunError
 from rawtrain.results.log import configure_logging
 from rawtrain.study.runs import do_runs, job_run, job_settings, metrics_of, parse_study, unfinished
 from rawtrain.study.tables import Scores, markdown_table, seeds_line
@@ -102,12 +104,16 @@ def collect(metrics) -> Seeds:
     """
     first = next(iter(metrics.values()))
     prefix = "predict" if "predict_f1" in first else "eval"
-    kinds = [name.removeprefix(f"{prefix}_").removesuffix("_f1") for name in first if "_f1" in name]
-    kinds = [kind for kind in kinds if all(f"{prefix}_{kind}_f1" in m for m in metrics.values())]
-    kinds = [*sorted(set(kinds) - {"overall"}), "overall"]
+    if f"{prefix}_f1" not in first:
+        raise RunError("the data set has neither test nor validation data, whose scores to compare")
+    measured = set.intersection(*(set(of_run) for of_run in metrics.values()))
+    kinds = {match[1] for name in measured if (match := re.fullmatch(rf"{prefix}_(.+)_f1", name))}
+    kinds = [*sorted(kinds - {"overall"}), "overall"]
     scores = {
         ALL_TYPES if kind == "overall" else kind: {
-            name: Scores({seed: m[f"{prefix}_{kind}_{name}"] for seed, m in metrics.items()})
+            name: Scores(
+                {seed: of_run[f"{prefix}_{kind}_{name}"] for seed, of_run in metrics.items()}
+            )
             for name in SCORES
         }
         for kind in kinds
