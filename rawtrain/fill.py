@@ -3,6 +3,11 @@
 Prints the likeliest words for each mask with their probability; filler.py does the work.
 """
 
+from rawtrain import interruption
+
+if __name__ == "__main__":
+    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+
 import argparse
 
 from rawtrain.command import reported_mistakes

@@ -9,7 +9,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from rawtrain.config import public_values
+from rawtrain.config import MlmSettings, NerSettings, public_values
 from rawtrain.durable import DELETING, LOCK, WRITING, DamagedError
 
 IDENTITY_FILE = "identity.json"
@@ -95,7 +95,13 @@ def output_dir_problem(settings):
             f"replace what an earlier run wrote there"
         )
     changes = changed_settings(earlier, settings)
+    if earlier.get("settings") and _job_of(earlier) is not type(settings):
+        changes = [f"the command: {_job_of(earlier).command} -> {settings.command}"]
     return another_run(f"--output_dir {path}", changes) if changes else None
+
+
+def _job_of(identity):
+    return MlmSettings if "mlm_probability" in identity["settings"] else NerSettings
 
 
 def another_run(place, changes):

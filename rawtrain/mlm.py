@@ -48,7 +48,7 @@ from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
 from rawtrain.results.adaptation import adaptation, adaptation_table, score, unigram_scores
-from rawtrain.results.card_facts import note, note_run
+from rawtrain.results.card_facts import note, note_data, note_run
 from rawtrain.results.files import (
     decide_work,
     epoch_of,
@@ -102,6 +102,8 @@ def main(settings):
     figures = show_data(splits, encoded, tokenizer, settings)
     if settings.do_train:
         note_run(asked, splits, figures)
+    elif directory.is_finished:  # evaluated on data that may be others than before
+        note_data(output_dir, splits, figures)
 
     model.to(device)
     sources = {

@@ -176,8 +176,8 @@ def _check_weights(name, model, report, settings):
     new, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if new and not settings.do_train:
         raise ValueError(
-            f"{name}: has no trained head ({', '.join(new)} are missing), so there is nothing to "
-            f"evaluate; train it with --do_train"
+            f"{name}: has no trained head ({', '.join(new)} are missing); name a model that was "
+            f"trained for this, or train it with {settings.command} --do_train"
         )
     if new:
         logger.info(f"new, trained from random weights: {', '.join(new)}")

@@ -49,7 +49,7 @@ from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import report
 from rawtrain.results.bootstrap import f1_intervals
-from rawtrain.results.card_facts import note_run, note_scores
+from rawtrain.results.card_facts import note_data, note_run, note_scores
 from rawtrain.results.deployment_gap import measure_gap
 from rawtrain.results.files import (
     decide_work,
@@ -104,6 +104,8 @@ def main(settings):
     figures = show_data(corpus, splits, encoded, tokenizer, label_names)
     if settings.do_train:
         note_run(asked, splits, figures)
+    elif directory.is_finished:  # evaluated on data that may be others than before
+        note_data(output_dir, splits, figures)
 
     model.to(device)
     sources = {name: TaggedTokens(rows.columns) for name, rows in encoded.items()}

@@ -4,6 +4,11 @@ For people each text is shown with its entities marked, and an entity a line bel
 --json writes an object a line. tagger.py does the work.
 """
 
+from rawtrain import interruption
+
+if __name__ == "__main__":
+    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+
 import argparse
 import json
 import os

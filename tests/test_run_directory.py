@@ -14,7 +14,7 @@ import torch
 from conftest import NoTokenizer, tiny_bert
 from test_checkpoint import some_checkpoints
 
-from rawtrain import NerSettings
+from rawtrain import MlmSettings, NerSettings
 from rawtrain.checkpoint import save_model
 from rawtrain.errors import RunError
 from rawtrain.identity import FREE, identity_of, output_dir_problem, settings_that_count
@@ -120,6 +120,14 @@ def test_overwrite_output_dir_replaces_a_finished_run(settings):
     assert not (folder / "model.safetensors").exists() and not (folder / "checkpoint-5").exists()
 
 
+def test_the_directory_of_the_other_command_is_told_in_one_line(settings):
+    begin(settings(), 5, is_finished=True)
+    of_mlm = MlmSettings(output_dir=settings().output_dir)
+    told = output_dir_problem(of_mlm).split("\n")
+    assert told[1] == "  the command: python -m rawtrain.ner -> python -m rawtrain.mlm"
+    assert len(told) == 3
+
+
 @pytest.mark.parametrize("is_finished", [False, True])
 @pytest.mark.parametrize(
     ("overrides", "changes", "said"),
@@ -162,8 +170,6 @@ def test_what_moves_no_bit_may_change_on_the_way(settings):
 
 
 def test_every_free_setting_is_one(settings):
-    from rawtrain import MlmSettings
-
     names = {field.name for job in (NerSettings, MlmSettings) for field in dataclasses.fields(job)}
     assert names >= FREE
 

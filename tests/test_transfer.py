@@ -201,6 +201,15 @@ def test_other_data_are_refused(study, corpora, model_dir, monkeypatch, capsys, 
     assert "sha256 of the data, train" in capsys.readouterr().err
 
 
+def test_flags_of_ner_before_the_dashes_are_told_where_they_go(corpora, tmp_path, capsys):
+    given = ["--corpora", f"a={corpora / 'a'}", "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as end:
+        transfer.main([*given, "--learning_rate", "1e-3"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "--learning_rate is no option here; flags of rawtrain.ner stand after --" in said
+
+
 def rename_types(gold):
     return [[tag.replace("PER", "PERSON") for tag in tags] for tags in gold]
 

@@ -34,10 +34,7 @@ def note_run(asked, splits, tables):
 
     tables: for each split the figures that describe it, as `report.table` takes them.
     """
-    data = {
-        name: {"source": splits[name].source, "sha256": splits[name].fingerprint, "figures": table}
-        for name, table in tables.items()
-    }
+    note_data(asked.output_dir, splits, tables)
     named = {"model": asked.model_name_or_path, "dataset": asked.dataset_name}
     on_hub = {what: name for what, name in named.items() if _is_on_hub(name)}
     versions = {name: version(name) for name in ("torch", "transformers", "datasets", "tokenizers")}
@@ -46,9 +43,17 @@ def note_run(asked, splits, tables):
         asked.output_dir,
         settings=public_values(asked),
         on_hub=on_hub,
-        data=data,
         versions=versions,
     )
+
+
+def note_data(output_dir, splits, tables):
+    """Keep what the data are; those of a later evaluation take the place of those before."""
+    data = {
+        name: {"source": splits[name].source, "sha256": splits[name].fingerprint, "figures": table}
+        for name, table in tables.items()
+    }
+    note(output_dir, data=data)
 
 
 def note_scores(split, sentences, scorer, evaluation, baseline):

@@ -9,6 +9,11 @@ What it tells is about these two models on other sentences of the same kind; ano
 same training is another model, see --seeds of rawtrain.study.transfer.
 """
 
+from rawtrain import interruption
+
+if __name__ == "__main__":
+    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+
 import argparse
 import sys
 from itertools import zip_longest

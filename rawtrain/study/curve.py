@@ -79,7 +79,14 @@ def parse(arguments):
     parser = argparse.ArgumentParser(prog="python -m rawtrain.study.curve", description=__doc__)
     add = parser.add_argument
     add("--corpus", required=True, type=Path, metavar="DIR", help="what to train and evaluate on")
-    add("--sizes", nargs="+", type=int, default=SIZES, metavar="N", help="numbers of sentences")
+    add(
+        "--sizes",
+        nargs="+",
+        type=int,
+        default=SIZES,
+        metavar="N",
+        help="numbers of sentences (default: %(default)s)",
+    )
     add(
         "--zero_shot_from", type=Path, metavar="RUN_DIR", help="a run of rawtrain.ner on other data"
     )

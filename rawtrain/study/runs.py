@@ -67,7 +67,9 @@ def parse_study(parser, arguments, num_seeds=1):
     usage = parser.format_usage().removeprefix("usage: ").strip()
     parser.usage = f"{usage} -- [flags of rawtrain.ner]"
     at = arguments.index("--") if "--" in arguments else len(arguments)
-    options = parser.parse_args(arguments[:at])
+    options, unknown = parser.parse_known_args(arguments[:at])
+    if unknown:
+        parser.error(f"{unknown[0]} is no option here; flags of rawtrain.ner stand after --")
     if options.seeds < 1:
         parser.error(f"--seeds is {options.seeds}; expected a number from 1")
     return options, arguments[at + 1 :]

@@ -6,7 +6,7 @@ Transformers*, with the zero-shot scores from every corpus, not from German alon
 
 DIR holds train.conll, test.conll and, if there is any, validation.conll (or dev.conll, val.conll).
 Flags after `--` are those of rawtrain.ner. Started again, the command goes on where it was; more
-seeds or corpora join those that are there.
+seeds join those that are there. Other corpora are another study, since `all` is another model then.
 """
 
 from rawtrain import interruption
