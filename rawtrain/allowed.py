@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from rawtrain.config import MlmSettings, uses_own_data
+from rawtrain.config import MlmSettings, NerSettings, uses_own_data
 from rawtrain.data.files import raise_problems
 from rawtrain.identity import output_dir_problem
 from rawtrain.results import hub, trackers
@@ -153,6 +153,11 @@ def _metric_problems(settings):
 
 
 def _job_contradictions(settings):
+    if isinstance(settings, NerSettings) and settings.token_column == settings.tag_column:
+        yield (
+            f"--token_column and --tag_column are both {settings.tag_column}; a word and its tag "
+            f"are two columns"
+        )
     if settings.match_trainer and getattr(settings, "whole_word_mask", False):
         yield "--match_trainer is given with --whole_word_mask, which run_mlm.py does not have"
     if settings.match_trainer and getattr(settings, "stride", None):

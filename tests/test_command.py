@@ -437,6 +437,7 @@ def test_every_number_with_a_point_refuses_nan_and_infinity(value):
         (ner, "--load_best_model_at_end --eval_strategy no", "--load_best_model_at_end needs"),
         (ner, "--save_strategy best --eval_strategy no", "--save_strategy best needs"),
         (ner, "--max_steps 5 --warmup_steps 6", "--warmup_steps 6 is more than --max_steps 5"),
+        (ner, "--token_column 1 --tag_column 1", "--token_column and --tag_column are both 1"),
         (ner, "--metric_for_best_model perplexity", "--metric_for_best_model is perplexity; allow"),
         (ner, "--metric_for_best_model PER_f1", "--metric_for_best_model is PER_f1; allowed: loss"),
         (mlm, "--metric_for_best_model eval_f1", "--metric_for_best_model is eval_f1; allowed: lo"),

@@ -21,12 +21,14 @@ PLAIN_LINE_SECONDS = 20
 def configure_logging(settings):
     """Send what the program says to standard error, as much of it as `log_level` asks for."""
     import datasets
+    import huggingface_hub
     import transformers
 
     passive = settings.log_level == "passive"
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
     logger.setLevel("INFO" if passive else settings.log_level.upper())
     libraries_level = logging.WARNING if passive else getattr(logging, settings.log_level.upper())
+    huggingface_hub.logging.disable_propagation()  # it shows its lines itself; ours would be twice
     transformers.logging.set_verbosity(libraries_level)
     datasets.logging.set_verbosity(libraries_level)
     transformers.logging.disable_progress_bar()  # one for each checkpoint would tear ours
