@@ -34,6 +34,25 @@ def best_evaluation(history, settings):
     return best
 
 
+def check_best_metric(settings, validation):
+    """Raise ValueError if a type of entities decides that the validation data do not have.
+
+    validation: the sentences of a ner run that score its models, with `tags`; None if there are none.
+    """
+    name = settings.best_metric_key.removeprefix("eval_")
+    if name in settings.metrics or validation is None:
+        return
+    tags = {tag for sentence in validation.tags for tag in sentence}
+    types = tags if settings.task_name == "pos" else {tag[2:] for tag in tags - {"O"}}
+    kind, _, score = name.rpartition("_")
+    if kind not in types | {"overall"} or score not in ("precision", "recall", "f1"):
+        raise ValueError(
+            f"--metric_for_best_model is {settings.metric_for_best_model}; of a single type "
+            f"expected precision, recall or f1, and a type of {validation.source}: "
+            f"{', '.join(sorted(types))}"
+        )
+
+
 def stops_early(history, settings):
     """Whether `early_stopping_patience` evaluations in a row were no better than the best."""
     best, patience = best_evaluation(history, settings), settings.early_stopping_patience

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from transformers import AutoModelForTokenClassification
 
+from rawtrain.best import check_best_metric
 from rawtrain.checkpoint import Checkpoints, save_model
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.cache import cache_of
@@ -203,22 +204,6 @@ def choose_labels(settings, corpus, model_labels):
         )
     same = set(corpus.label_names) == set(model_labels)
     return model_labels if same or not settings.do_train else list(corpus.label_names)
-
-
-def check_best_metric(settings, validation):
-    """Raise ValueError if the best model is decided by a type that no validation data have."""
-    name = settings.best_metric_key.removeprefix("eval_")
-    if name in settings.metrics or validation is None:
-        return
-    tags = {tag for sentence in validation.tags for tag in sentence}
-    types = tags if settings.task_name == "pos" else {tag[2:] for tag in tags - {"O"}}
-    kind, _, score = name.rpartition("_")
-    if kind not in types | {"overall"} or score not in ("precision", "recall", "f1"):
-        raise ValueError(
-            f"--metric_for_best_model is {settings.metric_for_best_model}; of a single type "
-            f"expected precision, recall or f1, and a type of {validation.source}: "
-            f"{', '.join(sorted(types))}"
-        )
 
 
 def first_samples(settings, splits):
