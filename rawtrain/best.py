@@ -37,7 +37,7 @@ def best_evaluation(history, settings):
 def check_best_metric(settings, validation):
     """Raise ValueError if a type of entities decides that the validation data do not have.
 
-    validation: the sentences of a ner run that score its models, with `tags`; None if there are none.
+    validation: the sentences that score the models of a ner run, with their `tags`; or None.
     """
     name = settings.best_metric_key.removeprefix("eval_")
     if name in settings.metrics or validation is None:
