@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import seed_worker
 
-from rawtrain import interruption
+from rawtrain.run import signals
 
 
 class TrainingBatches:
@@ -137,7 +137,7 @@ def _loader(batches, indices, settings, device, seeds=None):
 
 
 def _start_worker(seeds, worker_id):
-    interruption.ignore()
+    signals.ignore()
     if seeds is not None:
         seeds(worker_id)
 

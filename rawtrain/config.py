@@ -1,8 +1,8 @@
-"""The settings of both jobs; what is allowed in them stands in allowed.py.
+"""The settings of both jobs; what is allowed in them stands in cli/allowed.py.
 
 A setting that means what a field of `transformers.TrainingArguments` 5.23 or an argument of its
 run_ner.py / run_mlm.py means has that name and, where its help says nothing else, that default.
-`command.py` makes these dataclasses from a command line or a settings file.
+`cli/command.py` makes these dataclasses from a command line or a settings file.
 """
 
 import dataclasses

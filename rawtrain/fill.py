@@ -1,24 +1,24 @@
 """Fill in hidden words: `python -m rawtrain.fill MODEL_DIR "Transformers are [MASK]."`.
 
-Prints the likeliest words for each mask with their probability; filler.py does the work.
+Prints the likeliest words for each mask with their probability; use/filler.py does the work.
 """
 
-from rawtrain import interruption
+from rawtrain.run import signals
 
 if __name__ == "__main__":
-    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+    signals.listen()  # imports take seconds, and a signal may come in the first of them
 
 import argparse
 
-from rawtrain.command import reported_mistakes
+from rawtrain.cli.command import reported_mistakes
 
 
 def main(arguments=None):
     """Fill in the masks of the texts that the arguments name."""
     asked = _parser().parse_intermixed_args(arguments)
     with reported_mistakes():
-        from rawtrain.filler import MaskFiller  # torch: after a wrong flag was answered
-        from rawtrain.results.log import configure_logging
+        from rawtrain.run.log import configure_logging
+        from rawtrain.use.filler import MaskFiller  # torch: after a wrong flag was answered
 
         configure_logging(asked)
         filler = MaskFiller.from_pretrained(asked.model_dir, use_cpu=asked.use_cpu)

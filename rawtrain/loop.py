@@ -18,11 +18,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from rawtrain import interruption, match_trainer
+from rawtrain import match_trainer
 from rawtrain.batches import prepared
-from rawtrain.best import stops_early
 from rawtrain.optim import learning_rate_schedule, make_optimizer, set_learning_rate
-from rawtrain.plan import make_plan
 from rawtrain.precision import (
     SMALLER_EVALUATION,
     SMALLER_MICRO_BATCHES,
@@ -33,9 +31,12 @@ from rawtrain.precision import (
     was_skipped,
 )
 from rawtrain.randomness import seed_dropout
-from rawtrain.results.log import RunLog
-from rawtrain.state import RunState
-from rawtrain.step_record import NonFiniteError, StepRecord
+from rawtrain.run import signals
+from rawtrain.run.best import stops_early
+from rawtrain.run.log import RunLog
+from rawtrain.run.plan import make_plan
+from rawtrain.run.state import RunState
+from rawtrain.run.step_record import NonFiniteError, StepRecord
 
 IGNORED = -100  # the label of a token that has none; cross_entropy leaves it out by default
 
@@ -139,7 +140,7 @@ def evaluate(model, batches, settings, batch_loss=None, keep_token_losses=False)
         labels.append(batch["labels"].flatten()[labelled])
         if settings.match_trainer:
             match_trainer.tell_num_labels(model, [batch], len(labelled))
-        interruption.poll()
+        signals.poll()
         with naming_shape(batch, SMALLER_EVALUATION), autocast(settings, model.device):
             inputs, labelled = on_device(batch, labelled, model.device)
             loss, logits = batch_loss(model, inputs, labelled)
@@ -189,11 +190,11 @@ def train(
     score: function of an `Evaluation` that returns a dict of floats, such as {"f1": 0.6}.
     batch_loss: function of (model, batch, labelled) as `summed_cross_entropy`, the default.
     checkpoints: a `checkpoint.Checkpoints`, which keeps models on the way and the best one.
-    log: a `results.log.RunLog`, which shows and writes the history as it grows.
+    log: a `run.log.RunLog`, which shows and writes the history as it grows.
 
     Raises NonFiniteError when a loss or a gradient is no number any more, with the step and its
     rows, before weights that it touched are evaluated or saved; and Interrupted, after a
-    checkpoint, when a signal asks for the end (interruption.py).
+    checkpoint, when a signal asks for the end (run/signals.py).
     """
     plan = make_plan(settings, batches.steps_per_epoch, has_validation=eval_batches is not None)
     model.to(choose_device(settings))
@@ -223,7 +224,7 @@ def train(
 
     steps = range(state.step + 1, plan.num_steps + 1)
     loader = prepared(batches, steps, settings, model.device)
-    with interruption.held(), saves_if_interrupted(state, checkpoints):
+    with signals.held(), saves_if_interrupted(state, checkpoints):
         if state.evaluation_due:
             evaluate_now()
         is_over = stops_early(log.history, settings)
@@ -246,7 +247,7 @@ def train(
                 is_over = stops_early(log.history, settings)
             if checkpoints and (plan.saves_at(step) or checkpoints.are_due(state)):
                 checkpoints.save(state)
-            interruption.poll()
+            signals.poll()
 
     log.close()
     record.check()
@@ -264,7 +265,7 @@ def saves_if_interrupted(state, checkpoints):
     """Keep what was learnt when a signal ends the run: after a step, or while evaluating."""
     try:
         yield
-    except interruption.Interrupted:
+    except signals.Interrupted:
         if checkpoints:
             checkpoints.save(state)
             state.log.say(f"step {state.step} is kept; the same command goes on from there")

@@ -6,12 +6,12 @@ is that of chapter 9 of *Natural Language Processing with Transformers* and of t
 run_mlm.py.
 """
 
-from rawtrain import interruption
+from rawtrain.run import signals
 
 if __name__ == "__main__":
-    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+    signals.listen()  # imports take seconds, and a signal may come in the first of them
 
-from rawtrain.command import parse, reported_mistakes, run
+from rawtrain.cli.command import parse, reported_mistakes, run
 from rawtrain.config import MlmSettings, uses_own_data
 
 if __name__ == "__main__":
@@ -24,8 +24,8 @@ import numpy as np
 from transformers import AutoModelForMaskedLM
 
 from rawtrain import match_trainer
-from rawtrain.checkpoint import Checkpoints, save_model
 from rawtrain.collate.keyed_mask import MaskedTokens
+from rawtrain.collate.route import make_batches
 from rawtrain.data.cache import cache_of
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.rows import documents_from
@@ -33,20 +33,17 @@ from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import read_document_file, read_documents
 from rawtrain.data.text import check_tokens, count_tokens, encode_documents, split_documents
 from rawtrain.fast.cpu import tune_process
-from rawtrain.fast.route import make_batches
-from rawtrain.identity import identity_of
 from rawtrain.loop import evaluate, train
-from rawtrain.models import (
+from rawtrain.models.loading import (
     check_length,
     check_vocabulary,
     load_config,
     load_model,
     load_tokenizer,
 )
-from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
-from rawtrain.results import report
+from rawtrain.results import terminal
 from rawtrain.results.adaptation import adaptation, adaptation_table, score, unigram_scores
 from rawtrain.results.card_facts import note, note_data, note_run
 from rawtrain.results.files import (
@@ -58,19 +55,22 @@ from rawtrain.results.files import (
     write_training_results,
 )
 from rawtrain.results.hub import log_in
-from rawtrain.results.log import RunLog, configure_logging
 from rawtrain.results.mlm_page import masked_rows, write_mlm_report
-from rawtrain.results.probes import (
+from rawtrain.results.publish import publish
+from rawtrain.run.checkpoint import Checkpoints, save_model
+from rawtrain.run.directory import open_run
+from rawtrain.run.identity import identity_of
+from rawtrain.run.log import RunLog, configure_logging
+from rawtrain.run.plan import check_steps
+from rawtrain.run.state import load_weights
+from rawtrain.run.trackers import start_trackers
+from rawtrain.study.probes import (
     carry_over,
     choose_probes,
     measure_after,
     measure_before,
     probes_report,
 )
-from rawtrain.results.publish import publish
-from rawtrain.results.trackers import start_trackers
-from rawtrain.run_directory import open_run
-from rawtrain.state import load_weights
 
 LONGEST_BY_DEFAULT = 1024  # as in run_mlm.py
 
@@ -129,7 +129,7 @@ def main(settings):
             probes = probes_of(tokenizer, splits, encoded)
             measure_before(output_dir, model, tokenizer, probes, general)
         seed_as_trainer(settings)
-        with interruption.held():  # until what was learnt is on the disk
+        with signals.held():  # until what was learnt is on the disk
             history = train(
                 model,
                 batches["train"],
@@ -228,7 +228,7 @@ def embedded_documents(settings):
         f"without the sentences that validate and test rawtrain.ner.\n"
         f"The model: {model}. Half a minute is too short to learn a language:\n"
         f"compare its loss with that of token frequencies, in the table at the end.\n"
-        f"Its recipe: {report.recipe(settings)}\n"
+        f"Its recipe: {terminal.recipe(settings)}\n"
     )
     return {"train": documents_from(lambda: corpus.documents, corpus.description)}
 
@@ -290,11 +290,11 @@ def show_data(splits, encoded, tokenizer, settings):
     """Print what the data is, and how a row begins as the model sees it; returns the figures."""
     for name in encoded:
         print(f"{name}: {splits[name].source}")
-    figures = {name: report.describe_text(splits[name], text) for name, text in encoded.items()}
-    print("\n" + "\n".join(report.table(figures)))
+    figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
+    print("\n" + "\n".join(terminal.table(figures)))
     columns = next(iter(encoded.values())).columns
     masked = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)
-    print("\n" + "\n".join(report.masked_example(tokenizer, **masked)))
+    print("\n" + "\n".join(terminal.masked_example(tokenizer, **masked)))
     return figures
 
 

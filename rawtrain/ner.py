@@ -5,12 +5,12 @@ and entities are scored over all words of data that it has not seen. The job is 
 of *Natural Language Processing with Transformers* and of transformers' run_ner.py.
 """
 
-from rawtrain import interruption
+from rawtrain.run import signals
 
 if __name__ == "__main__":
-    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+    signals.listen()  # imports take seconds, and a signal may come in the first of them
 
-from rawtrain.command import parse, reported_mistakes, run
+from rawtrain.cli.command import parse, reported_mistakes, run
 from rawtrain.config import NerSettings, uses_own_data
 
 if __name__ == "__main__":
@@ -22,8 +22,7 @@ from pathlib import Path
 
 from transformers import AutoModelForTokenClassification
 
-from rawtrain.best import check_best_metric
-from rawtrain.checkpoint import Checkpoints, save_model
+from rawtrain.collate.route import make_batches
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.cache import cache_of
 from rawtrain.data.conll import write_predictions
@@ -33,11 +32,9 @@ from rawtrain.data.sources import TaggedCorpus, read_tagged
 from rawtrain.data.tags import label_list
 from rawtrain.data.words import default_stride, encode_words
 from rawtrain.fast.cpu import tune_process
-from rawtrain.fast.route import make_batches
 from rawtrain.fast.vocabulary import compact_vocabulary
-from rawtrain.identity import identity_of
 from rawtrain.loop import evaluate, train
-from rawtrain.models import (
+from rawtrain.models.loading import (
     check_length,
     check_vocabulary,
     load_config,
@@ -45,13 +42,11 @@ from rawtrain.models import (
     load_word_tokenizer,
     named_labels,
 )
-from rawtrain.plan import check_steps
 from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
-from rawtrain.results import report
+from rawtrain.results import terminal
 from rawtrain.results.bootstrap import f1_intervals
 from rawtrain.results.card_facts import note_data, note_run, note_scores
-from rawtrain.results.deployment_gap import measure_gap
 from rawtrain.results.files import (
     decide_work,
     epoch_of,
@@ -60,14 +55,19 @@ from rawtrain.results.files import (
     write_training_results,
 )
 from rawtrain.results.hub import log_in
-from rawtrain.results.log import RunLog, configure_logging
 from rawtrain.results.metrics import format_scores, majority_baseline
 from rawtrain.results.ner_page import write_ner_report
 from rawtrain.results.publish import publish
-from rawtrain.results.trackers import start_trackers
 from rawtrain.results.word_scorer import WordScorer
-from rawtrain.run_directory import open_run
-from rawtrain.state import load_weights
+from rawtrain.run.best import check_best_metric
+from rawtrain.run.checkpoint import Checkpoints, save_model
+from rawtrain.run.directory import open_run
+from rawtrain.run.identity import identity_of
+from rawtrain.run.log import RunLog, configure_logging
+from rawtrain.run.plan import check_steps
+from rawtrain.run.state import load_weights
+from rawtrain.run.trackers import start_trackers
+from rawtrain.study.gap import measure_gap
 
 THE_REAL_JOB = (
     "python -m rawtrain.ner --model_name_or_path xlm-roberta-base --dataset_name google/xtreme "
@@ -118,7 +118,7 @@ def main(settings):
 
     if settings.do_train:
         seed_as_trainer(settings)
-        with interruption.held():  # until what was learnt is on the disk
+        with signals.held():  # until what was learnt is on the disk
             with compact_vocabulary(model, encoded["train"].columns, settings):
                 history = train(
                     model,
@@ -163,7 +163,7 @@ def embedded_corpus(corpus, settings):
         f"Their authors marked names in it, and these marks are the labels: "
         f"{', '.join(corpus.types)}.\n"
         f"The model: {model}. The scores are those of this small task.\n"
-        f"Its recipe: {report.recipe(settings)}\n"
+        f"Its recipe: {terminal.recipe(settings)}\n"
     )
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     return TaggedCorpus(splits, label_list(corpus.train.tags), scheme="IOB2", num_repaired=0)
@@ -257,7 +257,7 @@ def show_scores(name, settings, splits, encoded, scorers, evaluation):
         train_split = splits["train"]
         tagged = majority_baseline(train_split.words, train_split.tags, splits[name].words)
         baseline = scorer.scores_of([tag for tags in tagged for tag in tags])
-    print(f"\n{name}: {report.accounting(encoded[name])}\n")
+    print(f"\n{name}: {terminal.accounting(encoded[name])}\n")
     intervals = f1_intervals(*scorer.entities(evaluation), scorer.rows.sentence_offsets)
     print(format_scores(scorer.scores(evaluation), baseline, intervals[None]))
     if baseline:
@@ -277,17 +277,19 @@ def write_test_predictions(settings, split, tags):
         settings.token_column,
         settings.tag_column,
     )
-    print(f"\na sentence as tagged: {report.tagged_example(split, tags)}")
+    print(f"\na sentence as tagged: {terminal.tagged_example(split, tags)}")
 
 
 def show_data(corpus, splits, encoded, tokenizer, label_names):
     """Print what the data is, and one row as the model sees it; returns the figures by split."""
-    print("\n".join(report.describe_corpus(corpus)))
-    columns = {name: report.describe_tagged(split, encoded[name]) for name, split in splits.items()}
-    print("\n" + "\n".join(report.table(columns)))
+    print("\n".join(terminal.describe_corpus(corpus)))
+    columns = {
+        name: terminal.describe_tagged(split, encoded[name]) for name, split in splits.items()
+    }
+    print("\n" + "\n".join(terminal.table(columns)))
     name = next(iter(encoded))
     print(f"\na row of {name}:\n")
-    print("\n".join(report.aligned_example(tokenizer, encoded[name].columns, label_names)))
+    print("\n".join(terminal.aligned_example(tokenizer, encoded[name].columns, label_names)))
     return columns
 
 

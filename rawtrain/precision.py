@@ -5,11 +5,13 @@ the loss is computed in float32 (`loop.summed_cross_entropy`).
 """
 
 import contextlib
+import logging
 
 import torch
 
 from rawtrain.errors import RunError
-from rawtrain.results.log import logger
+
+logger = logging.getLogger(__name__)
 
 
 def choose_device(settings):

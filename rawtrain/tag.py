@@ -1,13 +1,13 @@
 """Tag raw text: `python -m rawtrain.tag MODEL_DIR "Jeff Dean works at Google"`.
 
 For people each text is shown with its entities marked, and an entity a line below it; for programs
---json writes an object a line. tagger.py does the work.
+--json writes an object a line. use/tagger.py does the work.
 """
 
-from rawtrain import interruption
+from rawtrain.run import signals
 
 if __name__ == "__main__":
-    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+    signals.listen()  # imports take seconds, and a signal may come in the first of them
 
 import argparse
 import json
@@ -17,7 +17,7 @@ import sys
 import unicodedata
 from itertools import islice
 
-from rawtrain.command import reported_mistakes
+from rawtrain.cli.command import reported_mistakes
 from rawtrain.data.files import iterate_lines
 
 TEXTS_AT_ONCE = 1000
@@ -33,8 +33,8 @@ def main(arguments=None):
     asked = _parser().parse_intermixed_args(arguments)  # --json may stand before the texts
     with reported_mistakes():
         from rawtrain.fast.cpu import tune_process  # torch: after a wrong flag was answered
-        from rawtrain.results.log import configure_logging
-        from rawtrain.tagger import Tagger
+        from rawtrain.run.log import configure_logging
+        from rawtrain.use.tagger import Tagger
 
         configure_logging(asked)
         tagger = Tagger.from_pretrained(

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import bench_report as report
 
-from rawtrain.command import reported_mistakes, settings_from
+from rawtrain.cli.command import reported_mistakes, settings_from
 from rawtrain.config import MlmSettings, NerSettings
 
 # What is measured, and the functions that do it in processes of their own. They are named, not

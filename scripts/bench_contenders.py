@@ -13,14 +13,14 @@ from bench_turns import CountingCollator, Turns
 from torch.utils.data import DataLoader, RandomSampler
 
 from rawtrain.batches import TrainingBatches
+from rawtrain.collate.route import make_batches
 from rawtrain.fast.cpu import tune_process
-from rawtrain.fast.route import make_batches
 from rawtrain.fast.vocabulary import compact_vocabulary
 from rawtrain.loop import evaluate, train
 from rawtrain.optim import num_warmup_steps
 from rawtrain.results import adaptation
-from rawtrain.results.log import RunLog
 from rawtrain.results.word_scorer import WordScorer
+from rawtrain.run.log import RunLog
 
 # Training
 

@@ -9,9 +9,9 @@ import torch
 import transformers
 
 from rawtrain import mlm, ner
+from rawtrain.cli.command import settings_from
 from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.collate.tokens import TaggedTokens
-from rawtrain.command import settings_from
 from rawtrain.config import MlmSettings, NerSettings, uses_own_data
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.sources import read_documents, read_tagged

@@ -20,10 +20,11 @@ from fake_hub import TOKEN, fake_hub
 from huggingface_hub import constants
 from transformers import BertConfig, BertForTokenClassification
 
-from rawtrain import MlmSettings, NerSettings, interruption
+from rawtrain import MlmSettings, NerSettings
 from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.columns import Columns, offsets_of
+from rawtrain.run import signals
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
 
@@ -204,8 +205,8 @@ def listening(monkeypatch):
     """The signals as the commands take them, and as they were before, afterwards."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     before = {number: signal.getsignal(number) for number in numbers}
-    monkeypatch.setattr(interruption, "_end_asked", None)
-    interruption.listen()
+    monkeypatch.setattr(signals, "_end_asked", None)
+    signals.listen()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

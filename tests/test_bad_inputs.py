@@ -20,7 +20,7 @@ import pytest
 from source_files import CSV, ROWS, TAGS, WORDS, class_label_parquet, jsonl, sentence
 
 from rawtrain import mlm, ner
-from rawtrain.command import run, settings_from
+from rawtrain.cli.command import run, settings_from
 from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.data.files import LONGEST_LINE, say_columns
 from rawtrain.data.sources import read_documents, read_tagged

@@ -26,9 +26,9 @@ from transformers import (
 )
 
 from rawtrain import MlmSettings, NerSettings, mlm, ner
-from rawtrain.command import settings_from
+from rawtrain.cli.command import settings_from
 from rawtrain.data.tags import label_list
-from rawtrain.models import check_length
+from rawtrain.models.loading import check_length
 
 WORDS, TAGS = tagged_sentences(20)
 LABELS = label_list(TAGS)
@@ -460,7 +460,7 @@ def test_65_a_model_that_needs_code_or_a_pickle_is_refused_without_a_question(jo
 
 
 def test_64_transformers_is_told_not_to_unpickle_either(folder, monkeypatch):
-    monkeypatch.setattr("rawtrain.models.check_weight_files", lambda name, revision: set())
+    monkeypatch.setattr("rawtrain.models.loading.check_weight_files", lambda name, revision: set())
     marker = poison(folder)
     remove(WEIGHTS)(folder)
     with pytest.raises(ValueError, match=r"no file named model.safetensors"):

@@ -8,7 +8,7 @@ from transformers import EarlyStoppingCallback, TrainerControl, TrainerState, Tr
 from transformers.trainer_utils import IntervalStrategy
 
 from rawtrain import NerSettings
-from rawtrain.best import best_evaluation, stops_early
+from rawtrain.run.best import best_evaluation, stops_early
 
 
 def history_of(scores, key="eval_loss"):

@@ -9,7 +9,7 @@ from conftest import tagged_sentences, write_conll
 from huggingface_hub import ModelCard
 
 from rawtrain import mlm, ner
-from rawtrain.command import settings_from
+from rawtrain.cli.command import settings_from
 from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.results import card_facts
 from rawtrain.results.card import command_of, make_card, write_card

@@ -13,16 +13,17 @@ from hypothesis import settings as drawing
 from hypothesis import strategies as st
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from rawtrain import NerSettings, durable
-from rawtrain.checkpoint import Checkpoints, beyond_limit, in_folder, newest_good, save_model
-from rawtrain.durable import DamagedError
+from rawtrain import NerSettings
 from rawtrain.errors import RunError
 from rawtrain.optim import make_optimizer
 from rawtrain.precision import make_scaler
-from rawtrain.results.log import RunLog
-from rawtrain.run_directory import RunDirectory
-from rawtrain.state import RunState
-from rawtrain.step_record import NonFiniteError, StepRecord
+from rawtrain.run import durable
+from rawtrain.run.checkpoint import Checkpoints, beyond_limit, in_folder, newest_good, save_model
+from rawtrain.run.directory import RunDirectory
+from rawtrain.run.durable import DamagedError
+from rawtrain.run.log import RunLog
+from rawtrain.run.state import RunState
+from rawtrain.run.step_record import NonFiniteError, StepRecord
 
 
 def names(folder):

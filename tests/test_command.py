@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from transformers import TrainingArguments
 from transformers.training_args import trainer_log_levels
 
-from rawtrain.allowed import ALLOWED
-from rawtrain.command import parse, run, settings_from, write_settings
+from rawtrain.cli.allowed import ALLOWED
+from rawtrain.cli.command import parse, run, settings_from
+from rawtrain.cli.old_names import RENAMED
 from rawtrain.config import LEARNING_RATE_SCHEDULES, MlmSettings, NerSettings
-from rawtrain.interruption import Interrupted
-from rawtrain.old_names import RENAMED
-from rawtrain.step_record import NonFiniteError
+from rawtrain.run.directory import write_settings
+from rawtrain.run.signals import Interrupted
+from rawtrain.run.step_record import NonFiniteError
 
 many_cases = drawing(max_examples=50, deadline=None, derandomize=True)
 JOBS = pytest.mark.parametrize("job", [NerSettings, MlmSettings])

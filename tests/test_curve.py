@@ -9,7 +9,7 @@ from test_transfer import arguments as transfer_arguments
 from test_transfer import recorded_runs, write_corpus
 
 from rawtrain import ner
-from rawtrain.command import settings_from
+from rawtrain.cli.command import settings_from
 from rawtrain.config import NerSettings
 from rawtrain.study import curve
 from rawtrain.study.tables import Scores

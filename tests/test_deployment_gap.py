@@ -8,10 +8,10 @@ from conftest import tagged_sentences, write_conll
 from transformers import BertConfig, BertForTokenClassification, pipeline
 
 from rawtrain import NerSettings, Tagger, ner
-from rawtrain.command import settings_from
+from rawtrain.cli.command import settings_from
 from rawtrain.data.small_bert import train_small_tokenizer
 from rawtrain.results import deployment_gap
-from rawtrain.results.deployment_gap import measure_gap, recommended_call
+from rawtrain.study.gap import measure_gap, recommended_call
 
 LABELS = ["B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O"]
 CALL = 'pipeline("ner", model="{}", aggregation_strategy="{}")'

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rawtrain import durable
-from rawtrain.durable import DamagedError, published, verify
 from rawtrain.errors import RunError
+from rawtrain.run import durable
+from rawtrain.run.durable import DamagedError, published, verify
 
 FILES = {"a.bin": b"\x00\x01" * 50, "b.json": b'{"x": 1}\n', "empty": b""}
 

@@ -11,10 +11,10 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForTokenClas
 from rawtrain import MlmSettings, NerSettings
 from rawtrain.collate.pack import PackedRows
 from rawtrain.collate.pad import PaddedRows
+from rawtrain.collate.probe import packed_rows
+from rawtrain.collate.route import choose_route
 from rawtrain.fast.attention import ROW_ATTENTION, row_attention
 from rawtrain.fast.dropout import FastDropout
-from rawtrain.fast.probe import packed_rows
-from rawtrain.fast.route import choose_route
 from rawtrain.loop import labelled_tokens, summed_cross_entropy, train
 
 VOCABULARY, NUM_LABELS = 90, 5

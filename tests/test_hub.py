@@ -14,13 +14,13 @@ from conftest import tagged_sentences, write_conll
 from fake_hub import TOKEN, fake_hub
 from huggingface_hub import constants
 
-from rawtrain.command import settings_from
+from rawtrain.cli.command import settings_from
 from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.errors import RunError
 from rawtrain.results.files import decide_work
 from rawtrain.results.hub import log_in, problems_of
 from rawtrain.results.publish import RESULTS, publish, published_files
-from rawtrain.run_directory import WRITTEN
+from rawtrain.run.directory import WRITTEN
 
 # What of a run's files nobody else gets to see, and why.
 KEPT_BACK = {

@@ -12,9 +12,9 @@ import pytest
 from conftest import NoTokenizer, padded, random_rows, tiny_bert
 
 from rawtrain.batches import TrainingBatches
-from rawtrain.checkpoint import Checkpoints, in_folder
-from rawtrain.interruption import Interrupted, checkpoint_asked, held, poll
 from rawtrain.loop import summed_cross_entropy, train
+from rawtrain.run.checkpoint import Checkpoints, in_folder
+from rawtrain.run.signals import Interrupted, checkpoint_asked, held, poll
 
 pytestmark = pytest.mark.usefixtures("listening")
 

@@ -19,17 +19,17 @@ from rawtrain.study.kill_stages import Stage, to_kill_at
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it forks and looks into /proc")
 
 FORGETS_MOMENTS = """
-from rawtrain.state import RunState
+from rawtrain.run.state import RunState
 load = RunState._load_tensors
 RunState._load_tensors = lambda state, moments, weights: load(state, {}, weights)
 """
 TRUSTS_ANYTHING = """
-from rawtrain import checkpoint
+from rawtrain.run import checkpoint
 checkpoint.verify = lambda path, step, identity: None
 """
 WRITES_IN_PLACE = """
 import contextlib
-from rawtrain import durable
+from rawtrain.run import durable
 @contextlib.contextmanager
 def published(folder, num_bytes):
     folder.mkdir()
@@ -38,12 +38,12 @@ def published(folder, num_bytes):
 durable.published = published
 """
 ALWAYS_BEGINS_AGAIN = """
-from rawtrain import run_directory
+from rawtrain.run import directory
 run_directory.newest_good = lambda *arguments: None
 """
 IS_DEAF = """
-from rawtrain import interruption
-interruption.poll = lambda: None
+from rawtrain.run import signals
+signals.poll = lambda: None
 """
 
 

@@ -11,12 +11,12 @@ from transformers import Trainer, TrainingArguments
 
 import rawtrain.loop
 from rawtrain.batches import EvaluationBatches, TrainingBatches
-from rawtrain.checkpoint import Checkpoints, in_folder
 from rawtrain.loop import evaluate, label_loss, summed_cross_entropy, train, train_step
 from rawtrain.optim import make_optimizer
 from rawtrain.precision import OutOfMemoryError, make_scaler
-from rawtrain.results.log import RunLog
-from rawtrain.step_record import NonFiniteError
+from rawtrain.run.checkpoint import Checkpoints, in_folder
+from rawtrain.run.log import RunLog
+from rawtrain.run.step_record import NonFiniteError
 
 CPU = torch.device("cpu")
 COLUMNS = random_rows()

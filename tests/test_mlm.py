@@ -13,9 +13,9 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from rawtrain import mlm
 from rawtrain.batches import TrainingBatches
+from rawtrain.cli.command import settings_from
 from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.collate.pad import PaddedRows
-from rawtrain.command import settings_from
 from rawtrain.config import MlmSettings
 from rawtrain.data import text as text_module
 from rawtrain.data.text import count_tokens, encode_documents

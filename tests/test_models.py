@@ -12,7 +12,13 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from rawtrain.models import check_length, load_config, load_model, load_tokenizer, num_positions
+from rawtrain.models.loading import (
+    check_length,
+    load_config,
+    load_model,
+    load_tokenizer,
+    num_positions,
+)
 
 TOKENS = AutoModelForTokenClassification
 

@@ -12,7 +12,7 @@ from seqeval.metrics import accuracy_score, f1_score, precision_score, recall_sc
 from transformers import AutoModelForTokenClassification, AutoTokenizer, TrainerState, pipeline
 
 from rawtrain import ner
-from rawtrain.command import settings_from
+from rawtrain.cli.command import settings_from
 from rawtrain.config import NerSettings
 from rawtrain.data.conll import read_conll
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import rawtrain.batches
 from rawtrain import ner
-from rawtrain.command import settings_from
+from rawtrain.cli.command import settings_from
 from rawtrain.config import NerSettings
 from rawtrain.data.sources import read_tagged
 from rawtrain.results.files import decide_work

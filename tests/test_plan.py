@@ -9,7 +9,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
 from rawtrain.config import NerSettings
-from rawtrain.plan import check_steps, make_plan
+from rawtrain.run.plan import check_steps, make_plan
 
 INTERVALS = st.one_of(st.integers(1, 40), st.floats(0.001, 0.999))
 LENGTHS = st.one_of(

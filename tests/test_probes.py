@@ -12,10 +12,10 @@ from transformers import AutoTokenizer
 
 import rawtrain.loop
 from rawtrain import MaskFiller, mlm
-from rawtrain.command import settings_from
+from rawtrain.cli.command import settings_from
 from rawtrain.config import MlmSettings
 from rawtrain.data.text import encode_documents
-from rawtrain.results.probes import choose_probes, words_of_the_domain
+from rawtrain.study.probes import choose_probes, words_of_the_domain
 
 GENERAL = ["we met today", "today we met", "the other day we met them"] * 8
 

@@ -12,16 +12,17 @@ import torch
 from conftest import NoTokenizer, padded, random_rows, tagged_sentences, tiny_bert, write_conll
 
 import rawtrain.loop
-from rawtrain import durable, interruption, mlm, ner
+from rawtrain import mlm, ner
 from rawtrain.batches import TrainingBatches
-from rawtrain.best import best_evaluation
-from rawtrain.checkpoint import Checkpoints, in_folder
-from rawtrain.command import settings_from
+from rawtrain.cli.command import settings_from
 from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.errors import RunError
 from rawtrain.loop import train
-from rawtrain.results.log import RunLog
-from rawtrain.run_directory import RunDirectory
+from rawtrain.run import durable, signals
+from rawtrain.run.best import best_evaluation
+from rawtrain.run.checkpoint import Checkpoints, in_folder
+from rawtrain.run.directory import RunDirectory
+from rawtrain.run.log import RunLog
 
 pytestmark = pytest.mark.usefixtures("listening")
 
@@ -82,7 +83,7 @@ def start(files, model_dir, monkeypatch):
 @pytest.fixture
 def asked_no_more(monkeypatch):
     """What a new process begins with: no signal has come yet."""
-    return lambda: monkeypatch.setattr(interruption, "_end_asked", None)
+    return lambda: monkeypatch.setattr(signals, "_end_asked", None)
 
 
 def outcome(folder):
@@ -355,8 +356,8 @@ def test_the_place_in_a_long_run_is_found_at_once(settings):
 
     from rawtrain.optim import make_optimizer
     from rawtrain.precision import make_scaler
-    from rawtrain.state import RunState
-    from rawtrain.step_record import StepRecord
+    from rawtrain.run.state import RunState
+    from rawtrain.run.step_record import StepRecord
 
     batches, model = Batches(30, chosen, padded(columns)), tiny_bert()
     Path(chosen.output_dir).mkdir()

@@ -15,11 +15,11 @@ from conftest import NoTokenizer, tiny_bert
 from test_checkpoint import some_checkpoints
 
 from rawtrain import MlmSettings, NerSettings
-from rawtrain.checkpoint import save_model
 from rawtrain.errors import RunError
-from rawtrain.identity import FREE, identity_of, output_dir_problem, settings_that_count
-from rawtrain.results.log import RunLog
-from rawtrain.run_directory import open_run
+from rawtrain.run.checkpoint import save_model
+from rawtrain.run.directory import open_run
+from rawtrain.run.identity import FREE, identity_of, output_dir_problem, settings_that_count
+from rawtrain.run.log import RunLog
 
 OF_THIS_RUN = {
     "data": {"train": "a1"},
@@ -315,7 +315,7 @@ def test_a_directory_that_cannot_be_written_is_named_before_anything_is_trained(
 HOLDER = """
 import json, os, sys, time
 from rawtrain import NerSettings
-from rawtrain.run_directory import open_run
+from rawtrain.run.directory import open_run
 settings = NerSettings(output_dir=sys.argv[1])
 directory = open_run(settings, json.loads(sys.argv[2]))
 if os.fork() == 0:  # as a worker process of the loader

@@ -8,7 +8,7 @@ import pytest
 from test_transfer import recorded_runs, write_corpus
 
 from rawtrain import ner
-from rawtrain.command import settings_from
+from rawtrain.cli.command import settings_from
 from rawtrain.config import NerSettings
 from rawtrain.study import seeds
 

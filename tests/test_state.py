@@ -17,9 +17,9 @@ from rawtrain import NerSettings
 from rawtrain.data.columns import Columns
 from rawtrain.fast.vocabulary import compact_vocabulary
 from rawtrain.optim import make_optimizer
-from rawtrain.results.log import RunLog
-from rawtrain.state import RunState
-from rawtrain.step_record import StepRecord
+from rawtrain.run.log import RunLog
+from rawtrain.run.state import RunState
+from rawtrain.run.step_record import StepRecord
 
 SETTINGS = NerSettings(weight_decay=0.1, learning_rate=0.01)
 

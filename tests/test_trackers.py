@@ -9,11 +9,11 @@ import pytest
 from conftest import tagged_sentences, write_conll
 
 from rawtrain import ner
-from rawtrain.command import settings_from
+from rawtrain.cli.command import settings_from
 from rawtrain.config import NerSettings
 from rawtrain.results import trackers
-from rawtrain.results.log import RunLog
-from rawtrain.results.trackers import start_trackers, trainers_names
+from rawtrain.run.log import RunLog
+from rawtrain.run.trackers import start_trackers, trainers_names
 
 ENTRIES = [
     {"loss": 2.0, "learning_rate": 0.1, "epoch": 0.5, "step": 1},

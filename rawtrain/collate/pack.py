@@ -2,8 +2,8 @@
 
 Padded to the longest of 24 sentences, two thirds of a batch are padding. Laid one after the other
 into a few rows of about the length of the longest, they fill them nearly to the last slot.
-Positions begin anew with each sentence, and the mask lets a token see its own sentence only: the
-model computes the same numbers for every token, which fast/probe.py checks before the first step.
+Positions restart with each sentence, and the mask lets a token see its own sentence only: the model
+computes the same numbers for every token, which probe.py checks before the first step.
 
 B sentences with N sub-words in all; R rows of S slots.
 """

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -25,7 +26,8 @@ import datasets
 import numpy as np
 import tokenizers
 
-from rawtrain.results.log import logger
+logger = logging.getLogger(__name__)
+
 
 FORMAT = 1  # to be raised with every change of what is written for the same data and settings
 

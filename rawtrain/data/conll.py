@@ -22,9 +22,10 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from rawtrain.data.files import raise_problems, read_lines
+from rawtrain.data.files import read_lines
 from rawtrain.data.tags import IOB_TAG, TaggedSentences
-from rawtrain.durable import write_text
+from rawtrain.errors import raise_problems
+from rawtrain.run.durable import write_text
 
 OTHER_FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 DOCUMENT = "-DOCSTART-"

@@ -7,6 +7,7 @@ cores busy, and nothing has to be started, copied or pickled.
 """
 
 import contextlib
+import logging
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from itertools import chain
 
 import numpy as np
 
-from rawtrain.results.log import logger
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager

@@ -2,13 +2,14 @@
 
 import difflib
 import functools
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from rawtrain.results.log import logger
+logger = logging.getLogger(__name__)
 
-MAX_SHOWN = 20
+
 BLOCK_BYTES = 2**20  # read at once
 # A line is held in memory as a whole. To encode one that is a document takes about 150 times its
 # bytes: 2.4 GB for the longest.
@@ -26,16 +27,6 @@ NOT_TEXT = {
     b"\xff\xfe": "UTF-16 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)",
     b"\xfe\xff": "UTF-16 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)",
 }
-
-
-def raise_problems(problems: Sequence[str], advice: str = "") -> None:
-    """Raise one ValueError that lists `problems`, 20 at most; return if there are none."""
-    if not problems:
-        return
-    lines = list(problems[:MAX_SHOWN])
-    if len(problems) > MAX_SHOWN:
-        lines.append(f"and {len(problems) - MAX_SHOWN} more")
-    raise ValueError("\n".join([*lines, advice] if advice else lines))
 
 
 def read_text(path: str | Path) -> str:

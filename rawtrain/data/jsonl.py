@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from rawtrain.data.files import iterate_lines, raise_problems
+from rawtrain.data.files import iterate_lines
 from rawtrain.data.rows import Rows
+from rawtrain.errors import raise_problems
 
 
 def read_jsonl(path: str | Path) -> Rows:

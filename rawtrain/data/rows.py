@@ -5,8 +5,9 @@ import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from rawtrain.data.files import LONGEST_LINE, pick_column, raise_problems, say_columns
+from rawtrain.data.files import LONGEST_LINE, pick_column, say_columns
 from rawtrain.data.tags import TaggedSentences
+from rawtrain.errors import raise_problems
 
 JSON_NAMES = {"NoneType": "null", "str": "text", "list": "a list", "dict": "an object"}
 JSON_NAMES |= {"int": "a number", "float": "a number", "bool": "true or false"}

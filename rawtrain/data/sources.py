@@ -6,6 +6,7 @@
 others         sentences: CoNLL columns; documents: text with one a line
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ import datasets
 import pyarrow as pa
 
 from rawtrain.data import conll, tags
-from rawtrain.data.files import iterate_lines, raise_problems
+from rawtrain.data.files import iterate_lines
 from rawtrain.data.jsonl import iterate_jsonl, read_jsonl
 from rawtrain.data.rows import (
     Documents,
@@ -37,7 +38,9 @@ from rawtrain.data.tables import (
     sentences_from_words,
 )
 from rawtrain.data.tags import TaggedSentences
-from rawtrain.results.log import logger
+from rawtrain.errors import raise_problems
+
+logger = logging.getLogger(__name__)
 
 SPLIT_NAMES = {
     "train": ("train",),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Features
 
-from rawtrain.data.files import open_data, pick_column, raise_problems, read_text, say_columns
+from rawtrain.data.files import open_data, pick_column, read_text, say_columns
 from rawtrain.data.rows import (
     Documents,
     Rows,
@@ -23,6 +23,7 @@ from rawtrain.data.rows import (
     text_column,
 )
 from rawtrain.data.tags import TaggedSentences
+from rawtrain.errors import raise_problems
 
 WORD_NAMES = ("word", "token", "words", "tokens", "text", "form")
 BATCH = 1000  # documents read at once

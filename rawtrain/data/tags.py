@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rawtrain.data.files import raise_problems
+from rawtrain.errors import raise_problems
 
 IOB_TAG = re.compile(r"O|[BIESLU]-.+", re.DOTALL)
 

@@ -1,5 +1,6 @@
 """Documents to rows of tokens: a row a document, or blocks over all of them."""
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +15,8 @@ from rawtrain.data.encoding import (
     warn_of_unknown,
     with_offsets,
 )
-from rawtrain.results.log import logger
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1000  # documents handed to the tokenizer at once, or fewer
 CHUNK_CHARACTERS = 2**20  # if they are long: several chunks are in memory at once

@@ -17,7 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from rawtrain.fast.dropout import keep, keep_mask
-from rawtrain.models import without_warnings
+from rawtrain.models.loading import without_warnings
 
 ROW_ATTENTION = "rawtrain_rows"
 
@@ -40,7 +40,7 @@ def row_attention(
 
     query, key, value: (B, H, S, D). attention_mask: None or what is added to the scores, broadcast
     to (B, H, S, S). sliding_window: a token sees those fewer than so many places away. What else
-    a model hands over is not looked at; fast/probe.py finds out whether it matters.
+    a model hands over is not looked at; collate/probe.py finds out whether it matters.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     device = query.device.type

@@ -7,6 +7,7 @@ that card_facts.py keeps. So it can be written again later, for a finished run a
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import shlex
 from pathlib import Path
@@ -14,11 +15,12 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from rawtrain.config import NerSettings, public_values, uses_own_data
-from rawtrain.durable import MANIFEST, write_text
 from rawtrain.results.card_facts import note, read_facts
 from rawtrain.results.files import read_metrics
-from rawtrain.results.log import logger
 from rawtrain.results.markdown import code_block, escape, table
+from rawtrain.run.durable import MANIFEST, write_text
+
+logger = logging.getLogger(__name__)
 
 CARD_FILE = "README.md"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from huggingface_hub.utils import validate_repo_id
 
 from rawtrain.config import public_values
-from rawtrain.durable import write_text
 from rawtrain.results.metrics import table_rows
-from rawtrain.results.report import mark_entities
+from rawtrain.results.terminal import mark_entities
+from rawtrain.run.durable import write_text
 
 FACTS_FILE = "card.json"
 NUM_EXAMPLES, LONGEST_EXAMPLE = 3, 60  # words
@@ -32,7 +32,7 @@ def note(output_dir, **facts):
 def note_run(asked, splits, tables):
     """Keep what a run is: its settings as they were asked for, its data, the versions.
 
-    tables: for each split the figures that describe it, as `report.table` takes them.
+    tables: for each split the figures that describe it, as `terminal.table` takes them.
     """
     note_data(asked.output_dir, splits, tables)
     named = {"model": asked.model_name_or_path, "dataset": asked.dataset_name}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rawtrain.durable import write_bytes
 from rawtrain.results.errors_by_kind import BOUNDARY, MISSED, SPURIOUS, Confusion
+from rawtrain.run.durable import write_bytes
 
 CELL_INCHES = (0.72, 0.5)
 LONGEST_INCHES = 60  # of a side; with more types than fit, the cells get smaller

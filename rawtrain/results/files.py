@@ -5,10 +5,10 @@ import json
 import math
 from pathlib import Path
 
-from rawtrain.best import best_evaluation
-from rawtrain.durable import MANIFEST, write_json
-from rawtrain.results import report
+from rawtrain.results import terminal
 from rawtrain.results.plots import save_loss_plot
+from rawtrain.run.best import best_evaluation
+from rawtrain.run.durable import MANIFEST, write_json
 
 
 def decide_work(settings, splits):
@@ -50,7 +50,7 @@ def work_left(asked, settings):
     asked: the settings before `decide_work`. Prints the results that there are.
     """
     output_dir = Path(settings.output_dir)
-    print("\n".join(report.stored_results(read_metrics(output_dir))))
+    print("\n".join(terminal.stored_results(read_metrics(output_dir))))
     todo = {
         do: getattr(asked, do)
         or (getattr(settings, do) and not (output_dir / f"{split}_results.json").exists())

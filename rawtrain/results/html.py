@@ -21,9 +21,9 @@ import transformers
 from markupsafe import Markup
 
 from rawtrain.config import public_values
-from rawtrain.durable import write_text
 from rawtrain.results.files import read_history
 from rawtrain.results.plots import panel_figure, panels_of
+from rawtrain.run.durable import write_text
 
 REPORT = "report.html"
 SPLITS = ("validation", "test")
@@ -33,7 +33,7 @@ def write_report(settings, splits, figures, split, section) -> None:
     """Write report.html with this section for `split`, beside those of other splits.
 
     splits: the data by split, each with a `source`. figures: what the data is in numbers, as
-    `report.table` takes them. section: HTML that `render` made.
+    `terminal.table` takes them. section: HTML that `render` made.
     """
     output_dir = Path(settings.output_dir)
     sections = {**_sections_in(output_dir / REPORT), split: section}

@@ -5,6 +5,7 @@ it; it is written nowhere and never shown. publish.py uploads at the end. Nothin
 torch.
 """
 
+import logging
 import os
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
-from rawtrain.results.log import logger
+logger = logging.getLogger(__name__)
+
 
 LOG_IN = "run `hf auth login` or set HF_TOKEN"
 

@@ -8,10 +8,10 @@ import torch
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.loop import IGNORED, labelled_tokens, on_device
 from rawtrain.precision import autocast
-from rawtrain.results import report
+from rawtrain.results import terminal
 from rawtrain.results.confusion_plot import percent
 from rawtrain.results.html import render, write_report
-from rawtrain.results.probes import read_probes
+from rawtrain.study.probes import read_probes
 
 NUM_ROWS = 5
 LONGEST_SEARCH = 100  # rows among which those with a masked token are looked for
@@ -56,7 +56,7 @@ def write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation):
         probes=[probe for probe in changes["probes"] if "after" in probe],
         general=general if general and "after" in general else None,
     )
-    figures = {name: report.describe_text(splits[name], text) for name, text in encoded.items()}
+    figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
     write_report(settings, splits, figures, "validation", section)
 
 

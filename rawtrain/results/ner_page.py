@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rawtrain.results import report
+from rawtrain.results import terminal
 from rawtrain.results.bootstrap import NUM_DRAWS
 from rawtrain.results.confusion_plot import percent, row_shares, save_confusion_plot
 from rawtrain.results.entities import Entities
@@ -58,7 +58,7 @@ def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseli
         split=name,
         source=splits[name].source,
         num_sentences=len(splits[name].words),
-        accounting=report.accounting(encoded[name]),
+        accounting=terminal.accounting(encoded[name]),
         loss=evaluation.loss,
         scores=scores,
         rows=[
@@ -76,7 +76,7 @@ def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseli
         sentences=worst_sentences(splits[name].words, gold, found, scorer, evaluation),
         hides_correct=settings.task_name == "pos",
     )
-    figures = {key: report.describe_tagged(split, encoded[key]) for key, split in splits.items()}
+    figures = {key: terminal.describe_tagged(split, encoded[key]) for key, split in splits.items()}
     write_report(settings, splits, figures, name, section)
 
 

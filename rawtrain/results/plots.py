@@ -4,7 +4,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from rawtrain.durable import write_bytes
+from rawtrain.run.durable import write_bytes
 
 TRAINING_COLOR, VALIDATION_COLOR = "#0072b2", "#d55e00"  # distinct for the colour-blind too
 ANOTHER_COLOR = "#666666"

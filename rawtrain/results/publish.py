@@ -1,5 +1,6 @@
 """The end of a run: its model card and, with --push_to_hub, its repository on the Hub."""
 
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -7,12 +8,13 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import disable_progress_bars
 
-from rawtrain.durable import read_manifest
 from rawtrain.errors import RunError
 from rawtrain.results.card import write_card
 from rawtrain.results.hub import without_token
-from rawtrain.results.log import logger
-from rawtrain.run_directory import WRITTEN
+from rawtrain.run.directory import WRITTEN
+from rawtrain.run.durable import read_manifest
+
+logger = logging.getLogger(__name__)
 
 # Beside the files of the model, which the manifest names, and nothing else. What holds whole data
 # (predictions.conll), paths of this machine (settings.json) or the run itself stays here.

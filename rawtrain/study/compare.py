@@ -9,10 +9,10 @@ What it tells is about these two models on other sentences of the same kind; ano
 same training is another model, see --seeds of rawtrain.study.transfer.
 """
 
-from rawtrain import interruption
+from rawtrain.run import signals
 
 if __name__ == "__main__":
-    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+    signals.listen()  # imports take seconds, and a signal may come in the first of them
 
 import argparse
 import sys
@@ -22,7 +22,7 @@ from textwrap import shorten
 
 import numpy as np
 
-from rawtrain.command import reported_mistakes
+from rawtrain.cli.command import reported_mistakes
 from rawtrain.data.conll import read_conll
 from rawtrain.data.tags import IOB_TAG
 from rawtrain.study.significance import Comparison, compare_counts

@@ -11,10 +11,10 @@ Flags after `--` are those of rawtrain.ner. Started again, the command goes on w
 sizes or seeds join those that are there.
 """
 
-from rawtrain import interruption
+from rawtrain.run import signals
 
 if __name__ == "__main__":
-    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+    signals.listen()  # imports take seconds, and a signal may come in the first of them
 
 import argparse
 import io
@@ -22,10 +22,10 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rawtrain.command import reported_mistakes, run
+from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.data.conll import read_conll
-from rawtrain.durable import MANIFEST, write_bytes, write_json, write_text
-from rawtrain.results.log import configure_logging
+from rawtrain.run.durable import MANIFEST, write_bytes, write_json, write_text
+from rawtrain.run.log import configure_logging
 from rawtrain.study.runs import (
     Run,
     check_work,

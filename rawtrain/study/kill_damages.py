@@ -3,8 +3,8 @@
 import os
 import shutil
 
-from rawtrain.checkpoint import in_folder
-from rawtrain.durable import MANIFEST
+from rawtrain.run.checkpoint import in_folder
+from rawtrain.run.durable import MANIFEST
 
 
 def damage_newest(output_dir, rng):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertForMaskedLM, logging, set_seed
 
-from rawtrain import command
+from rawtrain.cli import command
 from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.small_bert import train_small_tokenizer

@@ -22,9 +22,11 @@ import matplotlib.figure  # noqa: F401  here once and not in every child
 import torch
 import transformers.models.bert.modeling_bert  # noqa: F401
 
-from rawtrain import command, durable, interruption, mlm, ner
-from rawtrain.checkpoint import in_folder
-from rawtrain.durable import DELETING, MANIFEST, WRITING, DamagedError
+from rawtrain import mlm, ner
+from rawtrain.cli import command
+from rawtrain.run import durable, signals
+from rawtrain.run.checkpoint import in_folder
+from rawtrain.run.durable import DELETING, MANIFEST, WRITING, DamagedError
 from rawtrain.study.kill_jobs import Job
 
 MAINS = {"ner": ner.main, "mlm": mlm.main}
@@ -161,7 +163,7 @@ class Run:
 def _be_the_command(run, fault):
     """Do in a forked child what the command does after its imports; its exit code."""
     try:
-        interruption.listen()
+        signals.listen()
         _redirect_output(run.folder / "log.txt")
         faulthandler.enable()  # tells where it hangs, at SIGABRT
         torch.set_num_threads(1)  # the model is tiny: a second thread only waits

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import transformers
 
-from rawtrain import state
-from rawtrain.results.log import RunLog
+from rawtrain.run import state
+from rawtrain.run.log import RunLog
 
 
 def _of_directory_entry(path, *, dir_fd=None):

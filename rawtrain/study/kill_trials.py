@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rawtrain.checkpoint import in_folder
-from rawtrain.durable import DAMAGED
+from rawtrain.run.checkpoint import in_folder
+from rawtrain.run.durable import DAMAGED
 from rawtrain.study.kill_damages import damage_newest
 from rawtrain.study.kill_jobs import Job
 from rawtrain.study.kill_runs import Run, results_of

@@ -23,9 +23,9 @@ from transformers import TrainingArguments
 
 from rawtrain import mlm, ner
 from rawtrain.batches import EvaluationBatches, TrainingBatches
+from rawtrain.cli.command import reported_mistakes, settings_from
 from rawtrain.collate.mask import DataCollatorForLanguageModeling
 from rawtrain.collate.pad import DataCollatorForTokenClassification
-from rawtrain.command import reported_mistakes, settings_from
 from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.data.columns import Columns
 from rawtrain.data.small_bert import train_small_tokenizer

@@ -9,17 +9,19 @@ import argparse
 import contextlib
 import hashlib
 import json
+import logging
 import time
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from rawtrain import allowed
-from rawtrain.command import settings_from
+from rawtrain.cli import allowed
+from rawtrain.cli.command import settings_from
 from rawtrain.config import NerSettings
-from rawtrain.durable import write_json
-from rawtrain.identity import differences, settings_that_count
-from rawtrain.results.log import logger
+from rawtrain.run.durable import write_json
+from rawtrain.run.identity import differences, settings_that_count
+
+logger = logging.getLogger(__name__)
 
 FILE_NAMES = {
     "train": ("train.conll",),
@@ -54,7 +56,7 @@ class Run:
 
     name: str
     settings: NerSettings
-    made_from: dict  # in the form of an identity, see identity.py
+    made_from: dict  # in the form of an identity, see run/identity.py
 
 
 def parse_study(parser, arguments, num_seeds=1):

@@ -7,21 +7,21 @@ better method: a gain that is smaller than what seeds do has to be shown with mo
 Started again, the command goes on where it was; more seeds join those that are there.
 """
 
-from rawtrain import interruption
+from rawtrain.run import signals
 
 if __name__ == "__main__":
-    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+    signals.listen()  # imports take seconds, and a signal may come in the first of them
 
 import argparse
 import re
 import sys
 from dataclasses import dataclass, replace
 
-from rawtrain.command import reported_mistakes, run
+from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import uses_own_data
-from rawtrain.durable import write_json, write_text
 from rawtrain.errors import RunError
-from rawtrain.results.log import configure_logging
+from rawtrain.run.durable import write_json, write_text
+from rawtrain.run.log import configure_logging
 from rawtrain.study.runs import do_runs, job_run, job_settings, metrics_of, parse_study, unfinished
 from rawtrain.study.tables import Scores, markdown_table, seeds_line
 

@@ -3,8 +3,8 @@
 import hashlib
 from dataclasses import replace
 
-from rawtrain.data.files import raise_problems
-from rawtrain.durable import write_text
+from rawtrain.errors import raise_problems
+from rawtrain.run.durable import write_text
 from rawtrain.study.runs import Corpus, files_of
 
 ALL = "all"

@@ -9,19 +9,19 @@ Flags after `--` are those of rawtrain.ner. Started again, the command goes on w
 seeds join those that are there. Other corpora are another study, since `all` is another model then.
 """
 
-from rawtrain import interruption
+from rawtrain.run import signals
 
 if __name__ == "__main__":
-    interruption.listen()  # imports take seconds, and a signal may come in the first of them
+    signals.listen()  # imports take seconds, and a signal may come in the first of them
 
 import argparse
 import re
 import sys
 from dataclasses import dataclass, replace
 
-from rawtrain.command import reported_mistakes, run
-from rawtrain.durable import write_json, write_text
-from rawtrain.results.log import configure_logging
+from rawtrain.cli.command import reported_mistakes, run
+from rawtrain.run.durable import write_json, write_text
+from rawtrain.run.log import configure_logging
 from rawtrain.study.runs import (
     Corpus,
     check_work,

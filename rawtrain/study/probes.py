@@ -13,6 +13,7 @@ and once.
 """
 
 import json
+import logging
 import re
 import shutil
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from rawtrain.data.text import count_tokens
-from rawtrain.durable import write_json
-from rawtrain.filler import MASK, MaskFiller
-from rawtrain.results.log import logger
+from rawtrain.run.durable import write_json
+from rawtrain.use.filler import MASK, MaskFiller
+
+logger = logging.getLogger(__name__)
 
 PROBES_FILE = "probes.json"
 NUM_PROBES = 10

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rawtrain.config import MlmSettings, NerSettings, public_values
-from rawtrain.durable import DELETING, LOCK, WRITING, DamagedError
+from rawtrain.run.durable import DELETING, LOCK, WRITING, DamagedError
 
 IDENTITY_FILE = "identity.json"
 

@@ -3,25 +3,27 @@
     checkpoint-<step>/
         model.safetensors, config.json, tokenizer files    the model, for `from_pretrained`
         optimizer.safetensors                              its moments, by name of the parameter
-        state.json                                         every other number, see state.py
-        identity.json                                      of which run it is, see identity.py
+        state.json                                         every other number, see run/state.py
+        identity.json                                      of which run it is, see run/identity.py
         manifest.json                                      size and sha256 of all of these
 
 Nothing in it is a pickle: to load one may run code. A checkpoint is complete under its name
-(durable.py), and is verified to the last byte before it is used.
+(run/durable.py), and is verified to the last byte before it is used.
 """
 
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
 
-from rawtrain import durable, interruption
-from rawtrain.best import best_evaluation
-from rawtrain.durable import DAMAGED, DamagedError
-from rawtrain.identity import IDENTITY_FILE, differences, read_identity
-from rawtrain.results.log import logger
-from rawtrain.state import NUMBERS_FILE, check_weights, load_weights
+from rawtrain.run import durable, signals
+from rawtrain.run.best import best_evaluation
+from rawtrain.run.durable import DAMAGED, DamagedError
+from rawtrain.run.identity import IDENTITY_FILE, differences, read_identity
+from rawtrain.run.state import NUMBERS_FILE, check_weights, load_weights
+
+logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"checkpoint-([1-9][0-9]*)", re.ASCII)
 WEIGHTS = "model"  # how the names of the files that hold them begin
@@ -45,7 +47,7 @@ def save_model(model, tokenizer, folder):
 class Checkpoints:
     """Where a run keeps its checkpoints, and from which of them it goes on.
 
-    directory: the `run_directory.RunDirectory` of the run; without one nothing is resumed.
+    directory: the `run.directory.RunDirectory` of the run; without one nothing is resumed.
     """
 
     def __init__(self, settings, tokenizer, directory=None):
@@ -93,7 +95,7 @@ class Checkpoints:
             is_best = best_evaluation(state.log.history, self.settings).step == state.step
         else:
             is_best = False
-        return interruption.checkpoint_asked() or is_best
+        return signals.checkpoint_asked() or is_best
 
     def load_best(self, model, history):
         """Put the weights of the best evaluation into `model`."""

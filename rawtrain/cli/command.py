@@ -17,12 +17,11 @@ from pathlib import Path
 
 from transformers.hf_argparser import HfArgumentParser
 
-from rawtrain.allowed import check
-from rawtrain.config import MlmSettings, NerSettings, public_values, uses_own_data
-from rawtrain.data.files import raise_problems, read_text
-from rawtrain.durable import write_text
-from rawtrain.errors import RunError
-from rawtrain.old_names import RENAMED
+from rawtrain.cli.allowed import check
+from rawtrain.cli.old_names import RENAMED
+from rawtrain.config import MlmSettings, NerSettings, uses_own_data
+from rawtrain.data.files import read_text
+from rawtrain.errors import RunError, raise_problems
 
 EXIT_FAILURE, EXIT_MISTAKE = 1, 2
 
@@ -68,7 +67,7 @@ def reported_mistakes():
 def run(main, settings):
     """Call `main(settings)`; a RunError becomes its message and exit code 1.
 
-    An end that a signal asks for is a SystemExit of its own (interruption.py).
+    An end that a signal asks for is a SystemExit of its own (run/signals.py).
     """
     with _reported(RunError, EXIT_FAILURE):
         main(settings)
@@ -82,11 +81,6 @@ def _reported(errors, exit_code):
         lines = (str(error).strip() or repr(error)).split("\n")
         print("\n".join(f"error: {line}" for line in lines if line.strip()), file=sys.stderr)
         sys.exit(exit_code)
-
-
-def write_settings(settings, file):
-    """Write settings as JSON that `parse` reads again, without the token."""
-    write_text(file, json.dumps(public_values(settings), indent=2) + "\n")
 
 
 NOT_GIVEN = object()

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from rawtrain.results.log import RunLog
-from rawtrain.step_record import NonFiniteError, StepRecord
+from rawtrain.run.log import RunLog
+from rawtrain.run.step_record import NonFiniteError, StepRecord
 
 OPTIMIZER_FILE, NUMBERS_FILE = "optimizer.safetensors", "state.json"
 PARAMETER = "parameter"

@@ -4,7 +4,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from rawtrain.config import MlmSettings
-from rawtrain.models import (
+from rawtrain.models.loading import (
     check_length,
     check_vocabulary,
     load_config,

@@ -10,7 +10,7 @@ import time
 
 from tqdm import tqdm
 
-from rawtrain.durable import explained, write_text
+from rawtrain.run.durable import explained, write_text
 
 logger = logging.getLogger("rawtrain")
 

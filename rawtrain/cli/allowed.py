@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from rawtrain.config import MlmSettings, NerSettings, uses_own_data
-from rawtrain.data.files import raise_problems
-from rawtrain.identity import output_dir_problem
-from rawtrain.results import hub, trackers
+from rawtrain.errors import raise_problems
+from rawtrain.results import hub
+from rawtrain.run import trackers
+from rawtrain.run.identity import output_dir_problem
 
 
 def check(settings):

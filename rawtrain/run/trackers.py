@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 from rawtrain.config import public_values
-from rawtrain.durable import write_json
+from rawtrain.run.durable import write_json
 
 FOLDER = "trackers"
 TRACKERS = ("tensorboard", "wandb")
@@ -31,7 +31,7 @@ def problems_of(settings):
 def start_trackers(settings, directory):
     """The trackers of a run that is trained now; none if it is finished.
 
-    directory: its `run_directory.RunDirectory`. Raises ValueError if one cannot be started.
+    directory: its `run.directory.RunDirectory`. Raises ValueError if one cannot be started.
     """
     if directory.is_finished or not settings.do_train:
         return []

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from rawtrain.data.files import raise_problems
+from rawtrain.errors import raise_problems
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rawtrain.collate.pad import PaddedRows
 from rawtrain.data.columns import positions_in_rows
 from rawtrain.fast.attention import set_attention
 from rawtrain.loop import on_device, summed_cross_entropy
-from rawtrain.models import first_position, num_positions
+from rawtrain.models.loading import first_position, num_positions
 
 NUM_ROWS = 4
 LONGEST = 512  # sub-words of a row that are looked at; attention is quadratic in them

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from rawtrain.data.tags import label_list
-from rawtrain.durable import write_json
-from rawtrain.models import without_warnings
+from rawtrain.models.loading import without_warnings
 from rawtrain.results.card_facts import note
 from rawtrain.results.entities import find_entities
-from rawtrain.tagger import Tagger
+from rawtrain.run.durable import write_json
+from rawtrain.use.tagger import Tagger
 
 GAP_FILE = "deployment_gap.json"
 NUM_SENTENCES = 1000

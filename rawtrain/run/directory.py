@@ -6,6 +6,8 @@ it, or shows what came out of it; another run is kept out unless --overwrite_out
 
 import datetime
 import fcntl
+import json
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -14,12 +16,13 @@ from typing import TextIO
 
 import torch
 
-from rawtrain import durable
-from rawtrain.checkpoint import in_folder, newest_good, step_of
-from rawtrain.command import write_settings
-from rawtrain.durable import DAMAGED, DELETING, LOCK, MANIFEST, WRITING, DamagedError
-from rawtrain.identity import IDENTITY_FILE, another_run, differences, read_identity
-from rawtrain.results.log import logger
+from rawtrain.config import public_values
+from rawtrain.run import durable
+from rawtrain.run.checkpoint import in_folder, newest_good, step_of
+from rawtrain.run.durable import DAMAGED, DELETING, LOCK, MANIFEST, WRITING, DamagedError
+from rawtrain.run.identity import IDENTITY_FILE, another_run, differences, read_identity
+
+logger = logging.getLogger(__name__)
 
 # Everything that a run writes, and therefore all that another one may remove.
 WRITTEN = (
@@ -104,6 +107,11 @@ def open_run(settings, identity):
         durable.write_json(path / IDENTITY_FILE, identity)
         write_settings(settings, path / "settings.json")
     return RunDirectory(path, identity, is_finished, resumes_from, lock)
+
+
+def write_settings(settings, file):
+    """Write settings as JSON that a command reads again, without the token."""
+    durable.write_text(file, json.dumps(public_values(settings), indent=2) + "\n")
 
 
 def _refuse_what_does_not_fit(path, earlier, settings, identity):

@@ -1,6 +1,7 @@
 """Tokenizers and models, from a folder or the hub, checked before anything is trained."""
 
 import contextlib
+import logging
 import math
 import re
 
@@ -10,14 +11,15 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
 from rawtrain.data.words import put_blank_before_words, splits_words_like_text
-from rawtrain.model_files import (
+from rawtrain.models.files import (
     check_config,
     check_name,
     check_tokenizer_files,
     check_weight_files,
     reading,
 )
-from rawtrain.results.log import logger
+
+logger = logging.getLogger(__name__)
 
 
 def load_tokenizer(settings, **options):

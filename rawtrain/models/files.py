@@ -6,13 +6,15 @@ followed, nothing is unpickled, and no code is run or fetched without --trust_re
 
 import contextlib
 import json
+import logging
 from pathlib import Path, PurePosixPath
 
 from safetensors import SafetensorError, safe_open
 from transformers.utils import cached_file
 
 from rawtrain.data.files import open_data, read_text
-from rawtrain.results.log import logger
+
+logger = logging.getLogger(__name__)
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHER_FORMATS = {".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth"}

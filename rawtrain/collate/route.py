@@ -5,17 +5,19 @@ of tokens, counts positions as it is told, and mixes tokens nowhere but in its a
 real rows are run both ways before the first step, and the padded way is taken where they differ.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rawtrain.batches import EvaluationBatches, TrainingBatches
 from rawtrain.collate.pad import PaddedRows
+from rawtrain.collate.probe import Probe, packed_rows
 from rawtrain.fast.attention import ROW_ATTENTION, set_attention
 from rawtrain.fast.dropout import use_fast_dropout
 from rawtrain.fast.head import cross_entropy_at_labels
-from rawtrain.fast.probe import Probe, packed_rows
 from rawtrain.loop import default_loss, summed_cross_entropy
-from rawtrain.results.log import logger
+
+logger = logging.getLogger(__name__)
 
 SEES_PADDING = "padding changes this model's logits, so evaluation keeps the order of the data"
 

@@ -18,7 +18,7 @@ from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.config import NerSettings
 from rawtrain.data.raw_text import split_words
 from rawtrain.data.words import IGNORED, default_stride, encode_words
-from rawtrain.models import (
+from rawtrain.models.loading import (
     check_length,
     check_vocabulary,
     load_config,
