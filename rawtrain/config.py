@@ -119,6 +119,13 @@ class MlmDataSettings(DataSettings):
 @dataclass(frozen=True)
 class TrainingSettings:
     _argument_group_name: ClassVar[str] = "training"
+    # What a task says of itself: a settings class of its own names all of these.
+    task: ClassVar[str]  # kept with a run: another task is another run
+    pipeline_tag: ClassVar[str]  # the task's name on the Hub, and for `pipeline`
+    command: ClassVar[str]  # how it is started
+    groups: ClassVar[tuple[type, ...]]  # of its flags, in the order of --help
+    metrics: ClassVar[tuple[str, ...]]  # of an evaluation, for --metric_for_best_model
+    embedded_recipe: ClassVar[dict[str, object]]  # settings of the run without any data
 
     output_dir: str = setting("", "where everything is written")
     overwrite_output_dir: bool = setting(
@@ -261,6 +268,8 @@ class TrainingSettings:
 class NerSettings(TrainingSettings, NerDataSettings, ModelSettings):
     """Fine-tune an encoder for named-entity recognition (token classification)."""
 
+    task: ClassVar[str] = "ner"
+    pipeline_tag: ClassVar[str] = "token-classification"
     command: ClassVar[str] = "python -m rawtrain.ner"
     groups: ClassVar[tuple] = (ModelSettings, NerDataSettings, TrainingSettings)
     metrics: ClassVar[tuple] = ("loss", "f1", "precision", "recall", "accuracy")
@@ -280,6 +289,8 @@ class NerSettings(TrainingSettings, NerDataSettings, ModelSettings):
 class MlmSettings(TrainingSettings, MlmDataSettings, ModelSettings):
     """Adapt an encoder to a domain by masked-language modelling."""
 
+    task: ClassVar[str] = "mlm"
+    pipeline_tag: ClassVar[str] = "fill-mask"
     command: ClassVar[str] = "python -m rawtrain.mlm"
     groups: ClassVar[tuple] = (ModelSettings, MlmDataSettings, TrainingSettings)
     metrics: ClassVar[tuple] = ("loss", "perplexity", "accuracy")

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForTokenClassification, pipeline
 from rawtrain import NerSettings, Tagger, ner
 from rawtrain.cli.command import settings_from
 from rawtrain.data.small_bert import train_small_tokenizer
-from rawtrain.results import deployment_gap
+from rawtrain.study import gap
 from rawtrain.study.gap import measure_gap, recommended_call
 
 LABELS = ["B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O"]
@@ -69,7 +69,7 @@ def test_the_entities_of_a_strategy_are_those_of_a_pipeline_called_with_it(tmp_p
     texts = [" ".join(sentence) for sentence in words]
     settings = NerSettings(output_dir=str(tmp_path), use_cpu=True)
     tagger = Tagger.from_pretrained(tmp_path, use_cpu=True)
-    found = deployment_gap._pipelines(tagger, tmp_path, texts, settings)
+    found = gap._pipelines(tagger, tmp_path, texts, settings)
     assert list(found) == ["first", "average", "max", "simple"]
     for strategy, entities in found.items():
         user = pipeline("ner", model=str(tmp_path), aggregation_strategy=strategy)

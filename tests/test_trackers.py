@@ -11,7 +11,7 @@ from conftest import tagged_sentences, write_conll
 from rawtrain import ner
 from rawtrain.cli.command import settings_from
 from rawtrain.config import NerSettings
-from rawtrain.results import trackers
+from rawtrain.run import trackers
 from rawtrain.run.log import RunLog
 from rawtrain.run.trackers import start_trackers, trainers_names
 
