@@ -7,9 +7,9 @@ run_ner.py / run_mlm.py means has that name and, where its help says nothing els
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
-LEARNING_RATE_SCHEDULES = (
+LearningRateSchedule = Literal[
     "linear",
     "cosine",
     "cosine_with_restarts",
@@ -20,7 +20,7 @@ LEARNING_RATE_SCHEDULES = (
     "cosine_with_min_lr",
     "cosine_warmup_with_min_lr",
     "warmup_stable_decay",
-)
+]
 
 
 def setting(default, help_text, **options):
@@ -153,9 +153,9 @@ class TrainingSettings:
     adam_beta2: float = setting(0.999, "AdamW: decay of the running mean of their squares")
     adam_epsilon: float = setting(1e-8, "AdamW: added to the divisor")
     max_grad_norm: float = setting(1.0, "clip the gradient norm to this; 0: do not clip")
-    lr_scheduler_type: Literal[LEARNING_RATE_SCHEDULES] = setting(
+    lr_scheduler_type: LearningRateSchedule = setting(
         "linear",
-        f"learning-rate schedule: {', '.join(LEARNING_RATE_SCHEDULES)}",
+        f"learning-rate schedule: {', '.join(get_args(LearningRateSchedule))}",
         metavar="name",
     )
     lr_scheduler_kwargs: dict | str | None = setting(
