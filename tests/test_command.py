@@ -7,6 +7,7 @@ import subprocess
 import sys
 import typing
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from transformers.training_args import trainer_log_levels
 from rawtrain.cli.allowed import ALLOWED
 from rawtrain.cli.command import parse, run, settings_from
 from rawtrain.cli.old_names import RENAMED
-from rawtrain.config import LEARNING_RATE_SCHEDULES, MlmSettings, NerSettings
+from rawtrain.config import LearningRateSchedule, MlmSettings, NerSettings
 from rawtrain.run.directory import write_settings
 from rawtrain.run.signals import Interrupted
 from rawtrain.run.step_record import NonFiniteError
@@ -321,7 +322,7 @@ def values_of(job):
     special = {
         "seed": st.integers(0, 2**32 - 1),
         "model_name_or_path": st.none() | text,
-        "lr_scheduler_type": st.sampled_from(LEARNING_RATE_SCHEDULES),
+        "lr_scheduler_type": st.sampled_from(get_args(LearningRateSchedule)),
         "lr_scheduler_kwargs": st.none() | st.dictionaries(text, st.integers() | share),
         "learning_rate": share | whole,
         "weight_decay": share | st.just(0.0),

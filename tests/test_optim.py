@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 from conftest import tiny_bert
 from transformers import (
@@ -13,7 +15,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from rawtrain.config import LEARNING_RATE_SCHEDULES
+from rawtrain.config import LearningRateSchedule
 from rawtrain.optim import decay_groups, learning_rate_schedule, make_optimizer
 
 SMALL = {"vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -68,7 +70,7 @@ def test_the_optimizer_has_the_values_of_trainers(settings, tmp_path):
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 3, 0.25])
-@pytest.mark.parametrize("schedule", LEARNING_RATE_SCHEDULES)
+@pytest.mark.parametrize("schedule", get_args(LearningRateSchedule))
 def test_the_learning_rate_of_every_step_is_trainers(schedule, warmup_steps, settings, tmp_path):
     kwargs = {
         "cosine_with_min_lr": {"min_lr": 1e-6},
@@ -96,7 +98,7 @@ def test_the_schedules_are_all_that_are_functions_of_the_step():
     from transformers.trainer_utils import SchedulerType
 
     stateful = {"reduce_lr_on_plateau", "greedy"}  # these look at the loss
-    assert set(LEARNING_RATE_SCHEDULES) == {kind.value for kind in SchedulerType} - stateful
+    assert set(get_args(LearningRateSchedule)) == {kind.value for kind in SchedulerType} - stateful
 
 
 def test_arguments_that_a_schedule_does_not_take_are_refused(settings):
