@@ -12,7 +12,7 @@ from rawtrain import MlmSettings, NerSettings
 from rawtrain.collate.pack import PackedRows
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.probe import packed_rows
-from rawtrain.collate.route import choose_route
+from rawtrain.collate.route import Route, choose_route
 from rawtrain.fast.attention import ROW_ATTENTION, row_attention
 from rawtrain.fast.dropout import FastDropout
 from rawtrain.loop import labelled_tokens, summed_cross_entropy, train
@@ -202,6 +202,69 @@ def test_packed_rows_give_the_loss_of_padded_ones_on_a_gpu(bf16, small_tokenizer
         history = train(model, batches, settings, batch_loss=route.batch_loss)
         losses.append([entry["loss"] for entry in history if "loss" in entry])
     assert losses[0] == pytest.approx(losses[1], rel=0.03 if bf16 else 1e-4)
+
+
+def raises_for_short_rows(model):
+    forward = model.forward
+
+    def picky(attention_mask, **inputs):
+        if attention_mask.sum(1).min() < 5:
+            raise IndexError("a row of fewer than 5 tokens")
+        return forward(attention_mask=attention_mask, **inputs)
+
+    model.forward = picky
+
+
+def raises_for_many_tokens(model):
+    def limited(module, arguments, inputs):
+        if inputs["input_ids"].numel() > 100:
+            raise RuntimeError("more than 100 tokens")
+
+    model.register_forward_pre_hook(limited, with_kwargs=True)
+
+
+def cannot_be_copied(model):
+    model.scale = model.classifier.weight * 2  # torch copies no tensor that was computed
+
+
+def has_logits_of_zero(model):
+    torch.nn.init.zeros_(model.classifier.weight)
+    torch.nn.init.zeros_(model.classifier.bias)
+
+
+def has_the_same_logits_everywhere(model):
+    torch.nn.init.zeros_(model.classifier.weight)
+    torch.nn.init.normal_(model.classifier.bias)
+
+
+def has_nan_logits(model):
+    model.classifier.bias.data[0] = torch.nan
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "reason"),
+    [
+        (raises_for_short_rows, "the model raises IndexError for a few rows of the data"),
+        (raises_for_many_tokens, "the model raises RuntimeError for a few rows of the data"),
+        (cannot_be_copied, "the model raises RuntimeError for a few rows of the data"),
+        (has_logits_of_zero, "the model's logits are the same for every token"),
+        (has_the_same_logits_everywhere, "the model's logits are the same for every token"),
+        (has_nan_logits, "the model's logits are not finite"),
+    ],
+)
+def test_a_model_whose_layouts_cannot_be_compared_is_left_as_it_is_and_padded(
+    spoilt, reason, small_tokenizer, caplog
+):
+    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    spoilt(model)
+    own = model.config._attn_implementation
+    with caplog.at_level(logging.INFO, "rawtrain"):
+        route = choose_route(model, source, small_tokenizer, NerSettings())
+    assert route == Route(summed_cross_entropy)  # neither packed nor sorted
+    assert model.config._attn_implementation == own
+    assert not any(isinstance(module, FastDropout) for module in model.modules())
+    (line,) = caplog.messages
+    assert line.startswith(f"rows are padded: {reason}; ")
 
 
 def test_a_mask_that_leaks_a_little_is_noticed(small_tokenizer, monkeypatch):

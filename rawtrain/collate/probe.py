@@ -23,19 +23,21 @@ TOLERANCE = 1e-4  # of the largest logit; another order of sums gives 1e-6, a wr
 
 def packed_rows(source, tokenizer, model):
     positions = first_position(model), num_positions(model)
-    return PackedRows(source, tokenizer, model.config.hidden_size, *positions)
+    width = getattr(model.config, "hidden_size", 768)  # a config of several parts has none
+    return PackedRows(source, tokenizer, width, *positions)
 
 
 class Probe:
     """Rows from the shortest to the longest, and the logits that a model as it is gives them.
 
     The layouts: `padded`, as a batch usually is; `packed`, all in one row, so that each could see
-    the others; `alone`, the shortest without any padding. Works on a copy of the model, since some
+    others; `alone`, the shortest without any padding. Works on a copy of the model, since some
     change their ways for good with what they see (BigBird on short rows).
+
+    `failure` says in words why this model's layouts cannot be compared at all, else it is None.
     """
 
     def __init__(self, model, source, tokenizer):
-        self.model = copy.deepcopy(model).eval()
         self.own_attention = model.config._attn_implementation
         tokens, lengths = _some_rows(source)
         num_tokens, shortest = int(lengths.sum()), int(lengths[0])
@@ -51,7 +53,12 @@ class Probe:
         self.alone = layout(*padding.laid_out(first, lengths[:1]))
         packing, row = packed_rows(source, tokenizer, model), np.zeros_like(lengths)
         self.packed = layout(*packing.laid_out(tokens, lengths, row, num_tokens))
-        self.expected = self._logits(self.padded, summed_cross_entropy)  # (P, C)
+        try:
+            self.model = copy.deepcopy(model).eval()
+            self.expected = self._logits(self.padded, summed_cross_entropy)  # (P, C)
+            self.failure = _why_incomparable(self.expected)
+        except Exception as error:  # whatever a model raises for rows that it does not take
+            self.failure = f"the model raises {type(error).__name__} for a few rows of the data"
 
     def problem(self, layout, batch_loss, attention=None):
         """What is wrong with the logits in this layout, in words; None if they are as expected."""
@@ -64,13 +71,22 @@ class Probe:
         if logits.shape != expected.shape:
             return "the model returns logits of another shape otherwise"
         difference = float((logits - expected).abs().max() / expected.abs().max())
-        if difference <= TOLERANCE:  # False for a number that is none
+        if difference <= TOLERANCE:  # False for NaN
             return None
         return f"logits would differ by {difference:.1g} of the largest"
 
     @torch.no_grad()
     def _logits(self, layout, batch_loss):
         return batch_loss(self.model, *on_device(*layout, self.model.device))[1]
+
+
+def _why_incomparable(logits):
+    """Why these logits (P, C) show nothing about the layout they come from; None if they do."""
+    if not logits.isfinite().all():
+        return "the model's logits are not finite"
+    if (logits == logits[0]).all():  # as with a head of zeros: no mixed-up token would be noticed
+        return "the model's logits are the same for every token"
+    return None
 
 
 def _some_rows(source):

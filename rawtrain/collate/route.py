@@ -19,7 +19,7 @@ from rawtrain.loop import default_loss, summed_cross_entropy
 
 logger = logging.getLogger(__name__)
 
-SEES_PADDING = "padding changes this model's logits, so evaluation keeps the order of the data"
+KEEPS_ORDER = "evaluation keeps the order of the data"
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,10 @@ def choose_route(model, source, tokenizer, settings):
     if not settings.is_fast:
         return Route(default_loss(settings))
     probe = Probe(model, source, tokenizer)
+    if probe.failure:
+        head = "the head runs at all tokens"
+        logger.info(f"rows are padded: {probe.failure}; {head}; {KEEPS_ORDER}")
+        return Route(summed_cross_entropy)
     batch_loss = cross_entropy_at_labels
     if probe.problem(probe.padded, batch_loss):
         batch_loss = summed_cross_entropy
@@ -78,7 +82,7 @@ def choose_route(model, source, tokenizer, settings):
     rows = f"padded: {problem}" if problem else "packed"
     head = "labelled" if batch_loss is cross_entropy_at_labels else "all"
     said = f"rows are {rows}; the head runs at {head} tokens"
-    logger.info(said if sorts else f"{said}; {SEES_PADDING}")
+    logger.info(said if sorts else f"{said}; padding changes this model's logits, so {KEEPS_ORDER}")
     return Route(batch_loss, packs=problem is None, sorts=sorts)
 
 
