@@ -8,7 +8,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from rawtrain.data.columns import Columns, offsets_of
 from rawtrain.fast.vocabulary import CompactEmbedding, compact_vocabulary
-from rawtrain.optim import make_optimizer
+from rawtrain.optim import decay_groups, make_optimizer
 
 
 def columns_of(ids):
@@ -47,6 +47,19 @@ def test_a_compact_vocabulary_learns_the_same_and_decays_absent_words_alike(sett
     assert type(table) is nn.Embedding
     absent = table.weight[30] / tiny_bert().get_input_embeddings().weight[30]
     assert absent[0].item() == pytest.approx((1 - 0.01 * 0.1) ** 4, rel=1e-6)
+
+
+def test_with_another_optimizer_than_adamw_the_table_stays_whole(settings, monkeypatch):
+    def adam(model, settings):
+        return torch.optim.Adam(decay_groups(model, settings.weight_decay), settings.learning_rate)
+
+    monkeypatch.setattr("rawtrain.fast.vocabulary.make_optimizer", adam)
+    monkeypatch.setitem(globals(), "make_optimizer", adam)  # of `trained`
+    compact, whole = (trained(settings, flag)[0] for flag in (True, False))
+    for name, parameter in whole.state_dict().items():
+        assert torch.equal(compact.state_dict()[name], parameter)
+    before = tiny_bert().get_input_embeddings().weight[30]
+    assert not torch.equal(whole.get_input_embeddings().weight[30], before)  # an absent word
 
 
 def test_fewer_rows_are_trained_and_a_loaded_state_takes_their_place(settings):

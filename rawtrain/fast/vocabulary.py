@@ -5,6 +5,11 @@ have no gradient, but a dense optimizer reads and writes them and their two mome
 20,000 sentences of PAN-X use 16,248 of the 30,522 rows of BERT's table, which saves 3 % of a step;
 of the 250,002 rows of XLM-R's, any data uses a small share.
 
+This holds for AdamW alone, whose decay is decoupled: a row without a gradient is multiplied by
+1 - learning rate * decay, and that factor is the same for all absent rows. Adam puts the decay
+through the moments, so that an absent row's path depends on its values; Adafactor and others look
+at the whole table. With any optimizer but `torch.optim.AdamW` the table stays whole.
+
 V rows of the whole table, U rows that are used, D width.
 """
 
@@ -14,6 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from rawtrain.optim import make_optimizer
 
 
 @contextmanager
@@ -25,7 +32,7 @@ def compact_vocabulary(model, columns, settings):
     table that other modules share (a masked-LM decoder) is left as it is.
     """
     table = model.get_input_embeddings()
-    if not settings.is_fast or not _can_be_compact(model, table):
+    if not (settings.is_fast and _can_be_compact(model, table, settings)):
         yield
         return
     padding = [] if table.padding_idx is None else [table.padding_idx]
@@ -82,9 +89,11 @@ class CompactEmbedding(nn.Module):
         self.weight.copy_(torch.cat([self.whole[self.used], torch.ones_like(self.weight[-1:])]))
 
 
-def _can_be_compact(model, table):
-    """Whether it is a plain embedding that is trained, and that nothing else of the model uses."""
+def _can_be_compact(model, table, settings):
+    """Whether it is a plain embedding, trained by AdamW, that nothing else of the model uses."""
     if type(table) is not nn.Embedding or not table.weight.requires_grad:
+        return False
+    if type(make_optimizer(model, settings)) is not torch.optim.AdamW:  # nor a subclass
         return False
     named = model.named_parameters(remove_duplicate=False)
     return sum(parameter is table.weight for _, parameter in named) == 1
