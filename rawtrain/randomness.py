@@ -7,6 +7,10 @@
     masks of evaluation      `uniform`                     row, position
     dropout                  the global generators         seed, step (`seed_dropout`)
 
+`uniform` and `seed_dropout` hash their key, so that neighbouring seeds have nothing in common. The
+order of the rows has Trainer's key instead, a sum: epoch 0 of seed 43 has the order of epoch 1 of
+seed 42. Runs whose results are to be averaged need seeds further apart than their epochs are many.
+
 A draw is a function of counters, never of what was drawn before it. So an evaluation in between,
 another number of workers or an interruption cannot change what is learnt. The exception is
 --match_trainer: there, as in Trainer, masks and dropout draw from the global generators in turn.

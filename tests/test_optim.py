@@ -1,6 +1,7 @@
 from typing import get_args
 
 import pytest
+import torch
 from conftest import tiny_bert
 from transformers import (
     AlbertConfig,
@@ -67,6 +68,23 @@ def test_the_optimizer_has_the_values_of_trainers(settings, tmp_path):
             k: v for k, v in their_group.items() if k != "params"
         }
         assert [id(p) for p in our_group["params"]] == [id(p) for p in their_group["params"]]
+
+
+def test_a_step_in_fp16_does_not_have_the_host_read_whether_gradients_overflowed(
+    settings, monkeypatch
+):
+    model, scaler = tiny_bert(), torch.amp.GradScaler("cpu")
+    optimizer = make_optimizer(model, settings())
+    before = model.classifier.bias.clone()
+    scaler.scale(model(torch.tensor([[7, 8]])).logits.sum()).backward()
+
+    def refused(_):
+        raise AssertionError("the host would have to wait for a number on the device")
+
+    monkeypatch.setattr(torch.Tensor, "item", refused)
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    assert not torch.equal(model.classifier.bias, before)
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 3, 0.25])

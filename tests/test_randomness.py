@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-from rawtrain.randomness import uniform
+from rawtrain.batches import row_order
+from rawtrain.randomness import seed_dropout, uniform
 
 NUM_ROWS, NUM_POSITIONS = 1000, 200
 ROWS, POSITIONS = np.arange(NUM_ROWS)[:, None], np.arange(NUM_POSITIONS)
@@ -55,6 +57,16 @@ def test_a_number_depends_on_its_own_key_alone():
     numbers = uniform(7, 3, 1, ROWS, POSITIONS)
     assert uniform(7, 3, 1, 12, 34) == numbers[12, 34]
     assert uniform(7, 3, 1, np.int32(12), np.array([34], dtype=np.int32)) == numbers[12, 34]
+
+
+def test_neighbouring_seeds_share_orders_of_rows_but_not_dropout(settings):
+    assert (row_order(50, seed=42, epoch=1) == row_order(50, seed=43, epoch=0)).all()
+    assert (row_order(50, seed=42, epoch=0) != row_order(50, seed=43, epoch=0)).any()
+    draws = []
+    for seed, step in ((42, 1), (42, 2), (43, 1), (42, 1)):
+        seed_dropout(settings(seed=seed), step)
+        draws.append(torch.rand(1).item())
+    assert len(set(draws[:3])) == 3 and draws[0] == draws[3]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
