@@ -26,8 +26,8 @@ from rawtrain.precision import (
     SMALLER_MICRO_BATCHES,
     autocast,
     choose_device,
+    explain_out_of_memory,
     make_scaler,
-    naming_shape,
     was_skipped,
 )
 from rawtrain.randomness import seed_dropout
@@ -83,7 +83,7 @@ def train_step(model, micro_batches, optimizer, scaler, settings, batch_loss):
     losses = []
     model.train()
     for micro_batch, where in zip(micro_batches, labelled, strict=True):
-        with naming_shape(micro_batch, SMALLER_MICRO_BATCHES):
+        with explain_out_of_memory(micro_batch, SMALLER_MICRO_BATCHES):
             inputs, where = on_device(micro_batch, where, model.device)
             with autocast(settings, model.device):
                 loss_sum, _ = batch_loss(model, inputs, where)
@@ -141,7 +141,7 @@ def evaluate(model, batches, settings, batch_loss=None, keep_token_losses=False)
         if settings.match_trainer:
             match_trainer.tell_num_labels(model, [batch], len(labelled))
         signals.poll()
-        with naming_shape(batch, SMALLER_EVALUATION), autocast(settings, model.device):
+        with explain_out_of_memory(batch, SMALLER_EVALUATION), autocast(settings, model.device):
             inputs, labelled = on_device(batch, labelled, model.device)
             loss, logits = batch_loss(model, inputs, labelled)
             if keep_token_losses:

@@ -51,7 +51,7 @@ def tell_num_labels(model, micro_batches, num_labels):
 
 
 def mean_of_rows(losses, batches):
-    """The mean over rows of their batch's mean loss, those left out that are no numbers."""
+    """The mean over rows of their batch's mean loss, without the rows whose loss is non-finite."""
     num_rows = [len(batches.rows(index)) for index in range(len(batches))]
     row_losses = np.repeat(losses, num_rows)
     return float(row_losses[np.isfinite(row_losses)].mean())

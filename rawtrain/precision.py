@@ -58,7 +58,8 @@ def make_scaler(settings, device):
 def was_skipped(scaler, scale_before):
     """Whether the last `scaler.step` left the weights alone because gradients overflowed.
 
-    Reads the scale from the device: with fp16, and only then, a step waits for the device once.
+    With fp16, and only then, the host waits here for the device, to read the scale. `scale_before`
+    costs such a wait too, unless it is read before the forwards, while the device is idle.
     """
     return scaler.is_enabled() and scaler.get_scale() < scale_before
 
@@ -68,8 +69,8 @@ class OutOfMemoryError(RunError):
 
 
 @contextlib.contextmanager
-def naming_shape(batch, advice):
-    """Say of which shape the batch was that ran out of memory within, and what to do about it."""
+def explain_out_of_memory(batch, advice):
+    """Turn an out-of-memory error within into one that tells the batch's shape and what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
