@@ -17,7 +17,7 @@ _HOME = {
     "TrainingBatches": "rawtrain.batches",
     "EvaluationBatches": "rawtrain.batches",
     "train": "rawtrain.loop",
-    "evaluate": "rawtrain.loop",
+    "evaluate": "rawtrain.evaluation",
     "Tagger": "rawtrain.use.tagger",
     "MaskFiller": "rawtrain.use.filler",
     "fresh_model": "rawtrain.randomness",

@@ -26,27 +26,18 @@ def models_own_loss(model, batch, labelled):
     return output.loss, output.logits.flatten(0, 1).index_select(0, labelled)
 
 
-def divisor(model, micro_batches, num_labels):
-    """What Trainer divides a micro-batch's loss by; it is the model's own mean.
+def tell_num_labels(model, micro_batches, num_labelled_tokens) -> bool:
+    """Tell the number to a model whose forward takes any keyword; whether it is such a model.
 
-    A model that was told the number of labels divides by it itself, and then nothing more is done.
-    Most encoders take it and ignore it: their mean losses are added up, and loss and gradient are
-    too large by the number of micro-batches.
-    """
-    return 1 if tell_num_labels(model, micro_batches, num_labels) else len(micro_batches)
-
-
-def tell_num_labels(model, micro_batches, num_labels):
-    """Put the number of labels into the batches of a model whose forward takes any keyword.
-
-    Whether it is one.
+    Trainer then trusts it to divide its loss by the number. Most encoders ignore it: their mean
+    losses are added up, and loss and gradient are too large by the number of micro-batches.
     """
     parameters = inspect.signature(model.forward).parameters.values()
     takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
     if not getattr(model, "accepts_loss_kwargs", takes_any):
         return False
     for micro_batch in micro_batches:
-        micro_batch["num_items_in_batch"] = torch.tensor(num_labels)
+        micro_batch["num_items_in_batch"] = torch.tensor(num_labelled_tokens)
     return True
 
 

@@ -32,8 +32,9 @@ from rawtrain.data.rows import documents_from
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import read_document_file, read_documents
 from rawtrain.data.text import check_tokens, count_tokens, encode_documents, split_documents
+from rawtrain.evaluation import evaluate
 from rawtrain.fast.cpu import tune_process
-from rawtrain.loop import evaluate, train
+from rawtrain.loop import train
 from rawtrain.models.loading import (
     check_length,
     check_vocabulary,

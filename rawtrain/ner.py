@@ -31,9 +31,10 @@ from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import TaggedCorpus, read_tagged
 from rawtrain.data.tags import label_list
 from rawtrain.data.words import default_stride, encode_words
+from rawtrain.evaluation import evaluate
 from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.vocabulary import compact_vocabulary
-from rawtrain.loop import evaluate, train
+from rawtrain.loop import train
 from rawtrain.models.loading import (
     check_length,
     check_vocabulary,

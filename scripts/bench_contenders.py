@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from rawtrain.batches import TrainingBatches
 from rawtrain.collate.route import make_batches
+from rawtrain.evaluation import evaluate
 from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.vocabulary import compact_vocabulary
-from rawtrain.loop import evaluate, train
+from rawtrain.loop import train
 from rawtrain.optim import num_warmup_steps
 from rawtrain.results import adaptation
 from rawtrain.results.word_scorer import WordScorer

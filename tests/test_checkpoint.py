@@ -22,8 +22,11 @@ from rawtrain.run.checkpoint import Checkpoints, beyond_limit, in_folder, newest
 from rawtrain.run.directory import RunDirectory
 from rawtrain.run.durable import DamagedError
 from rawtrain.run.log import RunLog
+from rawtrain.run.plan import make_plan
 from rawtrain.run.state import RunState
 from rawtrain.run.step_record import NonFiniteError, StepRecord
+
+NOTHING_PLANNED = make_plan(NerSettings(save_strategy="no"), steps_per_epoch=9, has_validation=True)
 
 
 def names(folder):
@@ -204,11 +207,11 @@ def test_a_damaged_best_model_is_not_loaded(settings):
 def test_a_step_found_to_be_the_best_is_due_and_no_other(settings, keeps):
     checkpoints = Checkpoints(settings(**keeps), NoTokenizer())
     state = state_after(3, settings(), losses=[3.0, 4.0, 2.0])
-    assert checkpoints.are_due(state)
+    assert checkpoints.are_due(state, NOTHING_PLANNED)
     state.step = 4  # nothing was evaluated there
-    assert not checkpoints.are_due(state)
-    assert not checkpoints.are_due(state_after(2, settings(), losses=[3.0, 4.0]))
-    assert not Checkpoints(settings(), NoTokenizer()).are_due(state)
+    assert not checkpoints.are_due(state, NOTHING_PLANNED)
+    assert not checkpoints.are_due(state_after(2, settings(), losses=[3.0, 4.0]), NOTHING_PLANNED)
+    assert not Checkpoints(settings(), NoTokenizer()).are_due(state, NOTHING_PLANNED)
 
 
 # Which one a run goes on from

@@ -15,7 +15,8 @@ from rawtrain.collate.probe import packed_rows
 from rawtrain.collate.route import Route, choose_route
 from rawtrain.fast.attention import ROW_ATTENTION, row_attention
 from rawtrain.fast.dropout import FastDropout
-from rawtrain.loop import labelled_tokens, summed_cross_entropy, train
+from rawtrain.loop import train
+from rawtrain.loss import labelled_tokens, summed_cross_entropy
 
 VOCABULARY, NUM_LABELS = 90, 5
 PACKED = [

@@ -12,7 +12,8 @@ import pytest
 from conftest import NoTokenizer, padded, random_rows, tiny_bert
 
 from rawtrain.batches import TrainingBatches
-from rawtrain.loop import summed_cross_entropy, train
+from rawtrain.loop import train
+from rawtrain.loss import summed_cross_entropy
 from rawtrain.run.checkpoint import Checkpoints, in_folder
 from rawtrain.run.signals import Interrupted, checkpoint_asked, held, poll
 

@@ -11,7 +11,9 @@ from transformers import Trainer, TrainingArguments
 
 import rawtrain.loop
 from rawtrain.batches import EvaluationBatches, TrainingBatches
-from rawtrain.loop import evaluate, label_loss, summed_cross_entropy, train, train_step
+from rawtrain.evaluation import evaluate
+from rawtrain.loop import train, train_step
+from rawtrain.loss import label_loss, summed_cross_entropy
 from rawtrain.optim import make_optimizer
 from rawtrain.precision import OutOfMemoryError, make_scaler
 from rawtrain.run.checkpoint import Checkpoints, in_folder
@@ -109,7 +111,7 @@ def test_a_micro_batch_without_labels_changes_nothing(settings):
     result, gradients = gradients_of_first_step(tiny_bert(), split, columns)
     alone = settings(per_device_train_batch_size=8, max_grad_norm=0)
     expected, expected_gradients = gradients_of_first_step(tiny_bert(), alone, columns)
-    assert result.losses[1] == 0 and result.num_labels == expected.num_labels > 0
+    assert result.losses[1] == 0 and result.num_labelled_tokens == expected.num_labelled_tokens > 0
     assert sum(result.losses).item() == pytest.approx(sum(expected.losses).item(), abs=1e-6)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected_gradients[name], rtol=0, atol=1e-6)
@@ -234,7 +236,7 @@ def test_a_number_that_is_none_stops_the_run_with_its_step_and_rows(settings, wh
     assert [step for step, _ in in_folder(chosen.output_dir)] == [2, 1]
 
 
-def test_without_log_lines_a_number_that_is_none_is_found_before_the_run_ends(settings):
+def test_without_log_lines_a_nan_is_found_before_the_run_ends(settings):
     chosen = settings(max_steps=3, logging_strategy="no", eval_strategy="no", save_strategy="no")
     model = tiny_bert()
     model.classifier.weight.data[0, 0] = math.nan
@@ -264,6 +266,7 @@ def test_a_step_that_overflows_in_fp16_is_counted_and_the_schedule_waits(setting
     assert rates == pytest.approx([1e-3, 8e-4, 8e-4, 6e-4, 4e-4], abs=1e-15)
     assert "loss" not in history[1] and history[1]["skipped_steps"] == 1
     assert all(entry["skipped_steps"] == 1 for entry in history[2:5])
+    assert ["grad_norm" in entry for entry in history[:5]] == [True, False, True, True, True]
 
 
 def test_clipping_sees_true_gradients_whatever_the_scale(settings, monkeypatch):
@@ -316,6 +319,43 @@ def test_the_metrics_file_grows_with_the_history(settings, tmp_path):
     assert [json.loads(line) for line in lines] == history
 
 
+def test_evaluations_report_the_plain_loss_whatever_is_minimised(settings):
+    def tenfold(model, batch, labelled):
+        loss_sum, logits = summed_cross_entropy(model, batch, labelled)
+        return 10 * loss_sum, logits
+
+    chosen, model = settings(max_steps=2, eval_strategy="steps", eval_steps=2), tiny_bert()
+    history = run(chosen, model, eval_columns=HELD_OUT, batch_loss=tenfold)
+    logged = next(entry["eval_loss"] for entry in history if "eval_loss" in entry)
+    batches = EvaluationBatches(len(HELD_OUT), chosen, padded(HELD_OUT))
+    assert logged == evaluate(model, batches, chosen).loss
+
+
+class Wrapped(torch.nn.Module):
+    """Around a model, as an adapter's library has it."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.device = model, model.device
+
+    def forward(self, **batch):
+        return self.model(**batch)
+
+    def save_pretrained(self, folder):
+        self.model.save_pretrained(folder)
+
+
+def test_a_model_that_could_not_be_read_back_is_trained_without_checkpoints_alone(settings):
+    chosen = settings(max_steps=1)
+    with pytest.raises(ValueError, match="a Wrapped cannot be saved and read back; expected a Pre"):
+        run(chosen, Wrapped(tiny_bert()), checkpoints=Checkpoints(chosen, NoTokenizer()))
+    with_adapter = tiny_bert()
+    with_adapter._hf_peft_config_loaded = True  # what transformers' add_adapter leaves there
+    with pytest.raises(ValueError, match="saves the adapter alone"):
+        run(chosen, with_adapter, checkpoints=Checkpoints(chosen, NoTokenizer()))
+    assert run(chosen, Wrapped(tiny_bert()))[-1]["step"] == 1
+
+
 def test_evaluation_batches_of_like_lengths_change_no_result_and_no_order(settings):
     columns = random_rows(40, seed=5)
     model, chosen = tiny_bert(), settings(per_device_eval_batch_size=3)
@@ -349,7 +389,7 @@ def test_an_evaluation_without_a_finite_loss_stops_the_run_and_names_rows(settin
     with pytest.raises(
         NonFiniteError, match=r"evaluation has loss nan.*rows.*\[0, 1, 2, 3"
     ) as stop:
-        run(chosen, model, eval_columns=HELD_OUT, batch_loss=poisoned, checkpoints=checkpoints)
+        run(chosen, model, eval_columns=HELD_OUT, eval_batch_loss=poisoned, checkpoints=checkpoints)
     assert "NaN" not in str(stop.value) and in_folder(chosen.output_dir) == []
 
 
@@ -370,7 +410,8 @@ def test_a_batch_that_runs_out_of_memory_is_named_by_shape_with_the_setting(
 
     model, checkpoints = tiny_bert(), Checkpoints(chosen, NoTokenizer())
     with pytest.raises(OutOfMemoryError) as stop:
-        run(chosen, model, eval_columns=HELD_OUT, batch_loss=full, checkpoints=checkpoints)
+        losses = {"batch_loss": full, "eval_batch_loss": full}
+        run(chosen, model, eval_columns=HELD_OUT, checkpoints=checkpoints, **losses)
     assert re.search(r"batch of \d+ rows of \d+ sub-words, which hold \d+ labels", str(stop.value))
     size = "train_batch_size and double --grad" if training else "eval_batch_size"
     assert f"--per_device_{size}" in str(stop.value)

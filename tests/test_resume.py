@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import NoTokenizer, padded, random_rows, tagged_sentences, tiny_bert, write_conll
 
+import rawtrain.evaluation
 import rawtrain.loop
 from rawtrain import mlm, ner
 from rawtrain.batches import TrainingBatches
@@ -222,7 +223,7 @@ def test_a_signal_in_an_evaluation_ends_it_and_it_is_made_up_for(
 ):
     flags = BEST + " --save_strategy no --max_steps 8"
     expected = start("ner", tmp_path / "whole", flags)
-    original, calls = rawtrain.loop.labelled_tokens, []
+    original, calls = rawtrain.evaluation.labelled_tokens, []
 
     def interrupted(batch):
         if not torch.is_grad_enabled():
@@ -231,12 +232,12 @@ def test_a_signal_in_an_evaluation_ends_it_and_it_is_made_up_for(
                 os.kill(os.getpid(), signal.SIGTERM)
         return original(batch)
 
-    monkeypatch.setattr(rawtrain.loop, "labelled_tokens", interrupted)
+    monkeypatch.setattr(rawtrain.evaluation, "labelled_tokens", interrupted)
     with pytest.raises(SystemExit):
         start("ner", tmp_path / "ended", flags)
     ((step, path), *_) = in_folder(tmp_path / "ended")
     state = json.loads((path / "state.json").read_text())
-    assert state["evaluation_due"] and step % 2 == 0
+    assert step == state["step"] and step % 2 == 0
     assert not [e for e in state["log_history"] if "eval_loss" in e and e["step"] == step]
     asked_no_more()
     assert_same(start("ner", tmp_path / "ended", flags), expected)
@@ -248,6 +249,11 @@ def test_sigusr1_makes_a_checkpoint_and_the_run_goes_on(start, tmp_path):
     found = start("mlm", tmp_path / "asked", flags, signal_at=(signal.SIGUSR1, 5))
     assert [step for step, _ in in_folder(tmp_path / "asked")] == [5]
     assert all(found[name] == expected[name] for name in expected)
+
+
+def test_sigusr1_in_a_step_that_is_saved_anyway_makes_no_other_checkpoint(start, tmp_path):
+    start("mlm", tmp_path / "asked", signal_at=(signal.SIGUSR1, 4))
+    assert [step for step, _ in in_folder(tmp_path / "asked")] == [16, 12, 8, 4]
 
 
 @pytest.mark.parametrize("job", JOBS)

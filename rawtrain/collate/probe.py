@@ -12,7 +12,7 @@ from rawtrain.collate.pack import PackedRows
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.data.columns import positions_in_rows
 from rawtrain.fast.attention import set_attention
-from rawtrain.loop import on_device, summed_cross_entropy
+from rawtrain.loss import on_device, summed_cross_entropy
 from rawtrain.models.loading import first_position, num_positions
 
 NUM_ROWS = 4

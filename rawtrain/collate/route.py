@@ -6,7 +6,6 @@ real rows are run both ways before the first step, and the padded way is taken w
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from rawtrain.batches import EvaluationBatches, TrainingBatches
@@ -15,7 +14,7 @@ from rawtrain.collate.probe import Probe, packed_rows
 from rawtrain.fast.attention import ROW_ATTENTION, set_attention
 from rawtrain.fast.dropout import use_fast_dropout
 from rawtrain.fast.head import cross_entropy_at_labels
-from rawtrain.loop import default_loss, summed_cross_entropy
+from rawtrain.loss import BatchLoss, summed_cross_entropy
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ class Route:
     to no padding to save.
     """
 
-    batch_loss: Callable
+    batch_loss: BatchLoss
     packs: bool = False
     sorts: bool = False  # by length: rows of a step that is not packed, and of an evaluation
 
@@ -65,13 +64,13 @@ def choose_route(model, source, tokenizer, settings):
     functions, and no weight.
     """
     if not settings.is_fast:
-        return Route(default_loss(settings))
+        return Route(summed_cross_entropy)
     probe = Probe(model, source, tokenizer)
     if probe.failure:
         head = "the head runs at all tokens"
         logger.info(f"rows are padded: {probe.failure}; {head}; {KEEPS_ORDER}")
         return Route(summed_cross_entropy)
-    batch_loss = cross_entropy_at_labels
+    batch_loss: BatchLoss = cross_entropy_at_labels
     if probe.problem(probe.padded, batch_loss):
         batch_loss = summed_cross_entropy
     attention, problem = _choose_attention(probe, batch_loss, settings.padding)

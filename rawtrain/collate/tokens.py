@@ -8,8 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rawtrain.data.columns import Columns
-from rawtrain.data.words import IGNORED
+from rawtrain.data.columns import IGNORED, Columns
 
 EVALUATION = -1  # stands for the epoch where nothing is trained
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+IGNORED = -100  # the label of a token that has none; torch's cross_entropy leaves it out
+
 
 @dataclass(frozen=True)
 class Columns:

@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import normalizers
 
 from rawtrain.data.cache import hash_of, in_memory, key_of
-from rawtrain.data.columns import Columns, flat, offsets_of, positions_in_rows
+from rawtrain.data.columns import IGNORED, Columns, flat, offsets_of, positions_in_rows
 from rawtrain.data.encoding import (
     encode_in_threads,
     flat_ids,
@@ -25,7 +25,6 @@ from rawtrain.data.encoding import (
     with_offsets,
 )
 
-IGNORED = -100
 CHUNK = 1000  # sentences handed to the tokenizer at once
 
 

@@ -6,11 +6,11 @@ looks at 15 % of the tokens: the other logits are most of a step's work and near
 
 from contextlib import contextmanager
 
-from rawtrain.loop import label_loss
+from rawtrain.loss import label_loss
 
 
 def cross_entropy_at_labels(model, batch, labelled):
-    """As `loop.summed_cross_entropy`: the same loss and the same logits (K, C), for less."""
+    """As `loss.summed_cross_entropy`: the same loss and the same logits (K, C), for less."""
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     with head_at(model, labelled):
         logits = model(**inputs).logits[0]

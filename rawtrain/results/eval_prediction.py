@@ -3,7 +3,7 @@
 import numpy as np
 from transformers import EvalPrediction
 
-from rawtrain.data.words import IGNORED
+from rawtrain.data.columns import IGNORED
 
 
 def scored_by(compute_metrics, columns):

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from rawtrain.collate.pad import PaddedRows
-from rawtrain.loop import IGNORED, labelled_tokens, on_device
+from rawtrain.data.columns import IGNORED
+from rawtrain.loss import labelled_tokens, on_device
 from rawtrain.precision import autocast
 from rawtrain.results import terminal
 from rawtrain.results.confusion_plot import percent

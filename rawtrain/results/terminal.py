@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from rawtrain.data.words import IGNORED
+from rawtrain.data.columns import IGNORED
 
 NOT_OF_THE_MODEL = ("_runtime", "_per_second")
 

@@ -17,11 +17,20 @@ import re
 import shutil
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
 from rawtrain.run import durable, signals
 from rawtrain.run.best import best_evaluation
 from rawtrain.run.durable import DAMAGED, DamagedError
 from rawtrain.run.identity import IDENTITY_FILE, differences, read_identity
-from rawtrain.run.state import NUMBERS_FILE, check_weights, load_weights
+from rawtrain.run.plan import Plan
+from rawtrain.run.state import (
+    NUMBERS_FILE,
+    RunState,
+    check_saves,
+    check_weights,
+    load_weights,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +38,13 @@ NAME = re.compile(r"checkpoint-([1-9][0-9]*)", re.ASCII)
 WEIGHTS = "model"  # how the names of the files that hold them begin
 
 
-def save_model(model, tokenizer, folder):
+def save_model(model: PreTrainedModel, tokenizer, folder: str | Path) -> None:
     """Save model and tokenizer into `folder`, beside what else is there; then a manifest of them.
 
     The weights come last: whatever is in `folder` at an interruption, a model that loads is whole.
-    Raises NonFiniteError if a weight is no number, RunError if it cannot be written.
+    Raises NonFiniteError if a weight is NaN or infinite, RunError if it cannot be written.
     """
+    check_saves(model)
     check_weights(model)
     num_bytes = sum(parameter.nbytes for parameter in model.parameters())
     folder = Path(folder)
@@ -57,8 +67,9 @@ class Checkpoints:
         self.identity = directory.identity if directory else {}
         self.resumes_from = directory.resumes_from if directory else None
 
-    def resume(self, state):
+    def resume(self, state: RunState) -> None:
         """Bring `state` to where the run was interrupted, if it was."""
+        check_saves(state.model)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         free_bytes = shutil.disk_usage(self.output_dir).free
         if free_bytes < 3 * state.num_bytes:
@@ -70,10 +81,10 @@ class Checkpoints:
             state.load(self.resumes_from)
             self._keep_to_limit(state)  # the end may have come between a save and its deletion
 
-    def save(self, state):
+    def save(self, state: RunState) -> None:
         """Keep the run as checkpoint-<step>; delete the oldest beyond `save_total_limit`.
 
-        Raises NonFiniteError and saves nothing if a number of the run is none.
+        Raises NonFiniteError and saves nothing if a loss, gradient or weight is NaN or infinite.
         """
         path = self.output_dir / f"checkpoint-{state.step}"
         if not path.exists():  # else it was interrupted in the evaluation of this very step
@@ -83,21 +94,21 @@ class Checkpoints:
                 durable.write_json(aside / IDENTITY_FILE, self.identity)
         self._keep_to_limit(state)
 
-    def are_due(self, state):
-        """Whether a checkpoint is wanted that no plan knows of.
+    def are_due(self, state: RunState, plan: Plan) -> bool:
+        """Whether to save after this step: as planned, on a signal, or because it is the best."""
+        is_asked = signals.checkpoint_asked()  # at each step, or one request would be met twice
+        return is_asked or plan.saves_at(state.step) or self._is_new_best(state)
 
-        A signal asked for one, or this step was just found to be the best and its model is to be
-        kept.
-        """
-        keeps_best = self.settings.load_best_model_at_end or self.settings.save_strategy == "best"
+    def _is_new_best(self, state):
+        """Whether this step was just found to be the best, and the best model is to be kept."""
+        if not (self.settings.load_best_model_at_end or self.settings.save_strategy == "best"):
+            return False
         last = state.log.history[-1] if state.log.history else {}
-        if keeps_best and "eval_loss" in last and last["step"] == state.step:
-            is_best = best_evaluation(state.log.history, self.settings).step == state.step
-        else:
-            is_best = False
-        return signals.checkpoint_asked() or is_best
+        if "eval_loss" not in last or last["step"] != state.step:
+            return False
+        return best_evaluation(state.log.history, self.settings).step == state.step
 
-    def load_best(self, model, history):
+    def load_best(self, model: PreTrainedModel, history: list[dict]) -> None:
         """Put the weights of the best evaluation into `model`."""
         best = best_evaluation(history, self.settings)
         path = self.output_dir / f"checkpoint-{best.step}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from transformers import PreTrainedModel
 
 from rawtrain.run.log import RunLog
 from rawtrain.run.step_record import NonFiniteError, StepRecord
@@ -25,28 +25,27 @@ PARAMETER = "parameter"
 class RunState:
     """A run after `step`; nothing of the next step has begun and the gradients are empty."""
 
-    model: nn.Module
+    model: PreTrainedModel
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     record: StepRecord
     log: RunLog
     step: int = 0  # done
     num_updates: int = 0  # of these, those that the scaler did not skip
-    evaluation_due: bool = False  # of `step`: interrupted before it was through
     seconds_before: float = 0.0  # of training, in processes before this one
     start_time: float = field(default_factory=time.perf_counter)
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.start_time
 
-    def check(self):
-        """Raise NonFiniteError if a number of the steps so far, or a weight, is none."""
+    def check(self) -> None:
+        """Raise NonFiniteError if a loss or gradient so far, or a weight, is NaN or infinite."""
         self.record.check()
         check_weights(self.model)
 
     @functools.cached_property
-    def num_bytes(self):
+    def num_bytes(self) -> int:
         """What a checkpoint takes, without its small files: the weights, and twice the moments."""
         weights = {tensor.data_ptr(): tensor.nbytes for tensor in self.model.state_dict().values()}
         moments = [2 * parameter.nbytes for parameter in self.model.parameters()]
@@ -62,51 +61,65 @@ class RunState:
 
     def load(self, folder: Path) -> None:
         """Take all of it from a verified checkpoint of this run."""
-        self._load_tensors(load_file(folder / OPTIMIZER_FILE), load_weights(self.model, folder))
         numbers = json.loads((folder / NUMBERS_FILE).read_bytes())
+        self._load_parameters(
+            load_weights(self.model, folder),
+            load_file(folder / OPTIMIZER_FILE),
+            numbers["optimizer"],
+        )
         self.scaler.load_state_dict(numbers["scaler"])
         self.record.load_state_dict(numbers["record"])
         self.log.restore(numbers["log_history"])
-        for name in ("step", "num_updates", "evaluation_due"):
-            setattr(self, name, numbers[name])
+        self.step, self.num_updates = numbers["step"], numbers["num_updates"]
         self.seconds_before = numbers["seconds"]
 
     def _numbers(self):
         return {
             "step": self.step,
             "num_updates": self.num_updates,
-            "evaluation_due": self.evaluation_due,
             "seconds": self.seconds,
+            "optimizer": self._optimizer_numbers(),
             "scaler": self.scaler.state_dict(),
             "record": self.record.state_dict(),
             "log_history": self.log.history,
         }
 
-    def _optimizer_tensors(self):
-        """The optimizer's state by the names of the parameters, as "<name>|exp_avg".
-
-        And the parameters that the saved model holds in another form (fast/vocabulary.py).
-        """
-        tensors, saved = {}, self.model.state_dict()
+    def _optimizer_state(self):
+        """The optimizer's state by the names of the parameters: ("<name>|exp_avg", value)."""
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{name}|{key}"] = value
+                yield f"{name}|{key}", value
+
+    def _optimizer_numbers(self):
+        """What an optimizer keeps as plain numbers; AdamW has none, Adafactor has."""
+        return {key: value for key, value in self._optimizer_state() if not torch.is_tensor(value)}
+
+    def _optimizer_tensors(self):
+        """Its tensors, and the parameters that the saved model holds in another form.
+
+        The latter are those of fast/vocabulary.py, a table of which only some rows are trained.
+        """
+        tensors = {key: value for key, value in self._optimizer_state() if torch.is_tensor(value)}
+        saved = self.model.state_dict()
+        for name, parameter in self.model.named_parameters():
             if saved[name].data_ptr() != parameter.data_ptr():
                 tensors[f"{name}|{PARAMETER}"] = parameter.detach()
-        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        return {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
 
     @torch.no_grad()
-    def _load_tensors(self, tensors, weights):
+    def _load_parameters(self, weights, optimizer_tensors, optimizer_numbers):
         by_name = {}
-        for key, tensor in tensors.items():
+        for key, value in {**optimizer_tensors, **optimizer_numbers}.items():
             name, _, key = key.rpartition("|")
-            by_name.setdefault(name, {})[key] = tensor
+            by_name.setdefault(name, {})[key] = value
         for name, parameter in self.model.named_parameters():
             states = by_name.pop(name, {})
             parameter.copy_(states.pop(PARAMETER, weights.get(name)))
-            if states:  # cloned: the file is mapped into memory, and may be deleted or changed
+            if states:
                 self.optimizer.state[parameter] = {
-                    key: tensor.to(parameter.device, copy=True) for key, tensor in states.items()
+                    # copied: the file is mapped into memory, and may be deleted or changed
+                    key: value.to(parameter.device, copy=True) if torch.is_tensor(value) else value
+                    for key, value in states.items()
                 }
         assert not by_name, f"the optimizer has no parameters {sorted(by_name)}"
         for name, buffer in self.model.named_buffers():
@@ -114,19 +127,33 @@ class RunState:
                 buffer.copy_(weights[name])
 
 
-def load_weights(model, folder: Path):
+def load_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
     """The weights of a saved model of the same kind, under the names of its `state_dict()`."""
     return type(model).from_pretrained(folder, dtype=model.dtype).state_dict()
 
 
-def check_weights(model) -> None:
-    """Raise NonFiniteError if a weight is infinite or no number: that is no model to keep."""
+def check_saves(model) -> None:
+    """Raise ValueError for a model whose checkpoint could not be read back, before any training."""
+    if not isinstance(model, PreTrainedModel):
+        raise ValueError(
+            f"a {type(model).__name__} cannot be saved and read back; expected a PreTrainedModel "
+            f"of transformers. Train the model that it wraps, or pass no `checkpoints`"
+        )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError(
+            "a model with an adapter saves the adapter alone, so a checkpoint would not hold its "
+            "weights; pass no `checkpoints`, and save it with model.save_pretrained()"
+        )
+
+
+def check_weights(model: PreTrainedModel) -> None:
+    """Raise NonFiniteError if a weight is NaN or infinite: that is no model to keep."""
     sums = torch.stack([parameter.detach().sum() for parameter in model.parameters()])
     if sums.isfinite().all():  # cheaper than to look at each number
         return
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             raise NonFiniteError(
-                f"the weight {name} holds numbers that are infinite or none, though every loss and "
-                f"gradient was one; nothing of it was saved. Try a lower --learning_rate"
+                f"the weight {name} is NaN or infinite, though every loss and gradient was finite; "
+                f"it was not saved. Try a lower --learning_rate"
             )

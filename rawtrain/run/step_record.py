@@ -2,7 +2,7 @@
 
 Reading a number from a GPU stops the program until the GPU has caught up. So losses and gradient
 norms stay tensors; a log line, an evaluation or a checkpoint reads those of all steps since the
-last one at once, and finds then whether one of them was no number.
+last one at once, and finds out then whether one of them was NaN or infinite.
 """
 
 import math
@@ -17,7 +17,7 @@ STATE = ("window_steps", "total", "total_steps", "grad_norm", "num_skipped", "nu
 
 
 class NonFiniteError(RunError):
-    """A loss, a gradient or a weight became infinite or no number at all."""
+    """A loss, a gradient or a weight became NaN or infinite."""
 
 
 class StepRecord:
@@ -28,7 +28,7 @@ class StepRecord:
         self.unread = []  # (step, StepResult), not yet read from the device
         self.window_sum, self.window_steps = np.float32(0), 0  # since the last summary
         self.total, self.total_steps = 0.0, 0  # before it
-        self.grad_norm = None  # of the last step
+        self.grad_norm = None  # of the last step; None if fp16 skipped it
         self.num_skipped = self.num_without_labels = 0
 
     def add(self, step, result):
@@ -52,11 +52,12 @@ class StepRecord:
             step_losses = [next(losses) for _ in result.losses]
             if result.skipped:
                 self.num_skipped += 1
+                self.grad_norm = None  # it overflowed; that of the step before is not this one's
                 continue
             if not all(map(math.isfinite, [*step_losses, grad_norm])):
                 raise NonFiniteError(self._what_went_wrong(step, sum(step_losses), grad_norm))
             self.grad_norm = grad_norm
-            if result.num_labels == 0:
+            if result.num_labelled_tokens == 0:
                 self.num_without_labels += 1
                 continue
             for loss in step_losses:  # one by one in float32: Trainer's sum to the last bit

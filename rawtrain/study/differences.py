@@ -22,7 +22,8 @@ from rawtrain.collate.pad import DataCollatorForTokenClassification, PaddedRows
 from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.data.columns import Columns, collate_rows
 from rawtrain.data.text import encode_documents
-from rawtrain.loop import evaluate, train
+from rawtrain.evaluation import evaluate
+from rawtrain.loop import train
 from rawtrain.study import parity
 
 QUIET = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1}

@@ -16,8 +16,9 @@ from transformers import AutoModelForTokenClassification
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.config import NerSettings
+from rawtrain.data.columns import IGNORED
 from rawtrain.data.raw_text import split_words
-from rawtrain.data.words import IGNORED, default_stride, encode_words
+from rawtrain.data.words import default_stride, encode_words
 from rawtrain.models.loading import (
     check_length,
     check_vocabulary,
