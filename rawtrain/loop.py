@@ -98,8 +98,8 @@ def train(
 
     batch_loss: what is minimised. eval_batch_loss: what evaluations report, a plain cross-entropy.
     score: function of an `Evaluation` that returns a dict of floats, such as {"f1": 0.6}.
-    checkpoints: keep the run and its best model, and resume from them. log: shows and writes the
-    history as it grows. --match_trainer replaces both losses by the model's own.
+    checkpoints: keep the run and its best model, and resume from them.
+    log: shows and writes the history as it grows.
 
     Raises NonFiniteError when a loss or a gradient is NaN or infinite, with the step and its rows,
     before weights that it touched are evaluated or saved; and Interrupted, after a checkpoint, when
@@ -109,62 +109,63 @@ def train(
     model.to(choose_device(settings))
     if settings.gradient_checkpointing:
         model.activation_checkpointing_enable()
-    optimizer = make_optimizer(model, settings)
-    learning_rate_after = learning_rate_schedule(settings, plan.num_steps)
-    scaler = make_scaler(settings, model.device)
-    record, log = StepRecord(batches), log or RunLog()
+    optimizer, scaler = make_optimizer(model, settings), make_scaler(settings, model.device)
+    state = RunState(model, optimizer, scaler, StepRecord(batches), log or RunLog())
     if settings.match_trainer:
         batch_loss = match_trainer.models_own_loss
-        log.say(match_trainer.GIVEN_UP)
-    state = RunState(model, optimizer, scaler, record, log)
+        state.log.say(match_trainer.GIVEN_UP)
     if checkpoints:
         checkpoints.resume(state)
-    log.start(plan.num_steps, state.step)
-
-    def add_to_log(entry):
-        log.add({**entry, "epoch": batches.epochs_after(state.step), "step": state.step})
 
     def evaluate_now():
-        record.check()
+        state.record.check()
         evaluation = evaluate(model, eval_batches, settings, eval_batch_loss)
-        add_to_log(evaluation.metrics("eval", score))
+        add_to_log(state, batches, evaluation.metrics("eval", score))
 
-    steps = range(state.step + 1, plan.num_steps + 1)
-    loader = prepared(batches, steps, settings, model.device)
+    state.log.start(plan.num_steps, state.step)
     with signals.held(), saves_if_interrupted(state, checkpoints):
-        if plan.evaluates_at(state.step) and not is_evaluated(log.history, state.step):
-            evaluate_now()  # the run was interrupted in the middle of it
-        is_over = stops_early(log.history, settings)
-        for step, micro_batches in zip(steps, loader, strict=True):
-            if is_over:
-                break
-            seed_dropout(settings, step)
-            learning_rate = learning_rate_after(state.num_updates)
-            set_learning_rate(optimizer, learning_rate)
-            result = train_step(model, micro_batches, optimizer, scaler, settings, batch_loss)
-            record.add(step, result)
-            state.step = step
-            state.num_updates += not result.skipped  # the schedule waits; the step's rows are spent
-            log.tick(step)
-
-            if plan.logs_at(step):
-                add_to_log({**record.summary(), "learning_rate": learning_rate})
-            if plan.evaluates_at(step):
-                evaluate_now()
-                is_over = stops_early(log.history, settings)
-            if checkpoints and checkpoints.are_due(state, plan):
-                checkpoints.save(state)
-            signals.poll()
-
-    log.close()
-    record.check()
+        train_loop(state, plan, batches, settings, batch_loss, evaluate_now, checkpoints)
+    state.log.close()
+    state.record.check()
     if checkpoints and settings.load_best_model_at_end:
-        checkpoints.load_best(model, log.history)
+        checkpoints.load_best(model, state.log.history)
     num_rows = round(batches.epochs_after(state.step) * batches.num_rows)
     rates = speed("train", state.seconds, num_rows, state.step)
-    add_to_log({**rates, **record.whole_run()})
-    log.finish()
-    return log.history
+    add_to_log(state, batches, {**rates, **state.record.whole_run()})
+    state.log.finish()
+    return state.log.history
+
+
+def train_loop(state, plan, batches, settings, batch_loss, evaluate_now, checkpoints) -> None:
+    """The order of events: from the step after `state.step` to the last one."""
+    learning_rate_after = learning_rate_schedule(settings, plan.num_steps)
+    if plan.evaluates_at(state.step) and not is_evaluated(state.log.history, state.step):
+        evaluate_now()  # the run was interrupted in the middle of it
+    is_over = stops_early(state.log.history, settings)
+    steps = range(state.step + 1, plan.num_steps + 1)
+    loader = prepared(batches, steps, settings, state.model.device)
+    for step, micro_batches in zip(steps, loader, strict=True):
+        if is_over:
+            break
+        seed_dropout(settings, step)
+        learning_rate = learning_rate_after(state.num_updates)
+        set_learning_rate(state.optimizer, learning_rate)
+        result = train_step(
+            state.model, micro_batches, state.optimizer, state.scaler, settings, batch_loss
+        )
+        state.record.add(step, result)
+        state.step = step
+        state.num_updates += not result.skipped  # the schedule waits; the step's rows are spent
+        state.log.tick(step)
+
+        if plan.logs_at(step):
+            add_to_log(state, batches, {**state.record.summary(), "learning_rate": learning_rate})
+        if plan.evaluates_at(step):
+            evaluate_now()
+            is_over = stops_early(state.log.history, settings)
+        if checkpoints and checkpoints.are_due(state, plan):
+            checkpoints.save(state)
+        signals.poll()
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,10 @@ class StepResult:
     grad_norm: torch.Tensor  # () before clipping
     num_labelled_tokens: int
     skipped: bool  # fp16 only: a gradient overflowed and the weights were left alone
+
+
+def add_to_log(state: RunState, batches: TrainingBatches, entry: dict) -> None:
+    state.log.add({**entry, "epoch": batches.epochs_after(state.step), "step": state.step})
 
 
 def is_evaluated(history: list[dict], step: int) -> bool:
