@@ -25,7 +25,6 @@ from transformers import AutoModelForTokenClassification
 from rawtrain.collate.route import make_batches
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.cache import cache_of
-from rawtrain.data.conll import write_predictions
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import TaggedCorpus, read_tagged
@@ -58,6 +57,7 @@ from rawtrain.results.files import (
 from rawtrain.results.hub import log_in
 from rawtrain.results.metrics import format_scores, majority_baseline
 from rawtrain.results.ner_page import write_ner_report
+from rawtrain.results.predictions import write_predictions
 from rawtrain.results.publish import publish
 from rawtrain.results.word_scorer import WordScorer
 from rawtrain.run.best import check_best_metric

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import f1_score
 
-from rawtrain.data.conll import write_predictions
+from rawtrain.results.predictions import write_predictions
 from rawtrain.study import compare
 from rawtrain.study.significance import (
     bootstrap_interval,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rawtrain.data.conll import read_conll, write_predictions
+from rawtrain.data.conll import read_conll
+from rawtrain.results.predictions import write_predictions
 
 TWO_SENTENCES = [["EU", "rejects"], ["Peter"]]
 

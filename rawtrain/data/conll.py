@@ -17,20 +17,17 @@ word, and "# sent_id = 12" is a comment also where a line has four columns.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from rawtrain.data.files import read_lines
 from rawtrain.data.tags import IOB_TAG, TaggedSentences
 from rawtrain.errors import raise_problems
-from rawtrain.run.durable import write_text
 
 OTHER_FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 DOCUMENT = "-DOCSTART-"
 COLUMN = re.compile(r"[^ \t]+")
-GAP = re.compile(r"[ \t\r\n]+")
 
 
 class Line(NamedTuple):
@@ -50,7 +47,7 @@ def read_conll(path: str | Path, token_column: int = 0, tag_column: int = -1) ->
     """The sentences of a CoNLL file. Columns count from 0, negative ones from the end."""
     words, tags, lines = [], [], []
     begins = True
-    for line in _classify(path, token_column, tag_column):
+    for line in classify(path, token_column, tag_column):
         if line.kind == "word":
             if begins:
                 words.append([])
@@ -64,36 +61,7 @@ def read_conll(path: str | Path, token_column: int = 0, tag_column: int = -1) ->
     return TaggedSentences(words, tags, lines, str(path))
 
 
-def write_predictions(
-    path: str | Path,
-    test_file: str | Path | None,
-    sentences: Sequence[Sequence[str]],
-    gold: Sequence[Sequence[str]],
-    predicted: Sequence[Sequence[str]],
-    token_column: int = 0,
-    tag_column: int = -1,
-) -> None:
-    """Write a line "word TAB gold TAB predicted" for each word of the `sentences`.
-
-    If they are the first sentences of a CoNLL file, its blank lines, comments and -DOCSTART- lines
-    stand where they stood there; after other sources a blank line ends each sentence. Blanks in a
-    word, which the format cannot hold, are written as _, and so is a word without a character.
-    """
-    rows = [
-        [
-            "\t".join([GAP.sub("_", word) or "_", *tags])
-            for word, *tags in zip(*sentence, strict=True)
-        ]
-        for sentence in zip(sentences, gold, predicted, strict=True)
-    ]
-    if test_file is not None and is_conll(test_file):
-        lines = _in_place(rows, sentences, test_file, token_column, tag_column)
-    else:
-        lines = [line for sentence in rows for line in [*sentence, ""]]
-    write_text(Path(path), "".join(line + "\n" for line in lines))
-
-
-def _classify(path: str | Path, *columns: int) -> Iterator[Line]:
+def classify(path: str | Path, *columns: int) -> Iterator[Line]:
     """Every line with its kind; lines that cannot be a word are raised together at the end."""
     texts = read_lines(path)
     rows = [COLUMN.findall(text) for text in texts]
@@ -147,26 +115,3 @@ def _refuse_running_numbers(path, words: list[list[str]], token_column: int) -> 
                 f"({first}, {first + 1}, {first + 2} ... in each sentence), not words; "
                 f"if the words are in the next column: --token_column {token_column + 1}"
             )
-
-
-def _in_place(rows, sentences, test_file, token_column, tag_column) -> list[str]:
-    """The rows where their words stand in the test file, between its other lines."""
-    rows, words = list(chain.from_iterable(rows)), list(chain.from_iterable(sentences))
-    lines, num_written, end = [], 0, 0
-    for line in _classify(test_file, token_column, tag_column):
-        if line.kind != "word":
-            lines.append(line.text)
-        elif num_written == len(rows):
-            return lines[: end + 1]  # of what follows the last row, the break alone belongs to it
-        elif line.word != words[num_written]:
-            break
-        else:
-            lines.append(rows[num_written])
-            num_written += 1
-            end = len(lines)
-    if num_written < len(rows):
-        raise ValueError(
-            f"{test_file}: no longer has the words that were predicted (the first that differs is "
-            f"{words[num_written]!r}); was it changed meanwhile? Put it back and predict again"
-        )
-    return lines

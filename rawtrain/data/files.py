@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -113,6 +114,14 @@ def pick_column(
         wanted = f"there is no column {asked!r}"
     there = ", ".join(map(repr, columns))
     raise ValueError(f"{source}: {wanted}; the columns are {there}; choose one with {flag}")
+
+
+def sha256_of(content: bytes | Path) -> str:
+    """The SHA-256 of bytes, or of the bytes of a file, in hexadecimal digits."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.cache  # documents are read several times

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.data.conll import read_conll
+from rawtrain.results.tables import markdown_table
 from rawtrain.run.durable import MANIFEST, write_bytes, write_json, write_text
 from rawtrain.run.log import configure_logging
 from rawtrain.study.runs import (
@@ -39,7 +40,7 @@ from rawtrain.study.runs import (
     training_run,
     unfinished,
 )
-from rawtrain.study.tables import Scores, markdown_table, seeds_line
+from rawtrain.study.tables import Scores, seeds_line
 
 SIZES = (250, 500, 1000, 2000, 4000)  # those of the book
 ZERO_SHOT = "zero-shot"

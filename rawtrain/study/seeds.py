@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import uses_own_data
 from rawtrain.errors import RunError
+from rawtrain.results.tables import markdown_table
 from rawtrain.run.durable import write_json, write_text
 from rawtrain.run.log import configure_logging
 from rawtrain.study.runs import do_runs, job_run, job_settings, metrics_of, parse_study, unfinished
-from rawtrain.study.tables import Scores, markdown_table, seeds_line
+from rawtrain.study.tables import Scores, seeds_line
 
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 ALL_TYPES = "all types"

@@ -1,4 +1,4 @@
-"""Tables of a study: scores over seeds as cells, in Markdown that is also read on a terminal."""
+"""The cells of a study's tables: scores over seeds."""
 
 import statistics
 from dataclasses import dataclass
@@ -25,26 +25,6 @@ class Scores:
     def as_json(self):
         by_seed = {str(seed): f1 for seed, f1 in self.by_seed.items()}
         return {"mean": self.mean, "std": self.std, "by_seed": by_seed}
-
-
-def markdown_table(header, rows) -> list[str]:
-    """Lines of a table of texts, the first column to the left and the others to the right.
-
-    >>> print("\\n".join(markdown_table(["on", "F1"], [["de", "0.612"], ["all", "**0.7**"]])))
-    | on  |      F1 |
-    |:----|--------:|
-    | de  |   0.612 |
-    | all | **0.7** |
-    """
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-
-    def line(cells):
-        first, *others = zip(cells, widths, strict=True)
-        aligned = [f"{first[0]:<{first[1]}}", *(f"{cell:>{width}}" for cell, width in others)]
-        return f"| {' | '.join(aligned)} |"
-
-    rule = [f":{'-' * (widths[0] + 1)}", *(f"{'-' * (width + 1)}:" for width in widths[1:])]
-    return [line(header), f"|{'|'.join(rule)}|", *map(line, rows)]
 
 
 def seeds_line(seeds) -> str:

@@ -20,6 +20,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from rawtrain.cli.command import reported_mistakes, run
+from rawtrain.results.tables import markdown_table
 from rawtrain.run.durable import write_json, write_text
 from rawtrain.run.log import configure_logging
 from rawtrain.study.runs import (
@@ -34,7 +35,7 @@ from rawtrain.study.runs import (
     training_run,
     unfinished,
 )
-from rawtrain.study.tables import Scores, markdown_table, seeds_line
+from rawtrain.study.tables import Scores, seeds_line
 from rawtrain.study.together import ALL, corpus_of_all, settings_of_all, write_corpus_of_all
 
 EACH = "each"  # the row of models that were evaluated on what they were trained on
