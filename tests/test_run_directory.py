@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from conftest import NoTokenizer, tiny_bert
 from test_checkpoint import some_checkpoints
 
 from rawtrain import MlmSettings, NerSettings
+from rawtrain.config import DataSettings, ModelSettings, TrainingSettings
 from rawtrain.errors import RunError
 from rawtrain.run.checkpoint import save_model
 from rawtrain.run.directory import open_run
@@ -32,7 +35,8 @@ OF_THIS_RUN = {
 
 
 def identity(settings, **changes):
-    return {"settings": settings_that_count(settings), **OF_THIS_RUN, **changes}
+    counted = settings_that_count(settings)
+    return {"task": settings.task, "settings": counted, **OF_THIS_RUN, **changes}
 
 
 def begin(settings, *steps, is_finished=False):
@@ -120,12 +124,26 @@ def test_overwrite_output_dir_replaces_a_finished_run(settings):
     assert not (folder / "model.safetensors").exists() and not (folder / "checkpoint-5").exists()
 
 
-def test_the_directory_of_the_other_command_is_told_in_one_line(settings):
-    begin(settings(), 5, is_finished=True)
-    of_mlm = MlmSettings(output_dir=settings().output_dir)
-    told = output_dir_problem(of_mlm).split("\n")
-    assert told[1] == "  the command: python -m rawtrain.ner -> python -m rawtrain.mlm"
-    assert len(told) == 3
+@dataclass(frozen=True)
+class ThirdTaskSettings(TrainingSettings, DataSettings, ModelSettings):
+    task: ClassVar[str] = "text-classification"
+
+
+JOBS = (NerSettings, MlmSettings, ThirdTaskSettings)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_run_of_any_task_finds_itself_and_keeps_the_other_tasks_out(job, tmp_path):
+    of_job = job(output_dir=str(tmp_path), do_train=True)
+    begin(of_job, 5)
+    assert output_dir_problem(of_job) is None
+    assert reopened(of_job).resumes_from.name == "checkpoint-5"
+    for other in set(JOBS) - {job}:
+        of_other = other(output_dir=str(tmp_path), learning_rate=1e-4)
+        told = output_dir_problem(of_other).split("\n")
+        assert told[1] == f"  task: {job.task} -> {other.task}" and len(told) == 3
+        with pytest.raises(ValueError, match=told[1]):
+            reopened(of_other)
 
 
 @pytest.mark.parametrize("is_finished", [False, True])
@@ -180,17 +198,18 @@ def test_the_interval_of_evaluations_counts_even_where_logging_steps_gives_it(se
     assert of(logging_steps=5, eval_strategy="steps") != of(logging_steps=6, eval_strategy="steps")
 
 
-def test_the_identity_knows_weights_configuration_tokenizer_and_data(settings, small_tokenizer):
-    @dataclasses.dataclass
+def test_the_identity_knows_weights_configuration_tokenizer_and_data(small_tokenizer):
+    @dataclass
     class Split:
         fingerprint: str
 
-    def of(model=None, tokenizer=small_tokenizer, **splits):
+    def of(model=None, tokenizer=small_tokenizer, job=NerSettings, **splits):
         splits = {"train": "x", "validation": "y"} | splits
         splits = {name: Split(fingerprint) for name, fingerprint in splits.items()}
-        return identity_of(settings(), splits, tokenizer, model or tiny_bert())
+        return identity_of(job(), splits, tokenizer, model or tiny_bert())
 
     assert of() == of() == of(test="z") == json.loads(json.dumps(of()))
+    assert [of(job=job)["task"] for job in JOBS] == ["ner", "mlm", "text-classification"]
     assert of() != of(train="z") and of() != of(validation="z")
     other = tiny_bert()
     other.classifier.bias.data[0] = 1e-30

@@ -9,7 +9,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from rawtrain.config import MlmSettings, NerSettings, public_values
+from rawtrain.config import public_values
 from rawtrain.run.durable import DELETING, LOCK, WRITING, DamagedError
 
 IDENTITY_FILE = "identity.json"
@@ -44,6 +44,7 @@ def identity_of(settings, splits, tokenizer, model):
     learnt_from = {name: split for name, split in splits.items() if name not in NOT_LEARNT_FROM}
     data = {name: split.fingerprint for name, split in learnt_from.items()}
     return {
+        "task": settings.task,
         "settings": settings_that_count(settings),
         "data": data,
         "tokenizer": _sha256(_serial(tokenizer).encode()),
@@ -63,16 +64,16 @@ def settings_that_count(settings):
 
 
 def differences(old, new):
-    """What another identity has otherwise, as lines "--learning_rate: 5e-05 -> 0.0001"."""
+    """How another identity differs, as lines "--learning_rate: 5e-05 -> 0.0001".
+
+    Of another task it is the task alone: nearly everything else differs too.
+    """
+    if old.get("task") != new.get("task"):
+        return _differing({"task": old.get("task")}, {"task": new.get("task")}, "")
     lines = _differing(old.get("settings", {}), new["settings"], "--")
     lines += _differing(old.get("data", {}), new["data"], "sha256 of the data, ")
     rest = {name: value for name, value in new.items() if name not in ("settings", "data")}
     return lines + _differing({name: old.get(name) for name in rest}, rest, "")
-
-
-def changed_settings(old, settings):
-    """The settings alone that another identity has otherwise: known before any data is read."""
-    return _differing(old.get("settings", {}), settings_that_count(settings), "--")
 
 
 def output_dir_problem(settings):
@@ -94,14 +95,9 @@ def output_dir_problem(settings):
             f"--output_dir {path} is not empty; choose another, or add --overwrite_output_dir to "
             f"replace what an earlier run wrote there"
         )
-    changes = changed_settings(earlier, settings)
-    if earlier.get("settings") and _job_of(earlier) is not type(settings):
-        changes = [f"the command: {_job_of(earlier).command} -> {settings.command}"]
+    known_now = {"task": settings.task, "settings": settings_that_count(settings)}
+    changes = differences(earlier, earlier | known_now)
     return another_run(f"--output_dir {path}", changes) if changes else None
-
-
-def _job_of(identity):
-    return MlmSettings if "mlm_probability" in identity["settings"] else NerSettings
 
 
 def another_run(place, changes):
