@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import (
+    AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
     BertConfig,
@@ -43,6 +44,22 @@ def test_a_new_head_is_said_and_the_rest_is_pretrained(settings, folder, caplog)
         model.bert.encoder.layer[1].output.dense.weight,
         saved["bert.encoder.layer.1.output.dense.weight"],
     )
+
+
+def test_a_pooler_that_a_masked_language_model_lacks_is_new_as_the_head_is(
+    settings, folder, caplog
+):
+    def load_classifier(**flags):
+        chosen = settings(model_name_or_path=str(folder), **flags)
+        return load_model(AutoModelForSequenceClassification, load_config(chosen), chosen)
+
+    with caplog.at_level("INFO", logger="rawtrain"):
+        model = load_classifier(do_train=True)
+    saved = load_file(folder / "model.safetensors")
+    assert "bert.pooler.dense.weight" in model.state_dict() and not any("pool" in k for k in saved)
+    assert "new, trained from random weights: bert.pooler.dense.bias, bert.pooler.d" in caplog.text
+    with pytest.raises(ValueError, match=r"has no trained head \(bert.pooler.dense.bias, "):
+        load_classifier()
 
 
 def test_a_new_model_is_made_from_a_configuration_alone(settings, model_dir):
