@@ -236,8 +236,6 @@ class TrainingSettings:
     hub_private_repo: bool | None = setting(
         None,
         "whether it is private, if it is a new one (default: what the owner has chosen)",
-        nargs="?",
-        const=True,
     )
     hub_commit_message: str = setting("End of training", "message of the commit there")
 

@@ -19,7 +19,16 @@ from transformers.training_args import trainer_log_levels
 from rawtrain.cli.allowed import ALLOWED
 from rawtrain.cli.command import parse, run, settings_from
 from rawtrain.cli.old_names import RENAMED
-from rawtrain.config import LearningRateSchedule, MlmSettings, NerSettings
+from rawtrain.config import (
+    DataSettings,
+    LearningRateSchedule,
+    MlmSettings,
+    ModelSettings,
+    NerSettings,
+    TrainingSettings,
+    setting,
+    uses_own_data,
+)
 from rawtrain.run.directory import write_settings
 from rawtrain.run.signals import Interrupted
 from rawtrain.run.step_record import NonFiniteError
@@ -179,6 +188,18 @@ def test_an_argument_of_the_scripts_has_its_default(job):
 )
 def test_a_flag_sets_its_setting(arguments, name, value):
     assert getattr(ner(*arguments), name) == value
+
+
+@JOBS
+def test_a_boolean_is_set_by_its_flag_alone_and_by_its_flag_with_a_value(job, monkeypatch):
+    monkeypatch.setattr("rawtrain.cli.command.check", lambda settings: None)  # allowed or not
+    hints = typing.get_type_hints(job)
+    booleans = [name for name, hint in hints.items() if hint in (bool, bool | None)]
+    assert {"padding", "fast", "disable_tqdm", "greater_is_better"} <= set(booleans)
+    for name in booleans:
+        for value, expected in ([], True), (["true"], True), (["false"], False):
+            settings = settings_from(job, [f"--{name}", *value, "--seed", "1"])
+            assert (getattr(settings, name), settings.seed) == (expected, 1), name
 
 
 @JOBS
@@ -444,7 +465,7 @@ def test_every_number_with_a_point_refuses_nan_and_infinity(value):
         (ner, "--metric_for_best_model PER_f1", "--metric_for_best_model is PER_f1; allowed: loss"),
         (mlm, "--metric_for_best_model eval_f1", "--metric_for_best_model is eval_f1; allowed: lo"),
         (mlm, "--mask_replace_prob 0.8 --random_replace_prob 0.3", "--mask_replace_prob 0.8 and"),
-        (mlm, "--do_predict", "--do_predict is for ner"),
+        (mlm, "--do_predict", "--do_predict needs test data, and mlm takes none"),
         (ner, "--max_seq_length 10 --stride 8", "--stride 8 leaves nothing new in a window"),
         (ner, "--max_seq_length 3 --stride 1", "--stride 1 leaves nothing new in a window"),
     ],
@@ -530,6 +551,46 @@ def test_the_model_to_start_from_may_not_lie_in_the_output_folder(empty_folder, 
     command = f"--model_name_or_path {source} --output_dir out --overwrite_output_dir"
     expected = f"--model_name_or_path {source} lies in --output_dir out; choose another output"
     assert mistakes(ner, *command.split()) == [expected]
+
+
+# A third task
+
+
+@dataclasses.dataclass(frozen=True)
+class ThirdSettings(TrainingSettings, DataSettings, ModelSettings):
+    """A task of somebody else's, with none of the settings of the two tasks here."""
+
+    task = "third"
+    command = "python third.py"
+    groups = (ModelSettings, DataSettings, TrainingSettings)
+    metrics = ("loss", "accuracy")
+    embedded_recipe: typing.ClassVar = {"max_steps": 7}
+    output_dir: str = setting("third_output", "where everything is written")
+
+
+def third(*arguments):
+    return settings_from(ThirdSettings, arguments)
+
+
+def test_a_third_task_has_the_settings_that_its_class_has():
+    assert not uses_own_data(third()) and third().max_steps == 7
+    settings = third(*own_data("train_file", "validation_file"), "--do_train", "--do_eval")
+    assert uses_own_data(settings) and settings.max_steps == -1
+    assert third("--match_trainer", "--max_seq_length", "9").output_dir == "third_output"
+
+
+@pytest.mark.parametrize(
+    ("flags", "command", "answer"),
+    [
+        ([], "--do_predict", "--do_predict needs test data, and third takes none"),
+        (["train_file"], "--do_eval", "--do_eval is given without --validation_file"),
+        ([], "--metric_for_best_model f1", "--metric_for_best_model is f1; allowed: loss, accur"),
+        ([], "--stride 3", "--stride is a setting of python -m rawtrain.ner alone"),
+    ],
+)
+def test_what_is_wrong_with_the_settings_of_a_third_task_is_told(flags, command, answer):
+    (message,) = mistakes(third, *(own_data(*flags) if flags else []), *command.split())
+    assert message.startswith(answer)
 
 
 # All together, and what a shell sees

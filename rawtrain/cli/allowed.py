@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from rawtrain.config import MlmSettings, NerSettings, uses_own_data
+from rawtrain.config import MlmDataSettings, NerDataSettings, uses_own_data
 from rawtrain.errors import raise_problems
 from rawtrain.results import hub
 from rawtrain.run import trackers
@@ -20,7 +20,7 @@ def check(settings):
             *_contradictions(settings),
             *_model_problems(settings),
             *_metric_problems(settings),
-            *_job_contradictions(settings),
+            *_data_contradictions(settings),
             *_file_problems(settings),
             *_output_problems(settings),
             *trackers.problems_of(settings),
@@ -153,31 +153,40 @@ def _metric_problems(settings):
         )
 
 
-def _job_contradictions(settings):
-    if isinstance(settings, NerSettings) and settings.token_column == settings.tag_column:
+def _data_contradictions(settings):
+    if isinstance(settings, NerDataSettings):
+        yield from _ner_contradictions(settings)
+    if isinstance(settings, MlmDataSettings):
+        yield from _mlm_contradictions(settings)
+    if settings.do_predict and not hasattr(settings, "test_file"):
+        yield f"--do_predict needs test data, and {settings.task} takes none; leave it out"
+
+
+def _ner_contradictions(settings):
+    if settings.token_column == settings.tag_column:
         yield (
             f"--token_column and --tag_column are both {settings.tag_column}; a word and its tag "
             f"are two columns"
         )
-    if settings.match_trainer and getattr(settings, "whole_word_mask", False):
-        yield "--match_trainer is given with --whole_word_mask, which run_mlm.py does not have"
-    if settings.match_trainer and getattr(settings, "stride", None):
+    if settings.match_trainer and settings.stride:
         yield f"--match_trainer cuts long sentences off, but --stride is {settings.stride}"
-    if isinstance(settings, MlmSettings):
-        if settings.mask_replace_prob + settings.random_replace_prob > 1:
-            yield (
-                f"--mask_replace_prob {settings.mask_replace_prob} and --random_replace_prob "
-                f"{settings.random_replace_prob} add up to more than 1"
-            )
-        if settings.do_predict:
-            yield "--do_predict is for ner; mlm has nothing to predict"
-    elif settings.stride and settings.max_seq_length:
+    if settings.stride and settings.max_seq_length:
         longest = max(0, settings.max_seq_length - 3)  # two special tokens and one new sub-word
         if settings.stride > longest:
             yield (
                 f"--stride {settings.stride} leaves nothing new in a window of --max_seq_length "
                 f"{settings.max_seq_length}; allowed: up to {longest}"
             )
+
+
+def _mlm_contradictions(settings):
+    if settings.match_trainer and settings.whole_word_mask:
+        yield "--match_trainer is given with --whole_word_mask, which run_mlm.py does not have"
+    if settings.mask_replace_prob + settings.random_replace_prob > 1:
+        yield (
+            f"--mask_replace_prob {settings.mask_replace_prob} and --random_replace_prob "
+            f"{settings.random_replace_prob} add up to more than 1"
+        )
 
 
 def _file_problems(settings):
@@ -187,11 +196,11 @@ def _file_problems(settings):
             what = "is a folder" if Path(file).is_dir() else "does not exist"
             yield f"--{name} {file} {what}; a data file is expected"
     needed = {"do_train": "train_file", "do_eval": "validation_file", "do_predict": "test_file"}
-    if isinstance(settings, MlmSettings):  # validates on a share of the training data, if need be
-        needed = {"do_train": "train_file"}
+    if hasattr(settings, "validation_split_percentage"):
+        del needed["do_eval"]  # a share of the training data validates, if need be
     if uses_own_data(settings) and not settings.dataset_name:
         for do, file in needed.items():
-            if getattr(settings, do) and not getattr(settings, file):
+            if getattr(settings, do) and not getattr(settings, file, True):
                 yield f"--{do} is given without --{file}"
 
 

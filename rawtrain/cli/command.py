@@ -15,7 +15,7 @@ from argparse import SUPPRESS, ArgumentError, HelpFormatter, Namespace
 from functools import partial
 from pathlib import Path
 
-from transformers.hf_argparser import HfArgumentParser
+from transformers.hf_argparser import HfArgumentParser, string_to_bool
 
 from rawtrain.cli.allowed import check
 from rawtrain.cli.old_names import RENAMED
@@ -114,13 +114,13 @@ class _Help(HelpFormatter):
 
     def _format_action_invocation(self, action):
         value = f" {self._format_args(action, self._get_default_metavar_for_optional(action))}"
-        if not action.option_strings or action.nargs == 0 or isinstance(action.default, bool):
+        is_switch = action.nargs == 0 or action.type is string_to_bool
+        if not action.option_strings or is_switch:
             value = ""
         return (action.option_strings or [action.dest])[0] + value
 
     def _get_default_metavar_for_optional(self, action):
-        name = getattr(action.type, "__name__", "value")
-        return {"string_to_bool": "true|false"}.get(name, name)
+        return getattr(action.type, "__name__", "value")
 
     def _get_help_string(self, action):
         if action.default is None or action.default is SUPPRESS or action.default is False:
@@ -146,6 +146,9 @@ def _from_flags(settings_class, arguments, problems):
     parser.problems = problems
     parser.type_hints = typing.get_type_hints(settings_class)
     parser.set_defaults(output_dir=settings_class.output_dir)
+    for action in parser._actions:
+        if action.type is string_to_bool:  # of a `bool | None` the parser demands a value
+            action.nargs, action.const = "?", True
     namespace = Namespace(**dict.fromkeys(_names(settings_class), NOT_GIVEN))
     namespace, unknown = parser.parse_known_args(arguments, namespace)
     flags = [argument for argument in unknown if argument[:1] == "-"]
