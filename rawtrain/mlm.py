@@ -46,7 +46,7 @@ from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import terminal
 from rawtrain.results.adaptation import adaptation, adaptation_table, score, unigram_scores
-from rawtrain.results.card_facts import note, note_data, note_run
+from rawtrain.results.card import note, note_data, note_run
 from rawtrain.results.files import (
     decide_work,
     epoch_of,

@@ -46,7 +46,7 @@ from rawtrain.precision import choose_device
 from rawtrain.randomness import fresh_model, seed_as_trainer
 from rawtrain.results import terminal
 from rawtrain.results.bootstrap import f1_intervals
-from rawtrain.results.card_facts import note_data, note_run, note_scores
+from rawtrain.results.card import note_data, note_run, note_scores
 from rawtrain.results.files import (
     decide_work,
     epoch_of,

@@ -3,6 +3,9 @@
 import json
 import re
 import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from conftest import tagged_sentences, write_conll
@@ -10,12 +13,25 @@ from huggingface_hub import ModelCard
 
 from rawtrain import mlm, ner
 from rawtrain.cli.command import settings_from
-from rawtrain.config import MlmSettings, NerSettings
-from rawtrain.results import card_facts
-from rawtrain.results.card import command_of, make_card, write_card
-from rawtrain.results.card_facts import note, note_run, read_facts, tagged_examples
+from rawtrain.config import (
+    DataSettings,
+    MlmSettings,
+    ModelSettings,
+    NerSettings,
+    TrainingSettings,
+)
+from rawtrain.results.card import (
+    as_markdown,
+    code_block,
+    command_of,
+    make_card,
+    note,
+    note_run,
+    read_facts,
+    tagged_examples,
+    write_card,
+)
 from rawtrain.results.files import read_metrics
-from rawtrain.results.markdown import code_block, escape, table
 
 HOSTILE = """a|b `code` ``` *bold* _it_ [link](http://x.y) ![picture](p.png)
 <script>alert()</script>
@@ -49,7 +65,7 @@ def settings(command):
 def run(settings):
     """The output directory of a finished run."""
     ner.main(settings)
-    return card_facts.Path(settings.output_dir)
+    return Path(settings.output_dir)
 
 
 def row(card, name):
@@ -123,7 +139,8 @@ def test_every_command_comes_back_as_the_same_settings(tmp_path, monkeypatch, jo
 
 
 def test_how_a_run_was_started_is_not_part_of_its_command():
-    settings = settings_from(NerSettings, ["--overwrite_output_dir", "--log_level", "debug"])
+    given = ["--overwrite_output_dir", "--log_level", "debug", "--do_train", "--do_eval"]
+    settings = settings_from(NerSettings, given)
     assert command_of(settings) == "python -m rawtrain.ner"
 
 
@@ -179,26 +196,76 @@ def test_the_strategy_that_loses_least_is_the_one_that_the_card_names():
 
 
 def test_tags_of_words_are_not_called_entities():
-    card = make_card(NerSettings(task_name="pos"), {}, SCORES)
+    facts = {"scores": {"validation": [["overall", 0.5, 0.5, 0.5, None, 4]]}}
+    card = make_card(NerSettings(task_name="pos"), facts, SCORES)
     assert "part-of-speech tagging" in card and "over tags" in card and "aggregation" not in card
+
+
+@dataclass(frozen=True)
+class TextSettings(TrainingSettings, DataSettings, ModelSettings):
+    """A task that this package does not have."""
+
+    task: ClassVar[str] = "text-classification"
+    pipeline_tag: ClassVar[str] = "text-classification"
+    command: ClassVar[str] = "python classify.py"
+    groups: ClassVar[tuple] = (ModelSettings, DataSettings, TrainingSettings)
+    metrics: ClassVar[tuple] = ("loss", "accuracy", "f1")
+    embedded_recipe: ClassVar[dict] = {}
+
+
+def test_another_task_gets_a_card_of_its_own(tmp_path):
+    files = {"train_file": "a.csv", "validation_file": "b.csv"}
+    settings = TextSettings(
+        output_dir=str(tmp_path), **files, do_train=True, learning_rate=1e-3, config_name="x"
+    )
+    splits = {"train": Split("a.csv"), "validation": Split("b.csv")}
+    note_run(settings, splits, {name: {"texts": 3} for name in splits})
+    metrics = {"eval_loss": 0.25, "eval_accuracy": 0.5, "eval_f1": 0.75, "eval_runtime": 9.0}
+    metrics |= {"predict_loss": 0.125, "predict_accuracy": 1.0}
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "all_results.json").write_text(json.dumps(metrics))
+    write_card(settings)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.pipeline_tag == "text-classification"
+    assert 'pipeline("text-classification", model=' in card.text
+    assert "A new model, trained for text classification" in card.text
+    validation, test = card.text.split("On the test data:")
+    assert "On the validation data:" in validation and "baseline" not in card.text
+    assert "|  | loss | accuracy | F1 |" in validation and "|  | loss | accuracy |\n" in test
+    assert row(validation, "after training") == [0.25, 0.5, 0.75]
+    assert row(test, "after training") == [0.125, 1.0]
+    found = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
+    assert found == {
+        ("validation", "loss"): 0.25,
+        ("validation", "accuracy"): 0.5,
+        ("validation", "f1"): 0.75,
+        ("test", "loss"): 0.125,
+        ("test", "accuracy"): 1.0,
+    }
+    command = re.search(r"```bash\n(.*?)\n```", card.text, re.DOTALL)[1].split(" \\\n    ")
+    expected = ["--train_file a.csv", "--validation_file b.csv", "--learning_rate 0.001"]
+    assert command[0] == "python classify.py" and set(expected) < set(command)
+    assert not any("--do_" in line for line in command)
 
 
 # Markdown
 
 
 def test_text_of_data_does_nothing_in_a_card():
-    escaped = escape(HOSTILE)
+    escaped = as_markdown(HOSTILE)
     assert "\n" not in escaped
     assert not re.search(r"(?<!\\)[`*_\[\]|<>&$~@]", escaped)
     assert re.sub(r"\\(.)", r"\1", escaped) == " ".join(HOSTILE.split())
     for start in ("# x", "- x", "+ x", "1. x", "1) x"):
-        assert re.match(r"1?\\", escape(start))
-    assert escape("1.5 http://x.y e.g. A-B") == r"1\.5 http\://x.y e.g. A-B"
-    assert table(["a"], [[escape("x|y")]]).splitlines()[-1] == r"| x\|y |"
+        assert re.match(r"1?\\", as_markdown(start))
+    assert as_markdown("1.5 http://x.y e.g. A-B") == r"1\.5 http\://x.y e.g. A-B"
 
 
 def test_a_code_block_holds_any_text():
-    assert code_block("a ```` b").split("\n") == ["`````", "a ```` b", "`````"]
+    assert code_block("a ```` b", "bash").split("\n") == ["`````bash", "a ```` b", "`````"]
+    card = make_card(NerSettings(output_dir='``` $(x) "it\'s"'), {}, {})
+    (call,) = re.findall(r"```python\n.*?\n\nmodel = pipeline\((.*?)\)\n```", card, re.DOTALL)
+    assert eval(f"dict(task={call})")["model"] == '``` $(x) "it\'s"'
 
 
 def test_hostile_names_leave_the_metadata_and_the_tables_whole(tmp_path):

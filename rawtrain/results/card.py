@@ -1,261 +1,206 @@
 """README.md of an output directory: the model card, for people and for the Hub.
 
-The card is a function of files that lie beside it: the numbers of all_results.json and the facts
-that card_facts.py keeps. So it can be written again later, for a finished run as well.
+It is made from files that lie beside it: all_results.json, trainer_state.json, and card.json, which
+keeps what no other file holds. So it can be written again after an interruption or a later
+evaluation. Its text is in templates/card.md.jinja.
 """
 
 import dataclasses
-import hashlib
+import itertools
 import json
 import logging
 import os
+import platform
+import re
 import shlex
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+import jinja2
+from huggingface_hub import EvalResult, ModelCardData
+from markupsafe import Markup
 
-from rawtrain.config import NerSettings, public_values, uses_own_data
-from rawtrain.results.card_facts import note, read_facts
-from rawtrain.results.files import read_metrics
-from rawtrain.results.markdown import code_block, escape, table
+from rawtrain.config import TrainingSettings, public_values, uses_own_data
+from rawtrain.data.files import sha256_of
+from rawtrain.results.files import read_history, read_metrics
+from rawtrain.results.metrics import table_rows
+from rawtrain.results.terminal import mark_entities
 from rawtrain.run.durable import MANIFEST, write_text
 
 logger = logging.getLogger(__name__)
 
-CARD_FILE = "README.md"
-
-# How a run was started, not what it is.
-LEFT_OUT = (
-    *("overwrite_output_dir", "resume_from_checkpoint", "overwrite_cache", "disable_tqdm"),
-    *("log_level", "report_to", "push_to_hub"),
+CARD_FILE, FACTS_FILE = "README.md", "card.json"
+NUM_EXAMPLES, LONGEST_EXAMPLE = 3, 60  # words
+SPLITS = {"validation": "eval", "test": "predict"}  # and the prefix of their metrics
+# How a run was started, not what it is. A plain command does all that there is data for.
+NOT_IN_COMMAND = (
+    *("do_train", "do_eval", "do_predict", "overwrite_output_dir", "resume_from_checkpoint"),
+    *("overwrite_cache", "disable_tqdm", "log_level", "report_to", "push_to_hub"),
     *("hub_model_id", "hub_private_repo", "hub_commit_message"),
 )
-SHOWN = (
+IN_TABLE = (
     *("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
     *("num_train_epochs", "max_steps", "per_device_train_batch_size"),
     *("gradient_accumulation_steps", "max_seq_length", "stride", "label_all_tokens"),
     *("line_by_line", "mlm_probability", "mask_replace_prob", "random_replace_prob"),
     *("whole_word_mask", "bf16", "fp16", "load_best_model_at_end", "seed"),
 )
-SPLITS = {"validation": "eval", "test": "predict"}  # and how their metrics begin
-PRF = ("precision", "recall", "f1")
-NAMES = {"f1": "F1"}
-JOBS = {
-    "ner": "named-entity recognition",
-    "chunk": "chunking",
-    "pos": "part-of-speech tagging",
-    "mlm": "masked-language modelling",
-}
+# What Markdown or HTML would not take for text, anywhere or at the beginning of a line.
+MARKUP = re.compile(r"([\\`*_\[\]|~$<>&^@]|:(?=//)|^[#+-]|(?<=^\d)[.)])")
 
 
-def write_card(settings, repository=None):
-    """Write README.md of a trained model; one that somebody has edited stays as it is."""
+def note(output_dir: str | Path, **facts) -> None:
+    """Keep facts for the card: a dictionary joins one of the same name, all else replaces it."""
+    kept = read_facts(output_dir)
+    for name, value in facts.items():
+        kept[name] = kept.get(name, {}) | value if isinstance(value, dict) else value
+    text = json.dumps(kept, indent=2, allow_nan=False) + "\n"  # in this order
+    write_text(Path(output_dir) / FACTS_FILE, text)
+
+
+def note_run(settings, splits, figures) -> None:
+    """Keep what a run is: its settings, its data, the versions of the packages.
+
+    figures: for each split the numbers that describe it, as `terminal.table` takes them.
+    """
+    note_data(settings.output_dir, splits, figures)
+    named = {"model": settings.model_name_or_path, "dataset": settings.dataset_name}
+    on_hub = {what: name for what, name in named.items() if name and not Path(name).exists()}
+    versions = {name: version(name) for name in ("torch", "transformers", "datasets", "tokenizers")}
+    versions["Python"] = platform.python_version()
+    note(settings.output_dir, settings=public_values(settings), on_hub=on_hub, versions=versions)
+
+
+def note_data(output_dir: str | Path, splits, figures) -> None:
+    """Keep what the data is; that of a later evaluation replaces that of an earlier one."""
+    data = {
+        name: {"source": splits[name].source, "sha256": splits[name].fingerprint, "figures": column}
+        for name, column in figures.items()
+    }
+    note(output_dir, data=data)
+
+
+def note_scores(split_name: str, sentences, scorer, evaluation, baseline) -> None:
+    """Keep the scores of each type in an evaluation, and its first sentences as tagged.
+
+    baseline: the scores of a look-up on the same words, or None.
+    """
+    baseline_f1 = {name: row.f1 for name, row in table_rows(baseline)} if baseline else {}
+    rows = [
+        [name, row.precision, row.recall, row.f1, baseline_f1.get(name), row.number]
+        for name, row in table_rows(scorer.scores(evaluation))
+    ]
+    examples = tagged_examples(sentences, scorer.tags(evaluation))
+    note(scorer.settings.output_dir, scores={split_name: rows}, examples=examples)
+
+
+def tagged_examples(sentences, tags) -> list[list[str | None]]:
+    """The first short sentences with an entity: as tagged, and what they should be if not that."""
+    marked = (
+        (mark_entities(words, found), mark_entities(words, gold))
+        for words, gold, found in zip(sentences.words, sentences.tags, tags, strict=True)
+        if len(words) <= LONGEST_EXAMPLE and {*gold, *found} != {"O"}
+    )
+    first = itertools.islice(marked, NUM_EXAMPLES)
+    return [[found, None if gold == found else gold] for found, gold in first]
+
+
+def read_facts(output_dir: str | Path) -> dict:
+    """All that `note` has kept so far."""
+    file = Path(output_dir) / FACTS_FILE
+    return json.loads(file.read_bytes()) if file.exists() else {}
+
+
+def write_card(settings: TrainingSettings, repository: str | None = None) -> None:
+    """Write README.md of a trained model, unless somebody has edited it.
+
+    repository: OWNER/NAME on the Hub, if it goes there.
+    """
     output_dir = Path(settings.output_dir)
     if not (output_dir / MANIFEST).exists():
         return
     file, facts = output_dir / CARD_FILE, read_facts(output_dir)
     ours = facts.get("cards", [])
-    if file.exists() and _sha256(file.read_bytes()) not in ours:
+    if file.exists() and sha256_of(file) not in ours:
         logger.info(f"{file} was edited and stays as it is; delete it to have it written anew")
         return
-    text = make_card(settings, facts, read_metrics(output_dir), _before(output_dir), repository)
-    if (digest := _sha256(text.encode())) not in ours:
+    metrics, history = read_metrics(output_dir), read_history(output_dir)
+    text = make_card(settings, facts, metrics, history, repository)
+    if (digest := sha256_of(text.encode())) not in ours:
         note(output_dir, cards=[*ours, digest])  # first: a kill must not make it look edited
     write_text(file, text)
 
 
-def make_card(settings, facts, metrics, before=None, repository=None):
+def make_card(settings, facts: dict, metrics: dict, history=(), repository=None) -> str:
     """The text of the card.
 
-    facts: of card.json. metrics: of all_results.json. before: the evaluation before training.
-    repository: OWNER/NAME on the Hub, if it goes there.
+    facts: of card.json. metrics: of all_results.json. history: of trainer_state.json.
     """
-    trained = dataclasses.replace(settings, **facts.get("settings", {}))
-    is_ner = isinstance(settings, NerSettings)
     place = repository or settings.output_dir
+    settings = dataclasses.replace(settings, **facts.get("settings", {}))  # as it was trained
     name = Path(os.path.abspath(place)).name
-    parts = [
-        f"# {escape(name)}",
-        _introduction(trained, facts.get("on_hub", {})),
-        "## Results",
-        *(
-            _ner_results(trained, facts, metrics)
-            if is_ner
-            else _mlm_results(facts, metrics, before)
-        ),
-        "## Use",
-        code_block(_call(trained, place, facts.get("aggregation_strategy", "first")), "python"),
-        *_data(facts.get("data", {})),
-        *_examples(facts.get("examples", [])),
-        "## Training",
-        code_block(command_of(trained), "bash"),
-        table(["setting", "value"], _shown_settings(trained)),
-        _versions(facts.get("versions", {})),
-    ]
-    metadata = card_data(trained, facts.get("on_hub", {}), metrics, name)
-    text = "\n\n".join(part for part in parts if part)
-    return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}\n"))
-
-
-def card_data(settings, on_hub, metrics, model_name):
-    """The metadata of the card: what the Hub searches, and the scores as a model index.
-
-    on_hub: the names of those of "model" and "dataset" that the Hub has.
-    """
-    task = "token-classification" if isinstance(settings, NerSettings) else "fill-mask"
-    results = [
-        EvalResult(
-            task_type=task,
-            dataset_type=on_hub.get("dataset", "unknown"),
-            dataset_name=_data_name(settings, split),
-            dataset_config=settings.dataset_config_name,
-            dataset_split=split,
-            metric_type=name,
-            metric_name=NAMES.get(name, name),
-            metric_value=value,
-        )
-        for split, prefix in SPLITS.items()
-        for name, value in _scores(metrics, prefix).items()
-    ]
-    return ModelCardData(
-        base_model=on_hub.get("model"),
-        datasets=on_hub.get("dataset"),
-        library_name="transformers",
-        pipeline_tag=task,
-        tags=["rawtrain"],
-        metrics=sorted({result.metric_type for result in results}) or None,
-        model_name=model_name,
-        eval_results=results or None,
+    on_hub, data = facts.get("on_hub", {}), _shown_data(facts.get("data", {}))
+    scores = {split: _scores(settings, metrics, prefix) for split, prefix in SPLITS.items()}
+    scores = {split: found for split, found in scores.items() if found}
+    before = next((entry for entry in history if entry["step"] == 0), {})
+    return _template().render(
+        metadata=Markup(_metadata(settings, on_hub, scores, name).to_yaml()),
+        name=name,
+        place=Markup(json.dumps(place, ensure_ascii=False).replace("`", "\\u0060")),
+        settings=settings,
+        kind=getattr(settings, "task_name", settings.task),  # of token classification, which one
+        facts=facts,
+        on_hub=on_hub,
+        data=data,
+        figures=dict.fromkeys(name for split in data.values() for name in split["figures"]),
+        scores=scores,
+        before=_scores(settings, before, "eval"),
+        unigram=_scores(settings, facts.get("unigram", {}), "eval"),
+        command=code_block(command_of(settings), "bash"),
+        shown=_shown_settings(settings),
     )
 
 
-def command_of(settings):
-    """The command line, broken into lines, that these settings are read from."""
-    recipe = {} if uses_own_data(settings) else settings.embedded_recipe
+def command_of(settings: TrainingSettings) -> str:
+    """The command line, broken into lines, from which these settings are read."""
+    recipe: dict[str, Any] = {} if uses_own_data(settings) else settings.embedded_recipe
     usual = public_values(type(settings)(**recipe))
     lines = [settings.command]
     for name, value in public_values(settings).items():
-        if value == usual[name] or value is None or name in LEFT_OUT:
+        if value == usual[name] or value is None or name in NOT_IN_COMMAND:
             continue
         text = json.dumps(value) if isinstance(value, dict | bool) else str(value)
         lines.append(f"--{name}" if value is True else f"--{name} {shlex.quote(text)}")
     return " \\\n    ".join(lines)
 
 
-def _introduction(settings, on_hub):
-    job = JOBS[getattr(settings, "task_name", "mlm")]
-    model = settings.model_name_or_path
-    if "model" in on_hub:
-        start = f"[{escape(model)}](https://huggingface.co/{model}), fine-tuned for {job}"
-    elif model:
-        start = f"A model of a local folder ({escape(Path(model).name)}), fine-tuned for {job}"
-    else:
-        start = f"A new model, trained for {job}"
-    return f"{start} with rawtrain, a training loop without Trainer."
-
-
-def _ner_results(settings, facts, metrics):
-    unit = "tags" if settings.task_name == "pos" else "entities"
-    for split, prefix in SPLITS.items():
-        if f"{prefix}_f1" not in metrics:
-            continue
-        accuracy = metrics[f"{prefix}_accuracy"]
-        yield f"On the {split} data, over {unit}; word accuracy {accuracy:.3f}:"
-        rows = facts.get("scores", {}).get(split)
-        if not rows:
-            rows = [["overall", *(metrics[f"{prefix}_{n}"] for n in PRF), None, "-"]]
-        yield table(
-            ["type", "precision", "recall", "F1", "baseline F1", "in gold"],
-            [[escape(name), *map(_number, numbers), gold] for name, *numbers, gold in rows],
+def _metadata(settings, on_hub, scores, model_name):
+    """What the Hub searches, and the scores as a model index."""
+    results = [
+        EvalResult(
+            task_type=settings.pipeline_tag,
+            dataset_type=on_hub.get("dataset", "unknown"),
+            dataset_name=_data_name(settings, split),
+            dataset_config=settings.dataset_config_name,
+            dataset_split=split,
+            metric_type=name,
+            metric_name=name.replace("f1", "F1"),
+            metric_value=value,
         )
-    if facts.get("scores"):
-        yield "The baseline tags every word as it mostly is in the training data."
-
-
-def _mlm_results(facts, metrics, before):
-    rows = {"before training": before, "after training": _with_perplexity(metrics)}
-    rows["token frequency alone"] = facts.get("unigram")
-    names = ("eval_loss", "eval_perplexity", "eval_accuracy")
-    yield "On the validation data, at masked tokens that are the same in each evaluation:"
-    yield table(
-        ["", "loss", "perplexity", "accuracy"],
-        [
-            [title, *(_number(scores.get(name)) for name in names)]
-            for title, scores in rows.items()
-            if scores
-        ],
-    )
-
-
-def _call(settings, place, strategy):
-    """How to load the model; the strategy is the one that loses least, if that was measured."""
-    is_ner = isinstance(settings, NerSettings)
-    task = '"token-classification"' if is_ner else '"fill-mask"'
-    has_spans = is_ner and settings.task_name != "pos"
-    options = f', aggregation_strategy="{strategy}"' if has_spans else ""
-    return (
-        "from transformers import pipeline\n\n"
-        f"model = pipeline({task}, model={json.dumps(place, ensure_ascii=False)}{options})"
-    )
-
-
-def _data(data):
-    if not data:
-        return
-    names = dict.fromkeys(name for facts in data.values() for name in facts["figures"])
-    yield "## Data"
-    yield table(["", *data], [
-        ["source", *(escape(_without_folder(facts["source"])) for facts in data.values())],
-        *([escape(name), *(facts["figures"].get(name, "-") for facts in data.values())]
-          for name in names),
-        ["sha256", *(f"`{_short(facts['sha256'])}`" for facts in data.values())],
-    ])  # fmt: skip
-
-
-def _examples(examples):
-    if examples:
-        yield "## Examples"
-        yield "The first sentences of the evaluation, as tagged:"
-        yield "\n".join(
-            f"- {escape(found)}" + (f"\n  - should be: {escape(gold)}" if gold else "")
-            for found, gold in examples
-        )
-
-
-def _shown_settings(settings):
-    values = public_values(settings)
-    if settings.max_steps > 0:  # it takes the place of the epochs
-        del values["num_train_epochs"]
-    return [
-        [f"`{name}`", f"{values[name]:g}" if isinstance(values[name], float) else values[name]]
-        for name in SHOWN
-        if values.get(name) not in (None, False, -1)
+        for split, values in scores.items()
+        for name, value in values.items()
     ]
-
-
-def _versions(versions):
-    named = [f"{name} {number}" for name, number in versions.items()]
-    return f"Versions: {escape(', '.join(named))}." if named else ""
-
-
-def _scores(metrics, prefix):
-    names = (*PRF, "accuracy", "loss", "perplexity")
-    metrics = _with_perplexity(metrics)
-    keys = {name: f"{prefix}_{name}" for name in names}
-    return {name: metrics[key] for name, key in keys.items() if key in metrics}
-
-
-def _with_perplexity(metrics):
-    """run_mlm.py's key has no prefix."""
-    named = {"eval_perplexity": metrics["perplexity"]} if "perplexity" in metrics else {}
-    return metrics | named
-
-
-def _before(output_dir):
-    """The evaluation before the first step, if there was one."""
-    file = output_dir / "trainer_state.json"
-    history = json.loads(file.read_bytes())["log_history"] if file.exists() else []
-    return next((e for e in history if "eval_loss" in e and e["step"] == 0), None)
+    return ModelCardData(
+        base_model=on_hub.get("model"),
+        datasets=on_hub.get("dataset"),
+        library_name="transformers",
+        pipeline_tag=settings.pipeline_tag,
+        tags=["rawtrain"],
+        metrics=sorted({result.metric_type for result in results}) or None,
+        model_name=model_name,
+        eval_results=results or None,
+    )
 
 
 def _data_name(settings, split):
@@ -265,18 +210,61 @@ def _data_name(settings, split):
     return Path(file).name if file else "docstrings of Python and torch"
 
 
-def _without_folder(source):
-    return os.path.basename(source) if os.path.isabs(source) else source
+def _scores(settings, entry, prefix):
+    """The scores in a result file or a log entry, without the prefix, as the task lists them."""
+    if "perplexity" in entry:  # run_mlm.py's key has no prefix
+        entry = {**entry, "eval_perplexity": entry["perplexity"]}
+    keys = {name: f"{prefix}_{name}" for name in settings.metrics}
+    return {name: entry[key] for name, key in keys.items() if key in entry}
 
 
-def _short(fingerprint):
-    """The first digits, and which documents if it is not all of them."""
-    return f"{fingerprint[:12]}...{fingerprint[64:]}"
+def _shown_data(data):
+    """The data without the folders of this machine, its hash shortened to the first digits."""
+    shown = {}
+    for name, split in data.items():
+        source, digest = split["source"], split["sha256"]
+        source = Path(source).name if os.path.isabs(source) else source
+        digest = Markup(f"`{digest[:12]}...{digest[64:]}`")  # after it, which of the documents
+        shown[name] = split | {"source": source, "sha256": digest}
+    return shown
 
 
-def _number(value):
-    return "-" if value is None else f"{value:.3f}"
+def _shown_settings(settings):
+    values = public_values(settings)
+    if settings.max_steps > 0:  # it takes the place of the epochs
+        del values["num_train_epochs"]
+    shown = {name: values[name] for name in IN_TABLE if values.get(name) not in (None, False, -1)}
+    return {
+        Markup(name): Markup(f"{value:g}") if isinstance(value, float) else value
+        for name, value in shown.items()
+    }
 
 
-def _sha256(content):
-    return hashlib.sha256(content).hexdigest()
+def _template():
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rawtrain.results"),
+        finalize=as_markdown,  # of every value
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("card.md.jinja")
+
+
+def as_markdown(value) -> str:
+    """Markdown that shows a value of the data, whatever is in it; `Markup` is Markdown already.
+
+    >>> print(as_markdown("a|b *c* <script>"), as_markdown(0.61234), as_markdown(None))
+    a\\|b \\*c\\* \\<script\\> 0.612 -
+    """
+    if isinstance(value, Markup):
+        return value
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "-" if value is None else MARKUP.sub(r"\\\1", " ".join(str(value).split()))
+
+
+def code_block(text: str, language: str) -> Markup:
+    """A fenced block, its fence longer than any in the text."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return Markup(f"{fence}{language}\n{text}\n{fence}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from rawtrain.data.tags import label_list
 from rawtrain.models.loading import without_warnings
-from rawtrain.results.card_facts import note
+from rawtrain.results.card import note
 from rawtrain.results.entities import find_entities
 from rawtrain.run.durable import write_json
 from rawtrain.use.tagger import Tagger
