@@ -11,30 +11,28 @@ from rawtrain.run import signals
 if __name__ == "__main__":
     signals.listen()  # imports take seconds, and a signal may come in the first of them
 
-from rawtrain.cli.command import parse, reported_mistakes, run
+from rawtrain.cli import command
+from rawtrain.cli.command import reported_mistakes
 from rawtrain.config import MlmSettings, uses_own_data
 
 if __name__ == "__main__":
-    SETTINGS = parse(MlmSettings)  # before torch is imported: a wrong flag is answered at once
+    SETTINGS = command.parse(MlmSettings)  # before torch is imported: a wrong flag is told at once
 
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 from transformers import AutoModelForMaskedLM
 
-from rawtrain import match_trainer
+from rawtrain import job, match_trainer
 from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.collate.route import make_batches
 from rawtrain.data.cache import cache_of
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.rows import documents_from
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
-from rawtrain.data.sources import read_document_file, read_documents
-from rawtrain.data.text import check_tokens, count_tokens, encode_documents, split_documents
+from rawtrain.data.sources import read_documents
+from rawtrain.data.text import check_tokens, encode_documents, split_documents
 from rawtrain.evaluation import evaluate
-from rawtrain.fast.cpu import tune_process
-from rawtrain.loop import train
 from rawtrain.models.loading import (
     check_length,
     check_vocabulary,
@@ -42,71 +40,32 @@ from rawtrain.models.loading import (
     load_model,
     load_tokenizer,
 )
-from rawtrain.precision import choose_device
-from rawtrain.randomness import fresh_model, seed_as_trainer
+from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
-from rawtrain.results.adaptation import adaptation, adaptation_table, score, unigram_scores
-from rawtrain.results.card import note, note_data, note_run
-from rawtrain.results.files import (
-    decide_work,
-    epoch_of,
-    read_history,
-    work_left,
-    write_metrics,
-    write_training_results,
-)
-from rawtrain.results.hub import log_in
-from rawtrain.results.mlm_page import masked_rows, write_mlm_report
-from rawtrain.results.publish import publish
-from rawtrain.run.checkpoint import Checkpoints, save_model
-from rawtrain.run.directory import open_run
-from rawtrain.run.identity import identity_of
-from rawtrain.run.log import RunLog, configure_logging
+from rawtrain.results.adaptation import score
+from rawtrain.results.mlm_page import show_adaptation, show_data, write_mlm_report
 from rawtrain.run.plan import check_steps
-from rawtrain.run.state import load_weights
-from rawtrain.run.trackers import start_trackers
-from rawtrain.study.probes import (
-    carry_over,
-    choose_probes,
-    measure_after,
-    measure_before,
-    probes_report,
-)
+from rawtrain.use.masked_rows import masked_rows
 
 LONGEST_BY_DEFAULT = 1024  # as in run_mlm.py
 
 
-def main(settings):
+def main(settings: MlmSettings) -> None:
     """Do the job that `settings` describe, from the data to the saved model, and report on it."""
-    configure_logging(settings)
     with reported_mistakes():
-        repository = log_in(settings)
-        device = choose_device(settings)
-        if settings.is_fast:
-            tune_process(device)
+        repository = job.prepare(settings)
         splits = read_splits(settings)
-        asked, settings = settings, decide_work(settings, splits)
+        settings = job.decide_work(settings, splits)
         tokenizer = make_tokenizer(settings, splits)
         model = make_model(settings, tokenizer)
         encoded = encode(settings, splits, tokenizer, model)
         if settings.do_train:
             check_steps(settings, len(encoded["train"].columns))
-        directory = open_run(settings, identity_of(settings, splits, tokenizer, model))
-        trackers = start_trackers(settings, directory)
-    output_dir = directory.path
-    if directory.is_finished:
-        settings = work_left(asked, settings)
-        if not settings.do_eval:
-            publish(settings, repository)
-            return
-        model.load_state_dict(load_weights(model, output_dir))
-    figures = show_data(splits, encoded, tokenizer, settings)
-    if settings.do_train:
-        note_run(asked, splits, figures)
-    elif directory.is_finished:  # evaluated on data that may be others than before
-        note_data(output_dir, splits, figures)
-
-    model.to(device)
+        run = job.open_run(settings, repository, splits, tokenizer, model)
+    if not run.has_work:
+        run.close()
+        return
+    run.note_data(splits, show_data(splits, encoded, tokenizer, settings))
     sources = {
         name: MaskedTokens(rows.columns, tokenizer, settings) for name, rows in encoded.items()
     }
@@ -114,91 +73,38 @@ def main(settings):
     if settings.match_trainer:
         batches = match_trainer.masked_batches(encoded, tokenizer, settings)
 
-    def evaluate_on(name):
-        return evaluate(model, batches[name], settings, batch_loss)
-
-    if settings.do_train:
-        log = RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm, trackers)
-        if directory.resumes_from:
-            carry_over(directory.resumes_from, output_dir)
-        elif "validation" in encoded or "general" in encoded:
+    if run.settings.do_train:
+        first_entry = None
+        if "validation" in batches and not run.is_resumed:
             with reported_mistakes():  # so few tokens that none of them is masked
-                if "validation" in encoded:
-                    scores = evaluate_on("validation").metrics("eval", score)
-                    log.add({**scores, "epoch": 0.0, "step": 0})
-                general = general_scores(splits, evaluate_on)
-            probes = probes_of(tokenizer, splits, encoded)
-            measure_before(output_dir, model, tokenizer, probes, general)
-        seed_as_trainer(settings)
-        with signals.held():  # until what was learnt is on the disk
-            history = train(
-                model,
-                batches["train"],
-                settings,
-                eval_batches=batches.get("validation"),
-                score=score,
-                batch_loss=batch_loss,
-                checkpoints=Checkpoints(settings, tokenizer, directory),
-                log=log,
-            )
-            write_training_results(settings, history, len(encoded["train"].columns))
-            save_model(model, tokenizer, output_dir)
-    if content := measure_after(output_dir, model, tokenizer, general_scores(splits, evaluate_on)):
-        print("\n" + "\n".join(probes_report(content)))
-    if settings.do_eval:
-        evaluation = evaluate_on("validation")
-        metrics = evaluation.metrics("eval", score) | epoch_of(output_dir)
-        metrics["perplexity"] = metrics.pop("eval_perplexity")  # run_mlm.py's key
-        metrics["eval_samples"] = len(encoded["validation"].columns)
-        changes = show_adaptation(output_dir, encoded, evaluation)
-        rows = masked_rows(model, sources["validation"], tokenizer, settings, batch_loss)
+                evaluation = evaluate(model, batches["validation"], settings, batch_loss)
+            first_entry = {**evaluation.metrics("eval", score), "epoch": 0.0, "step": 0}
+        run.train(
+            batches,
+            batch_loss=batch_loss,
+            eval_batch_loss=batch_loss,
+            score=score,
+            num_samples=len(encoded["train"].columns),
+            first_entry=first_entry,
+        )
+    for name in run.to_score:
+        evaluation = evaluate(model, batches[name], settings, batch_loss)
+        changes = show_adaptation(run.output_dir, encoded, evaluation)
+        rows = masked_rows(model, sources[name], tokenizer, settings, batch_loss)
         write_mlm_report(settings, splits, encoded, evaluation, rows, changes)
-        write_metrics(output_dir, "eval", metrics)  # last: it says that the rest is there
-    print(f"\nmodel and results: {output_dir}/")
-    if not uses_own_data(settings):
-        print(f"next: python -m rawtrain.ner --model_name_or_path {output_dir}")
-    publish(settings, repository)
-
-
-def probes_of(tokenizer, splits, encoded):
-    """Words of the training rows to ask the model for, in sentences of the validation data."""
-    texts = splits["validation"].texts if "validation" in splits else []
-    general = encoded["general"].columns if "general" in encoded else None
-    return choose_probes(tokenizer, encoded["train"].columns, general, texts)
-
-
-def show_adaptation(output_dir, encoded, evaluation):
-    """Print the scores before and after training beside those of a count of tokens; returns them.
-
-    evaluation: of the validation data, after training. Without a training there is nothing to show.
-    """
-    history = read_history(output_dir)
-    if not history:
-        return {}
-    unigram = unigram_scores(count_tokens(encoded["train"].columns), evaluation.labels)
-    note(output_dir, unigram=unigram)  # for the model card
-    changes = adaptation(history, unigram)
-    print("\n" + "\n".join(adaptation_table(changes)))
-    return changes
-
-
-def general_scores(splits, evaluate_on):
-    """The scores of the model on the general text, and which text it is; None without one."""
-    if "general" not in splits:
-        return None
-    evaluation, text = evaluate_on("general"), splits["general"]
-    identity = {"source": text.source, "fingerprint": text.fingerprint}
-    return identity | {"loss": evaluation.loss} | score(evaluation)
+        metrics = evaluation.metrics("eval", score)
+        metrics["perplexity"] = metrics.pop("eval_perplexity")  # run_mlm.py's key
+        run.write_scores(name, metrics, len(encoded[name].columns))
+    what_next = f"next: python -m rawtrain.ner --model_name_or_path {run.output_dir}"
+    run.close("" if uses_own_data(settings) else what_next)
 
 
 def read_splits(settings):
-    """The documents by split; "general" is the text of --general_file."""
+    """The documents by split; where none validates, the first documents of training do."""
     has_data = uses_own_data(settings)
-    documents = read_documents(settings) if has_data else embedded_documents(settings)
-    splits = with_validation(documents, settings)
-    if settings.general_file:
-        splits["general"] = read_document_file(settings.general_file, settings)
-    return splits
+    return with_validation(
+        read_documents(settings) if has_data else embedded_documents(settings), settings
+    )
 
 
 def with_validation(documents, settings):
@@ -268,7 +174,6 @@ def encode(settings, splits, tokenizer, model):
     wanted = {
         "train": (settings.do_train, settings.max_train_samples),
         "validation": (True, settings.max_eval_samples),
-        "general": (True, settings.max_eval_samples),
     }
     encoded = {}
     for name, split in splits.items():
@@ -287,17 +192,5 @@ def encode(settings, splits, tokenizer, model):
     return encoded
 
 
-def show_data(splits, encoded, tokenizer, settings):
-    """Print what the data is, and how a row begins as the model sees it; returns the figures."""
-    for name in encoded:
-        print(f"{name}: {splits[name].source}")
-    figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
-    print("\n" + "\n".join(terminal.table(figures)))
-    columns = next(iter(encoded.values())).columns
-    masked = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)
-    print("\n" + "\n".join(terminal.masked_example(tokenizer, **masked)))
-    return figures
-
-
 if __name__ == "__main__":
-    run(main, SETTINGS)
+    command.run(main, SETTINGS)

@@ -10,18 +10,21 @@ from rawtrain.run import signals
 if __name__ == "__main__":
     signals.listen()  # imports take seconds, and a signal may come in the first of them
 
-from rawtrain.cli.command import parse, reported_mistakes, run
+from rawtrain.cli import command
+from rawtrain.cli.command import reported_mistakes
 from rawtrain.config import NerSettings, uses_own_data
 
 if __name__ == "__main__":
-    SETTINGS = parse(NerSettings)  # before torch is imported: a wrong flag is answered at once
+    SETTINGS = command.parse(
+        NerSettings
+    )  # before torch is imported: a wrong flag is answered at once
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from transformers import AutoModelForTokenClassification
 
+from rawtrain import job
 from rawtrain.collate.route import make_batches
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.cache import cache_of
@@ -31,9 +34,7 @@ from rawtrain.data.sources import TaggedCorpus, read_tagged
 from rawtrain.data.tags import label_list
 from rawtrain.data.words import default_stride, encode_words
 from rawtrain.evaluation import evaluate
-from rawtrain.fast.cpu import tune_process
 from rawtrain.fast.vocabulary import compact_vocabulary
-from rawtrain.loop import train
 from rawtrain.models.loading import (
     check_length,
     check_vocabulary,
@@ -42,33 +43,12 @@ from rawtrain.models.loading import (
     load_word_tokenizer,
     named_labels,
 )
-from rawtrain.precision import choose_device
-from rawtrain.randomness import fresh_model, seed_as_trainer
+from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
-from rawtrain.results.bootstrap import f1_intervals
-from rawtrain.results.card import note_data, note_run, note_scores
-from rawtrain.results.files import (
-    decide_work,
-    epoch_of,
-    work_left,
-    write_metrics,
-    write_training_results,
-)
-from rawtrain.results.hub import log_in
-from rawtrain.results.metrics import format_scores, majority_baseline
-from rawtrain.results.ner_page import write_ner_report
-from rawtrain.results.predictions import write_predictions
-from rawtrain.results.publish import publish
+from rawtrain.results.ner_page import show_data, show_scores, write_test_predictions
 from rawtrain.results.word_scorer import WordScorer
 from rawtrain.run.best import check_best_metric
-from rawtrain.run.checkpoint import Checkpoints, save_model
-from rawtrain.run.directory import open_run
-from rawtrain.run.identity import identity_of
-from rawtrain.run.log import RunLog, configure_logging
 from rawtrain.run.plan import check_steps
-from rawtrain.run.state import load_weights
-from rawtrain.run.trackers import start_trackers
-from rawtrain.study.gap import measure_gap
 
 THE_REAL_JOB = (
     "python -m rawtrain.ner --model_name_or_path xlm-roberta-base --dataset_name google/xtreme "
@@ -76,17 +56,13 @@ THE_REAL_JOB = (
 )
 
 
-def main(settings):
+def main(settings: NerSettings) -> None:
     """Do the job that `settings` describe, from the data to the saved model, and report on it."""
-    configure_logging(settings)
     with reported_mistakes():
-        repository = log_in(settings)
-        device = choose_device(settings)
-        if settings.is_fast:
-            tune_process(device)
+        repository = job.prepare(settings)
         embedded = None if uses_own_data(settings) else read_docstring_corpus()
         corpus = embedded_corpus(embedded, settings) if embedded else read_tagged(settings)
-        asked, settings = settings, decide_work(settings, corpus.splits)
+        settings = job.decide_work(settings, corpus.splits)
         tokenizer = make_tokenizer(settings, embedded)
         model, label_names = make_model(settings, corpus, tokenizer)
         splits = first_samples(settings, corpus.splits)
@@ -94,65 +70,33 @@ def main(settings):
         if settings.do_train:
             check_steps(settings, len(encoded["train"].columns))
             check_best_metric(settings, splits.get("validation"))
-        directory = open_run(settings, identity_of(settings, corpus.splits, tokenizer, model))
-        trackers = start_trackers(settings, directory)
-    output_dir = directory.path
-    if directory.is_finished:
-        settings = work_left(asked, settings)
-        if not (settings.do_eval or settings.do_predict):
-            publish(settings, repository)
-            return
-        model.load_state_dict(load_weights(model, output_dir))
-    figures = show_data(corpus, splits, encoded, tokenizer, label_names)
-    if settings.do_train:
-        note_run(asked, splits, figures)
-    elif directory.is_finished:  # evaluated on data that may be others than before
-        note_data(output_dir, splits, figures)
-
-    model.to(device)
+        run = job.open_run(settings, repository, corpus.splits, tokenizer, model)
+    if not run.has_work:
+        run.close()
+        return
+    run.note_data(splits, show_data(corpus, splits, encoded, tokenizer, label_names))
     sources = {name: TaggedTokens(rows.columns) for name, rows in encoded.items()}
     batches, batch_loss = make_batches(model, sources, tokenizer, settings)
     scorers = {name: WordScorer(rows, label_names, settings) for name, rows in encoded.items()}
 
-    def evaluate_on(name):
-        return evaluate(model, batches[name], settings, batch_loss, keep_token_losses=True)
-
-    if settings.do_train:
-        seed_as_trainer(settings)
-        with signals.held():  # until what was learnt is on the disk
-            with compact_vocabulary(model, encoded["train"].columns, settings):
-                history = train(
-                    model,
-                    batches["train"],
-                    settings,
-                    eval_batches=batches.get("validation"),
-                    score=scorers.get("validation"),
-                    batch_loss=batch_loss,
-                    checkpoints=Checkpoints(settings, tokenizer, directory),
-                    log=RunLog(output_dir / "metrics.jsonl", settings.disable_tqdm, trackers),
-                )
-            write_training_results(settings, history, len(splits["train"].words))
-            save_model(model, tokenizer, output_dir)
-    if settings.do_eval:
-        evaluation, validation = evaluate_on("validation"), splits["validation"]
-        metrics = evaluation.metrics("eval", scorers["validation"]) | epoch_of(output_dir)
-        metrics["eval_samples"] = len(validation.words)
-        show_scores("validation", settings, splits, encoded, scorers, evaluation)
-        tags = scorers["validation"].tags(evaluation)
-        measure_gap(output_dir, validation.words, validation.tags, tags, settings)
-        write_metrics(output_dir, "eval", metrics)  # last: it says that the rest is there
-    if settings.do_predict:
-        evaluation, test = evaluate_on("test"), splits["test"]
-        metrics = evaluation.metrics("predict", scorers["test"])
-        metrics["predict_samples"] = len(test.words)
-        show_scores("test", settings, splits, encoded, scorers, evaluation)
-        with reported_mistakes():  # the test file may have changed meanwhile
-            write_test_predictions(settings, test, scorers["test"].tags(evaluation))
-        write_metrics(output_dir, "predict", metrics)  # last: it says that the rest is there
-    print(f"\nmodel and results: {output_dir}/")
-    if not uses_own_data(settings):
-        print(f"the real job: {THE_REAL_JOB}")
-    publish(settings, repository)
+    if run.settings.do_train:
+        run.train(
+            batches,
+            batch_loss=batch_loss,
+            eval_batch_loss=batch_loss,
+            score=scorers.get("validation"),
+            num_samples=len(splits["train"].words),
+            while_training=compact_vocabulary(model, encoded["train"].columns, settings),
+        )
+    for name in run.to_score:
+        evaluation = evaluate(model, batches[name], settings, batch_loss, keep_token_losses=True)
+        show_scores(name, settings, splits, encoded, scorers[name], evaluation)
+        if name == "test":
+            with reported_mistakes():  # the test file may have changed meanwhile
+                write_test_predictions(settings, splits[name], scorers[name].tags(evaluation))
+        metrics = evaluation.metrics(job.PREFIXES[name], scorers[name])
+        run.write_scores(name, metrics, len(splits[name].words))
+    run.close("" if uses_own_data(settings) else f"the real job: {THE_REAL_JOB}")
 
 
 def embedded_corpus(corpus, settings):
@@ -248,51 +192,5 @@ def encode(settings, splits, tokenizer, model, label_names):
     }
 
 
-def show_scores(name, settings, splits, encoded, scorers, evaluation):
-    """Print the scores by type, and write them with all the rest to report.html.
-
-    Beside them, if there is training data, stands what a look-up scores.
-    """
-    scorer, baseline = scorers[name], None
-    if "train" in splits:
-        train_split = splits["train"]
-        tagged = majority_baseline(train_split.words, train_split.tags, splits[name].words)
-        baseline = scorer.scores_of([tag for tags in tagged for tag in tags])
-    print(f"\n{name}: {terminal.accounting(encoded[name])}\n")
-    intervals = f1_intervals(*scorer.entities(evaluation), scorer.rows.sentence_offsets)
-    print(format_scores(scorer.scores(evaluation), baseline, intervals[None]))
-    if baseline:
-        print("baseline: every word tagged as it mostly is in the training data")
-    write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals)
-    note_scores(name, splits[name], scorer, evaluation, baseline)
-
-
-def write_test_predictions(settings, split, tags):
-    """Write predictions.conll, and print a sentence as it is tagged."""
-    write_predictions(
-        Path(settings.output_dir) / "predictions.conll",
-        settings.test_file,
-        split.words,
-        split.tags,
-        tags,
-        settings.token_column,
-        settings.tag_column,
-    )
-    print(f"\na sentence as tagged: {terminal.tagged_example(split, tags)}")
-
-
-def show_data(corpus, splits, encoded, tokenizer, label_names):
-    """Print what the data is, and one row as the model sees it; returns the figures by split."""
-    print("\n".join(terminal.describe_corpus(corpus)))
-    columns = {
-        name: terminal.describe_tagged(split, encoded[name]) for name, split in splits.items()
-    }
-    print("\n" + "\n".join(terminal.table(columns)))
-    name = next(iter(encoded))
-    print(f"\na row of {name}:\n")
-    print("\n".join(terminal.aligned_example(tokenizer, encoded[name].columns, label_names)))
-    return columns
-
-
 if __name__ == "__main__":
-    run(main, SETTINGS)
+    command.run(main, SETTINGS)

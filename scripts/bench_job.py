@@ -15,8 +15,8 @@ from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.config import MlmSettings, NerSettings, uses_own_data
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.sources import read_documents, read_tagged
+from rawtrain.job import decide_work
 from rawtrain.precision import choose_device
-from rawtrain.results.files import decide_work
 
 IGNORED = -100
 

@@ -24,7 +24,7 @@ from rawtrain.cli.command import run, settings_from
 from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.data.files import LONGEST_LINE, say_columns
 from rawtrain.data.sources import read_documents, read_tagged
-from rawtrain.results.files import decide_work
+from rawtrain.job import decide_work
 
 CONLL = "EU B-ORG\nrejects O\n\nPeter B-PER\nNA I-PER\n007 O\n"
 GOOD = jsonl(sentence(["a"], ["O"]))

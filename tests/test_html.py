@@ -18,8 +18,8 @@ from rawtrain.data.conll import read_conll
 from rawtrain.fast.head import cross_entropy_at_labels
 from rawtrain.results.entities import find_entities
 from rawtrain.results.errors_by_kind import confusion_of, kinds_of
-from rawtrain.results.mlm_page import NUM_ROWS, masked_rows
 from rawtrain.results.ner_page import LONGEST_SHOWN, parts_of_sentence
+from rawtrain.use.masked_rows import NUM_ROWS, masked_rows
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -175,7 +175,7 @@ def test_the_losses_of_the_sentences_sum_to_that_of_the_evaluation(
     def spy(name, settings, splits, encoded, scorer, evaluation, *_):
         seen.append((scorer.sentence_losses(evaluation), evaluation))
 
-    monkeypatch.setattr("rawtrain.ner.write_ner_report", spy)
+    monkeypatch.setattr("rawtrain.results.ner_page.write_ner_report", spy)
     run_ner(tmp_path / "out", model_dir, ner_files, "--max_steps", "2")
     for losses, evaluation in seen:
         total = evaluation.loss * len(evaluation.labels)

@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from rawtrain.cli.command import settings_from
 from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.errors import RunError
-from rawtrain.results.files import decide_work
+from rawtrain.job import decide_work
 from rawtrain.results.hub import log_in, problems_of
 from rawtrain.results.publish import RESULTS, publish, published_files
 from rawtrain.run.directory import WRITTEN

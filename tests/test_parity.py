@@ -14,7 +14,7 @@ from rawtrain import ner
 from rawtrain.cli.command import settings_from
 from rawtrain.config import NerSettings
 from rawtrain.data.sources import read_tagged
-from rawtrain.results.files import decide_work
+from rawtrain.job import decide_work
 from rawtrain.study import differences, parity
 from rawtrain.study.parity import CASES, Case, compare
 

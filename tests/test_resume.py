@@ -12,6 +12,7 @@ import torch
 from conftest import NoTokenizer, padded, random_rows, tagged_sentences, tiny_bert, write_conll
 
 import rawtrain.evaluation
+import rawtrain.job
 import rawtrain.loop
 from rawtrain import mlm, ner
 from rawtrain.batches import TrainingBatches
@@ -155,11 +156,11 @@ def test_twenty_resumes_in_one_run_change_no_bit(job, start, tmp_path):
 def test_a_run_killed_after_it_stopped_early_takes_no_further_step(start, tmp_path, monkeypatch):
     expected = start("ner", tmp_path / "whole", EARLY)
     assert in_folder(tmp_path / "whole")[0][0] < 40 - 1
-    original = ner.write_training_results
-    monkeypatch.setattr(ner, "write_training_results", kill)
+    original = rawtrain.job.write_training_results
+    monkeypatch.setattr(rawtrain.job, "write_training_results", kill)
     with pytest.raises(Killed):
         start("ner", tmp_path / "killed", EARLY)
-    monkeypatch.setattr(ner, "write_training_results", original)
+    monkeypatch.setattr(rawtrain.job, "write_training_results", original)
     assert_same(start("ner", tmp_path / "killed", EARLY), expected)
 
 
@@ -260,21 +261,21 @@ def test_sigusr1_in_a_step_that_is_saved_anyway_makes_no_other_checkpoint(start,
 def test_a_signal_while_the_final_model_is_saved_comes_after_it(
     job, start, tmp_path, asked_no_more, monkeypatch
 ):
-    expected, module = start(job, tmp_path / "whole"), JOBS[job][0]
-    original = module.save_model
+    expected = start(job, tmp_path / "whole")
+    original = rawtrain.job.save_model
 
     def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         original(*arguments)
 
-    monkeypatch.setattr(module, "save_model", interrupted)
+    monkeypatch.setattr(rawtrain.job, "save_model", interrupted)
     with pytest.raises(SystemExit) as end:
         start(job, tmp_path / "ended")
     assert end.value.code == 143
     assert (tmp_path / "ended" / "manifest.json").exists()
     assert not (tmp_path / "ended" / "eval_results.json").exists()
     asked_no_more()
-    monkeypatch.setattr(module, "train", None)  # nothing is trained again
+    monkeypatch.setattr(rawtrain.job, "train", None)  # nothing is trained again
     assert_same(start(job, tmp_path / "ended"), expected)
 
 

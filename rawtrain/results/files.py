@@ -1,68 +1,18 @@
-"""What a run is to do, and the files of its results."""
+"""The files of a run's results: written by the job, read by everything that shows them."""
 
-import dataclasses
 import json
 import math
 from pathlib import Path
 
-from rawtrain.results import terminal
 from rawtrain.results.plots import save_loss_plot
 from rawtrain.run.best import best_evaluation
-from rawtrain.run.durable import MANIFEST, write_json
-
-
-def decide_work(settings, splits):
-    """The settings with do_train, do_eval and do_predict decided.
-
-    Without any of them it is all that there is data for. Raises ValueError for work without data.
-    """
-    work = {"do_train": "train", "do_eval": "validation", "do_predict": "test"}
-    asked = any(getattr(settings, do) for do in work)
-    replaces = settings.overwrite_output_dir or settings.resume_from_checkpoint == "false"
-    if (Path(settings.output_dir) / MANIFEST).exists() and not replaces:
-        # --do_predict alone means: with the model of the finished run that is there
-        settings = dataclasses.replace(settings, do_train="train" in splits)
-    evaluates_on_the_way = settings.eval_strategy in ("steps", "epoch")
-    problems = [
-        f"--{do} is given, but the data has no {split} split"
-        for do, split in work.items()
-        if getattr(settings, do) and split not in splits
-    ]
-    for flag, given in (
-        (f"--eval_strategy {settings.eval_strategy}", evaluates_on_the_way),
-        ("--load_best_model_at_end", settings.load_best_model_at_end),
-        ("--save_strategy best", settings.save_strategy == "best"),
-    ):
-        if given and "validation" not in splits:
-            problems.append(f"{flag} is given, but there is no validation data")
-    if not asked:
-        settings = dataclasses.replace(settings, **{d: s in splits for d, s in work.items()})
-    if settings.push_to_hub and not settings.do_train:
-        problems.append("--push_to_hub uploads what a run trains, and this one trains nothing")
-    if problems:
-        raise ValueError("\n".join(problems))
-    return settings
-
-
-def work_left(asked, settings):
-    """What a finished run has still to do, as settings: what is asked for, or has no results yet.
-
-    asked: the settings before `decide_work`. Prints the results that there are.
-    """
-    output_dir = Path(settings.output_dir)
-    print("\n".join(terminal.stored_results(read_metrics(output_dir))))
-    todo = {
-        do: getattr(asked, do)
-        or (getattr(settings, do) and not (output_dir / f"{split}_results.json").exists())
-        for do, split in (("do_eval", "eval"), ("do_predict", "predict"))
-    }
-    return dataclasses.replace(settings, do_train=False, **todo)
+from rawtrain.run.durable import write_json
 
 
 def write_metrics(output_dir, split, metrics):
     """Write <split>_results.json and add the same to all_results.json, as Trainer does.
 
-    <split>_results.json comes last: where it is, `work_left` takes the work of the split for done.
+    <split>_results.json comes last: where it is, a finished run takes the split for done.
     """
     write_json(output_dir / "all_results.json", read_metrics(output_dir) | metrics)
     write_json(output_dir / f"{split}_results.json", metrics)
@@ -78,11 +28,6 @@ def read_history(output_dir):
     """The log history of the training that ended in `output_dir`; empty if none did."""
     file = output_dir / "trainer_state.json"
     return json.loads(file.read_text(encoding="utf-8"))["log_history"] if file.exists() else []
-
-
-def epoch_of(output_dir):
-    """{"epoch": the epochs that the model there was trained for}; empty if it was not."""
-    return {name: value for name, value in read_metrics(output_dir).items() if name == "epoch"}
 
 
 def write_training_results(settings, history, num_samples):

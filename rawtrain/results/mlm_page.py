@@ -3,19 +3,15 @@
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from rawtrain.collate.pad import PaddedRows
-from rawtrain.data.columns import IGNORED
-from rawtrain.loss import labelled_tokens, on_device
-from rawtrain.precision import autocast
+from rawtrain.collate.keyed_mask import MaskedTokens
+from rawtrain.data.text import count_tokens
 from rawtrain.results import terminal
+from rawtrain.results.adaptation import adaptation, adaptation_table, unigram_scores
+from rawtrain.results.card import note
 from rawtrain.results.confusion_plot import percent
+from rawtrain.results.files import read_history
 from rawtrain.results.html import render, write_report
-from rawtrain.study.probes import read_probes
-
-NUM_ROWS = 5
-LONGEST_SEARCH = 100  # rows among which those with a masked token are looked for
 
 
 class MaskedToken(NamedTuple):
@@ -37,13 +33,11 @@ class MaskedRow(NamedTuple):
     tokens: list  # as the model saw them: a str, or a `MaskedToken` where it had to say what was
 
 
-def write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation):
+def write_mlm_report(settings, splits, encoded, evaluation, rows, changes):
     """Write report.html with a section for the evaluation.
 
-    rows: what `masked_rows` returns. adaptation: what `adaptation.adaptation` does, or {}.
+    rows: what `masked_rows` returns. changes: what `show_adaptation` returns.
     """
-    changes = read_probes(settings.output_dir)
-    general = changes["general"]
     section = render(
         "mlm.html.jinja",
         source=splits["validation"].source,
@@ -51,51 +45,36 @@ def write_mlm_report(settings, splits, encoded, evaluation, rows, adaptation):
         num_labels=len(evaluation.labels),
         accuracy=float((evaluation.predictions == evaluation.labels).mean()),
         perplexity=float(np.exp(evaluation.loss)),
-        adaptation=adaptation,
+        adaptation=changes,
         rows=rows,
         percent=percent,
-        probes=[probe for probe in changes["probes"] if "after" in probe],
-        general=general if general and "after" in general else None,
     )
     figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
     write_report(settings, splits, figures, "validation", section)
 
 
-@torch.no_grad()
-def masked_rows(model, source, tokenizer, settings, batch_loss) -> list[MaskedRow]:
-    """The first rows of the data that have a masked token, and what the model makes of these.
+def show_data(splits, encoded, tokenizer, settings):
+    """Print what the data is, and how a row begins as the model sees it; returns the figures."""
+    for name in encoded:
+        print(f"{name}: {splits[name].source}")
+    figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
+    print("\n" + "\n".join(terminal.table(figures)))
+    columns = next(iter(encoded.values())).columns
+    first_row = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)
+    print("\n" + "\n".join(terminal.masked_example(tokenizer, **first_row)))
+    return figures
 
-    source: the `MaskedTokens` of the data; the masks are those of every evaluation.
-    One row at a time: the probabilities of a whole vocabulary for each masked token are many.
+
+def show_adaptation(output_dir, encoded, evaluation):
+    """Print the scores before and after training beside those of a count of tokens; returns them.
+
+    evaluation: of the validation data, after training. Without a training there is nothing to show.
     """
-    model.eval()
-    rows, collate = [], PaddedRows(source, tokenizer)
-    for number in range(min(LONGEST_SEARCH, len(source.columns))):
-        batch = collate(np.array([number]))
-        labelled = labelled_tokens(batch)
-        if not len(labelled) or len(rows) == NUM_ROWS:
-            continue
-        inputs, where = on_device(batch, labelled, model.device)
-        with autocast(settings, model.device):
-            _, logits = batch_loss(model, inputs, where)
-        probabilities = logits.float().softmax(-1).cpu()
-        rows.append(MaskedRow(number + 1, _tokens(tokenizer, batch, probabilities)))
-    return rows
-
-
-def _tokens(tokenizer, batch, probabilities):
-    """The tokens of the only row of a batch, from the probabilities [K, V] of its labelled ones."""
-    name = tokenizer.convert_ids_to_tokens
-    best, predictions = (values.tolist() for values in probabilities.max(-1))
-    tokens, number = [], 0
-    for token, label in zip(
-        batch["input_ids"][0].tolist(), batch["labels"][0].tolist(), strict=True
-    ):
-        if label == IGNORED:
-            tokens.append(name(token))
-            continue
-        of_label = float(probabilities[number, label])
-        said = (name(predictions[number]), best[number])
-        tokens.append(MaskedToken(name(token), name(label), of_label, *said))
-        number += 1
-    return tokens
+    history = read_history(output_dir)
+    if not history:
+        return {}
+    unigram = unigram_scores(count_tokens(encoded["train"].columns), evaluation.labels)
+    note(output_dir, unigram=unigram)  # for the model card
+    changes = adaptation(history, unigram)
+    print("\n" + "\n".join(adaptation_table(changes)))
+    return changes

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rawtrain.results import terminal
-from rawtrain.results.bootstrap import NUM_DRAWS
+from rawtrain.results.bootstrap import NUM_DRAWS, f1_intervals
+from rawtrain.results.card import note_scores
 from rawtrain.results.confusion_plot import percent, row_shares, save_confusion_plot
 from rawtrain.results.entities import Entities
 from rawtrain.results.errors_by_kind import (
@@ -19,7 +20,8 @@ from rawtrain.results.errors_by_kind import (
     kinds_of,
 )
 from rawtrain.results.html import render, write_report
-from rawtrain.results.metrics import table_rows
+from rawtrain.results.metrics import format_scores, majority_baseline, table_rows
+from rawtrain.results.predictions import write_predictions
 
 NUM_SENTENCES = 50
 LONGEST_SHOWN = 300  # words of a sentence
@@ -119,3 +121,49 @@ def parts_of_sentence(words, offset, entities: Entities, kinds, hides_correct=Fa
         place = last + 1
     rest = words[place:LONGEST_SHOWN]
     return parts + ([Part(" ".join(rest))] if rest else [])
+
+
+def show_scores(name, settings, splits, encoded, scorer, evaluation):
+    """Print the scores by type, and write them with all the rest to report.html.
+
+    Beside them, if there is training data, stands what a look-up scores.
+    """
+    baseline = None
+    if "train" in splits:
+        train_split = splits["train"]
+        tagged = majority_baseline(train_split.words, train_split.tags, splits[name].words)
+        baseline = scorer.scores_of([tag for tags in tagged for tag in tags])
+    print(f"\n{name}: {terminal.accounting(encoded[name])}\n")
+    intervals = f1_intervals(*scorer.entities(evaluation), scorer.rows.sentence_offsets)
+    print(format_scores(scorer.scores(evaluation), baseline, intervals[None]))
+    if baseline:
+        print("baseline: every word tagged as it mostly is in the training data")
+    write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals)
+    note_scores(name, splits[name], scorer, evaluation, baseline)
+
+
+def write_test_predictions(settings, split, tags):
+    """Write predictions.conll, and print a sentence as it is tagged."""
+    write_predictions(
+        Path(settings.output_dir) / "predictions.conll",
+        settings.test_file,
+        split.words,
+        split.tags,
+        tags,
+        settings.token_column,
+        settings.tag_column,
+    )
+    print(f"\na sentence as tagged: {terminal.tagged_example(split, tags)}")
+
+
+def show_data(corpus, splits, encoded, tokenizer, label_names):
+    """Print what the data is, and one row as the model sees it; returns the figures by split."""
+    print("\n".join(terminal.describe_corpus(corpus)))
+    columns = {
+        name: terminal.describe_tagged(split, encoded[name]) for name, split in splits.items()
+    }
+    print("\n" + "\n".join(terminal.table(columns)))
+    name = next(iter(encoded))
+    print(f"\na row of {name}:\n")
+    print("\n".join(terminal.aligned_example(tokenizer, encoded[name].columns, label_names)))
+    return columns

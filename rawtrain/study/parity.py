@@ -30,8 +30,8 @@ from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.data.columns import Columns
 from rawtrain.data.small_bert import train_small_tokenizer
 from rawtrain.data.sources import read_documents, read_tagged
+from rawtrain.job import decide_work
 from rawtrain.loop import train
-from rawtrain.results.files import decide_work
 
 JOBS = {
     "ner": (NerSettings, transformers.AutoModelForTokenClassification),

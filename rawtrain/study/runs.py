@@ -190,7 +190,7 @@ def unfinished(runs, folder) -> list[Run]:
 
 def check_work(runs) -> None:
     """Raise ValueError, before any run begins, if one of them cannot do what it is to do."""
-    from rawtrain.results.files import decide_work  # tables and tokenizers take a second
+    from rawtrain.job import decide_work  # tables and tokenizers take a second
 
     for run in runs:
         allowed.check(run.settings)

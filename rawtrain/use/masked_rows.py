@@ -1,0 +1,53 @@
+"""What a masked language model says at the masks of an evaluation: some rows to look at."""
+
+import numpy as np
+import torch
+
+from rawtrain.collate.pad import PaddedRows
+from rawtrain.data.columns import IGNORED
+from rawtrain.loss import labelled_tokens, on_device
+from rawtrain.precision import autocast
+from rawtrain.results.mlm_page import MaskedRow, MaskedToken
+
+NUM_ROWS = 5
+LONGEST_SEARCH = 100  # rows among which those with a masked token are looked for
+
+
+@torch.no_grad()
+def masked_rows(model, source, tokenizer, settings, batch_loss) -> list[MaskedRow]:
+    """The first rows of the data that have a masked token, and what the model makes of these.
+
+    source: the `MaskedTokens` of the data; the masks are those of every evaluation.
+    One row at a time: the probabilities of a whole vocabulary for each masked token are many.
+    """
+    model.eval()
+    rows, collate = [], PaddedRows(source, tokenizer)
+    for number in range(min(LONGEST_SEARCH, len(source.columns))):
+        batch = collate(np.array([number]))
+        labelled = labelled_tokens(batch)
+        if not len(labelled) or len(rows) == NUM_ROWS:
+            continue
+        inputs, where = on_device(batch, labelled, model.device)
+        with autocast(settings, model.device):
+            _, logits = batch_loss(model, inputs, where)
+        probabilities = logits.float().softmax(-1).cpu()
+        rows.append(MaskedRow(number + 1, _tokens(tokenizer, batch, probabilities)))
+    return rows
+
+
+def _tokens(tokenizer, batch, probabilities):
+    """The tokens of the only row of a batch, from the probabilities [K, V] of its labelled ones."""
+    name = tokenizer.convert_ids_to_tokens
+    best, predictions = (values.tolist() for values in probabilities.max(-1))
+    tokens, number = [], 0
+    for token, label in zip(
+        batch["input_ids"][0].tolist(), batch["labels"][0].tolist(), strict=True
+    ):
+        if label == IGNORED:
+            tokens.append(name(token))
+            continue
+        of_label = float(probabilities[number, label])
+        said = (name(predictions[number]), best[number])
+        tokens.append(MaskedToken(name(token), name(label), of_label, *said))
+        number += 1
+    return tokens
