@@ -17,7 +17,6 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rawtrain.batches import EvaluationBatches, TrainingBatches
 from rawtrain.config import TrainingSettings
 from rawtrain.errors import raise_problems
 from rawtrain.evaluation import Score
@@ -152,7 +151,7 @@ class Run:
 
     def train(
         self,
-        batches: dict[str, TrainingBatches | EvaluationBatches],
+        batches: dict,
         *,
         batch_loss: BatchLoss,
         eval_batch_loss: BatchLoss,
@@ -163,6 +162,7 @@ class Run:
     ) -> None:
         """Train, then write the results of the training and the final model.
 
+        batches: `TrainingBatches` under "train", and `EvaluationBatches` under "validation" if any.
         num_samples: of the training data, for train_results.json. first_entry: of the log, from
         before the first step. while_training: entered for the training and left before the save.
         """
