@@ -358,16 +358,3 @@ def test_the_card_of_mlm_tells_before_and_after(model_dir, tmp_path):
     assert card.data.pipeline_tag == "fill-mask"
     assert 'pipeline("fill-mask"' in card.text and "max_steps" in card.text
     assert "num_train_epochs" not in card.text
-
-
-def test_a_later_prediction_of_other_data_is_what_the_card_is_about(command, model_dir, tmp_path):
-    given = [*command, "--disable_tqdm", "true", "--output_dir", str(tmp_path / "out")]
-    ner.main(settings_from(NerSettings, given))
-    before = (tmp_path / "out" / "README.md").read_text()
-    other = write_conll(tmp_path / "other.conll", *tagged_sentences(17, seed=9))
-    ner.main(settings_from(NerSettings, [*given, "--do_predict", "--test_file", other]))
-    after = (tmp_path / "out" / "README.md").read_text()
-    assert row(before, "sentences") == [40, 40, 40] and row(after, "sentences") == [40, 40, 17]
-    assert row(after, "source")[:2] == row(before, "source")[:2]
-    assert row(after, "source")[2].endswith("other.conll")
-    assert row(after, "sha256")[2] != row(before, "sha256")[2]

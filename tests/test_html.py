@@ -278,24 +278,6 @@ def test_the_report_of_mlm_shows_masked_tokens_and_what_was_predicted(mlm_output
         assert (label == prediction) <= (probability == best)
 
 
-def test_probes_are_shown_where_there_are_any(mlm_output, model_dir):
-    output_dir, file = mlm_output
-    probe = {"text": "<script> [MASK]", "word": "<b>", "token": 7}
-    probe["before"] = {"probability": 0.25, "likeliest": ["<i>", "met"]}
-    scores = {"loss": 2.5, "perplexity": 12.18, "accuracy": 0.5}
-    general = {"source": "<b>.txt", "fingerprint": "", "before": scores, "after": scores}
-    content = {"probes": [probe], "general": general}
-    (output_dir / "probes.json").write_text(json.dumps(content))
-    run_mlm(output_dir, model_dir, file, "--max_steps", "5", "--do_eval")
-    page = Page(output_dir / "report.html")
-    assert_harmless(page)
-    assert "<script> [MASK] <b> 0.250 <i> · met" in page.text
-    assert "<b>.txt: what the model lost" in page.text
-    assert ["before training", "2.500", "12.18", "0.500"] in page.tables(4)
-    assert ["after", "2.500", "12.18", "0.500"] in page.tables(4)
-    assert "before training" in page.text  # still, from the stored history
-
-
 def test_masked_rows_have_the_probabilities_of_the_whole_models_softmax(model_dir):
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     model = AutoModelForMaskedLM.from_pretrained(model_dir)

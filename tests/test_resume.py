@@ -306,7 +306,9 @@ def test_a_full_disk_stops_the_run_and_with_room_again_it_ends_with_the_same_bit
 # A finished run
 
 
-def test_a_finished_run_shows_its_results_and_evaluates_again_if_asked(start, tmp_path, capsys):
+def test_a_finished_run_shows_its_results_and_scores_the_splits_that_are_missing(
+    start, tmp_path, capsys
+):
     folder = tmp_path / "out"
     expected = start("ner", folder)
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -318,11 +320,11 @@ def test_a_finished_run_shows_its_results_and_evaluates_again_if_asked(start, tm
     files.pop(folder / ".lock"), after.pop(folder / ".lock")
     assert after == files
 
-    (folder / "predictions.conll").unlink()
-    (folder / "eval_results.json").unlink()
-    assert_same(start("ner", folder, "--do_predict --do_eval false"), expected)
+    for file in ("predictions.conll", "predict_results.json", "eval_results.json"):
+        (folder / file).unlink()
+    assert_same(start("ner", folder, "--do_predict"), expected)
     assert not (folder / "eval_results.json").exists()
-    start("ner", folder)  # what has no results yet is made up for
+    start("ner", folder)
     assert (folder / "eval_results.json").exists()
 
 
