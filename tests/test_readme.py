@@ -1,20 +1,63 @@
-"""The pages "from Python" of README.md run as they are printed."""
+"""What the README and the pages that it links show is what the program does."""
 
+import inspect
 import re
 from pathlib import Path
 
+import one_step
 import pytest
 from conftest import tagged_sentences, write_conll
 from transformers import BertConfig, BertForMaskedLM, pipeline
 
+from rawtrain import loop
 from rawtrain.data.small_bert import train_small_tokenizer
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "rawtrain").rglob("*.md"))]
+
+
+def block_after(heading, language=""):
+    """The first code block below a heading of the README."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
+
+
+def test_the_step_in_the_readme_is_that_of_the_loop():
+    assert block_after("The step", "python") == inspect.getsource(loop.train_step)
+
+
+def test_the_numbers_of_one_step_in_the_readme_are_those_of_the_script(capsys):
+    one_step.main()
+    assert block_after("One step, with numbers") == capsys.readouterr().out
+
+
+def test_the_tests_that_the_readme_names_exist():
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
+    named = re.findall(r"`(test_\w+)`", README)
+    assert len(named) >= 6
+    assert [name for name in named if f"def {name}(" not in tests] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_of_a_document_lead_somewhere(document):
+    text = document.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [link for link in links if not (document.parent / link).exists()] == []
+    files = re.findall(r"`((?:rawtrain|scripts|tests)/[\w/]+\.(?:py|sh|md))`", text)
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+def test_the_readme_can_be_read_in_one_go():
+    assert len(README.splitlines()) <= 250
+
+
+# The book's pages
 
 
 def pages():
-    section = README.read_text(encoding="utf-8").split("## The book's pages, from Python\n")[1]
-    return re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
+    text = (ROOT / "rawtrain" / "BOOK.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture
@@ -43,7 +86,7 @@ def run_page(tmp_path, monkeypatch):
 
     def run(number):
         names = {}
-        exec(compile(pages()[number], f"page {number + 1} of README.md", "exec"), names)
+        exec(compile(pages()[number], f"page {number + 1} of BOOK.md", "exec"), names)
         return names
 
     return run
