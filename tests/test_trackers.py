@@ -36,14 +36,12 @@ def wanted(entries):
 
 
 class FakeTensorBoard:
-    """Shows what TensorBoard would: events from the purge step on go when a writer is opened."""
+    """Shows what TensorBoard would: the events of every writer of a folder."""
 
-    def __init__(self, log_dir, purge_step=None):
+    def __init__(self, log_dir):
         Path(log_dir).mkdir(parents=True, exist_ok=True)
         self.file = Path(log_dir) / "events.json"
         self.events = json.loads(self.file.read_text()) if self.file.exists() else []
-        if purge_step is not None:
-            self.events = [event for event in self.events if event[1] < purge_step]
 
     def add_scalar(self, name, value, step):
         self.events.append([name, step, value])
@@ -167,6 +165,21 @@ def test_a_tracker_named_only_when_the_run_goes_on_gets_the_whole_history(
     for entry in ENTRIES[3:]:
         log.add(entry)
     assert shown_by(name, tmp_path, fakes) == wanted(ENTRIES)
+
+
+@BOTH
+def test_a_run_that_resumes_with_other_logging_steps_shows_all_that_follows(
+    settings, tmp_path, fakes, name
+):
+    every_second, every = ([{"loss": 1 / n, "step": n} for n in range(1, 9, k)] for k in (2, 1))
+    log = new_log(settings, tmp_path)
+    for entry in every_second[:3]:  # to step 5
+        log.add(entry)
+    log = new_log(settings, tmp_path)
+    log.restore(every_second[:1])
+    for entry in every[1:]:
+        log.add(entry)
+    assert shown_by(name, tmp_path, fakes) == wanted(every_second[:3] + every[5:])
 
 
 def test_a_finished_run_starts_no_tracker(settings, tmp_path, fakes):

@@ -1,45 +1,38 @@
 """The log history on its way to TensorBoard and Weights & Biases, under Trainer's names.
 
-Both are imported only when --report_to names them. What they write stands in
-<output_dir>/trackers. A run that goes on after an interruption goes on there too: it logs again
-what came after its checkpoint, and that is shown once.
+Both are imported only if --report_to names them, and write to <output_dir>/trackers. A run that
+resumes logs again what came after its checkpoint, with the same bits; a tracker is told it once.
 """
 
 import importlib.util
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from rawtrain.config import public_values
+from rawtrain.config import TrainingSettings, public_values
 from rawtrain.run.durable import write_json
 
-FOLDER = "trackers"
-TRACKERS = ("tensorboard", "wandb")
 
-
-def problems_of(settings):
+def problems_of(settings: TrainingSettings) -> Iterator[str]:
     """What is wrong with --report_to, as far as it shows before any data is read."""
-    named = settings.report_to or "none"
-    for name in [named] if isinstance(named, str) else named:
-        if name not in ("none", *TRACKERS):
-            yield f"--report_to is {name}; allowed: none, {', '.join(TRACKERS)}"
-        elif name != "none" and not _is_installed(name):
+    for name in settings.trackers:
+        if name not in OPENED_BY:
+            yield f"--report_to is {name}; allowed: none, {', '.join(OPENED_BY)}"
+        elif not _is_installed(name):
             yield f"--report_to {name}: the package is not installed; pip install {name}"
 
 
-def start_trackers(settings, directory):
-    """The trackers of a run that is trained now; none if it is finished.
-
-    directory: its `run.directory.RunDirectory`. Raises ValueError if one cannot be started.
-    """
+def start_trackers(settings: TrainingSettings, directory) -> list["Tracker"]:
+    """The trackers of a run; none if nothing is trained. Raises ValueError if one cannot start."""
     if directory.is_finished or not settings.do_train:
         return []
-    makers = {"tensorboard": TensorBoard, "wandb": Wandb}
-    return [makers[name](settings, directory.path / FOLDER) for name in settings.trackers]
+    return [Tracker(name, settings, directory.path / "trackers") for name in settings.trackers]
 
 
-def trainers_names(entry):
+def trainers_names(entry: dict) -> dict:
     """A log entry as Trainer hands it to trackers.
 
     >>> trainers_names({"loss": 0.5, "eval_f1": 0.6, "epoch": 1.0, "step": 8})
@@ -52,88 +45,72 @@ def trainers_names(entry):
     }
 
 
-class TensorBoard:
-    """Event files in trackers/tensorboard, for `tensorboard --logdir`."""
+class Tracker:
+    """TensorBoard or wandb, and how far it was told of the run: <name>.json outlives the process.
 
-    def __init__(self, settings, folder: Path):
-        self.settings, self.folder, self.writer = settings, folder / "tensorboard", None
-
-    def resume(self, history):
-        """Go on after the entries of a checkpoint."""
-        # what stands at this step or later is hidden: so its own entries are written once more
-        step = history[-1]["step"] if history and self.folder.exists() else 0
-        self._open(purge_step=step)
-        for entry in history:
-            if entry["step"] >= step:
-                self.add(entry)
-
-    def add(self, entry):
-        if self.writer is None:
-            self._open()
-        for name, value in trainers_names(entry).items():
-            self.writer.add_scalar(name, value, entry["step"])
-        self.writer.flush()
-
-    def close(self):
-        if self.writer is not None:
-            self.writer.close()
-
-    def _open(self, purge_step=None):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(self.folder), purge_step=purge_step)
-        if not purge_step:
-            text = json.dumps(public_values(self.settings), indent=2)
-            self.writer.add_text("settings", "    " + text.replace("\n", "\n    "))
-
-
-class Wandb:
-    """A run of Weights & Biases, by an id in trackers/wandb.json.
-
-    What was sent cannot be taken back, so the number of entries is kept with the id: after an
-    interruption the same bits come again, and as many of them are left out.
+    The place of an entry is its step, and its number among the entries of that step.
     """
 
-    def __init__(self, settings, folder: Path):
-        import wandb
-
+    def __init__(self, name: str, settings: TrainingSettings, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
-        self.file, self.position = folder / "wandb.json", 0
-        self.sent = {"id": uuid.uuid4().hex, "num_entries": 0}
+        self.file, self.place = folder / f"{name}.json", [-1, 0]
+        self.told: dict[str, Any] = {"id": uuid.uuid4().hex, "place": self.place}
         if self.file.exists():
-            self.sent = json.loads(self.file.read_bytes())
-        write_json(self.file, self.sent)
-        try:
-            self.run = wandb.init(
-                project=os.environ.get("WANDB_PROJECT", "rawtrain"),
-                name=Path(settings.output_dir).absolute().name,
-                dir=str(folder),
-                config=public_values(settings),
-                id=self.sent["id"],
-                resume="allow",
-            )
-        except wandb.Error as error:
-            raise ValueError(f"--report_to wandb: {error}; or set WANDB_MODE=offline") from None
-        self.run.define_metric("train/global_step")
-        self.run.define_metric("*", step_metric="train/global_step")
+            self.told = json.loads(self.file.read_bytes())
+        write_json(self.file, self.told)
+        self.log, self.close = OPENED_BY[name](settings, folder, self.told["id"])
 
-    def resume(self, history):
-        """Go on after the entries of a checkpoint."""
+    def resume(self, history: list[dict]) -> None:
+        """Pass the entries of a checkpoint; those that it was not told yet, it is told now."""
         for entry in history:
             self.add(entry)
 
-    def add(self, entry):
-        self.position += 1
-        if self.position > self.sent["num_entries"]:
-            self.run.log({**trainers_names(entry), "train/global_step": entry["step"]})
-            self.sent["num_entries"] = self.position
-            write_json(self.file, self.sent)
+    def add(self, entry: dict) -> None:
+        step, number = self.place
+        self.place = [entry["step"], number + 1 if entry["step"] == step else 0]
+        if self.place > self.told["place"]:
+            self.log(trainers_names(entry), entry["step"])
+            self.told["place"] = self.place
+            write_json(self.file, self.told)
 
-    def close(self):
-        self.run.finish()
+
+def _open_tensorboard(settings, folder, _):
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder / "tensorboard"))
+    text = json.dumps(public_values(settings), indent=2)
+    writer.add_text("settings", "    " + text.replace("\n", "\n    "))  # code in Markdown
+
+    def log(values, step):
+        for name, value in values.items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return log, writer.close
+
+
+def _open_wandb(settings, folder, run_id):
+    import wandb
+
+    try:
+        run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "rawtrain"),
+            name=Path(settings.output_dir).absolute().name,
+            dir=str(folder),
+            config=public_values(settings),
+            id=run_id,
+            resume="allow",
+        )
+    except wandb.Error as error:
+        raise ValueError(f"--report_to wandb: {error}; or set WANDB_MODE=offline") from None
+    run.define_metric("train/global_step")
+    run.define_metric("*", step_metric="train/global_step")
+    return lambda values, step: run.log({**values, "train/global_step": step}), run.finish
 
 
 def _is_installed(name):
     # a folder "wandb" of results, where the command is started, is no package: it has no origin
-    spec = importlib.util.find_spec(name)
-    return spec is not None and spec.origin is not None
+    return getattr(importlib.util.find_spec(name), "origin", None) is not None
+
+
+OPENED_BY = {"tensorboard": _open_tensorboard, "wandb": _open_wandb}
