@@ -15,16 +15,15 @@ from sklearn.metrics import classification_report as sklearn_report
 
 from rawtrain.results import metrics
 from rawtrain.results.bootstrap import Interval
+from rawtrain.results.entities import every_word, find_entities
 from rawtrain.results.metrics import (
     EntityScores,
     TypeScores,
     align_predictions,
-    entity_scores,
     format_scores,
     macro_average,
     majority_baseline,
     score_dict,
-    tag_scores,
 )
 
 PER = ["O", "B-PER", "I-PER"]
@@ -50,6 +49,16 @@ def as_arrays(sentences, names):
     pairs = [(names.index(g), names.index(p)) for sentence in sentences for g, p in sentence]
     gold, predicted = np.array(pairs, int).reshape(-1, 2).T
     return gold, predicted, np.cumsum([0, *map(len, sentences)])
+
+
+def entity_scores(gold, predicted, names, offsets):
+    both = [find_entities(labels, names, offsets) for labels in (gold, predicted)]
+    return metrics.entity_scores(*both, float(np.mean(gold == predicted)) if len(gold) else 0.0)
+
+
+def tag_scores(gold, predicted, names):
+    both = [every_word(labels, names) for labels in (gold, predicted)]
+    return metrics.entity_scores(*both, float(np.mean(gold == predicted)))
 
 
 def seqeval_scores(sentences):
@@ -212,7 +221,7 @@ def test_the_table_is_aligned_and_fits_80_columns(has_baseline):
     widths = {len(line) for line in lines[:-1] if line}
     assert len(widths) == 1 and max(widths) <= 80
     assert all(line == line.rstrip() for line in lines)
-    assert lines[2].startswith("an-entity-type-with-a-name-long…")
+    assert lines[2].startswith("an-entity-type-with-a-name-lo…")
 
 
 def test_the_baseline_takes_the_most_frequent_tag_then_the_first_seen():
@@ -246,4 +255,4 @@ def test_predictions_that_do_not_fit_their_labels_are_refused_with_both_shapes()
 
 def test_the_examples_in_the_docstrings_run():
     result = doctest.testmod(metrics)
-    assert result.attempted >= 4 and result.failed == 0
+    assert result.attempted >= 2 and result.failed == 0

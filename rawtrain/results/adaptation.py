@@ -1,25 +1,28 @@
-"""Whether a masked language model was adapted: its evaluations before the training and after it.
+"""Was a masked language model adapted? Its scores before the training and after it.
 
-A model that learnt nothing but how frequent each token is has adapted to little, so what a count of
-the tokens predicts stands beside them. Losses are means over masked tokens, in nats.
+A model that learns only how frequent each token is has adapted little. So the scores of predicting
+by frequency stand beside its own. A loss is the mean over masked tokens, in nats.
 """
 
 import math
 
 import numpy as np
 
+from rawtrain.evaluation import Evaluation
+from rawtrain.results.tables import text_table
+
 UNTRAINED = "before training"
 
 
-def score(evaluation):
-    """Perplexity, and the share of the masked tokens that were predicted."""
+def score(evaluation: Evaluation) -> dict[str, float]:
+    """The perplexity, and the share of the masked tokens that were predicted."""
     return {
         "perplexity": math.exp(evaluation.loss),
         "accuracy": float((evaluation.predictions == evaluation.labels).mean()),
     }
 
 
-def unigram_scores(counts, labels):
+def unigram_scores(counts: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The scores of predicting each token by its frequency in training.
 
     One is added to every count, so that a token not seen in training has a probability too.
@@ -31,8 +34,8 @@ def unigram_scores(counts, labels):
     return {"eval_loss": loss, "eval_perplexity": math.exp(loss), "eval_accuracy": accuracy}
 
 
-def adaptation(history, unigram):
-    """The scores of each evaluation of a log history and of a count of tokens, by their names.
+def adaptation(history: list[dict], unigram: dict[str, float]) -> dict[str, dict]:
+    """The scores of each evaluation in a log history, and `unigram`, by a name to show.
 
     >>> before, after = {"step": 0, "eval_loss": 8.0}, {"step": 9, "epoch": 1.5, "eval_loss": 6.0}
     >>> list(adaptation([before, {"step": 9, "loss": 6.1}, after], unigram={"eval_loss": 6.4}))
@@ -46,11 +49,11 @@ def adaptation(history, unigram):
     return evaluations | {"token frequency alone": unigram}
 
 
-def adaptation_table(rows):
+def adaptation_table(rows: dict[str, dict]) -> list[str]:
     """Lines with loss, perplexity and accuracy of what `adaptation` returns."""
-    width = max(map(len, rows)) + 2
-    lines = [f"{'':<{width}}{'loss':>8}{'perplexity':>12}{'accuracy':>10}"]
-    for name, scores in rows.items():
-        numbers = f"{scores['eval_loss']:>8.3f}{scores['eval_perplexity']:>12,.2f}"
-        lines.append(f"{name:<{width}}{numbers}{scores['eval_accuracy']:>10.3f}")
-    return lines
+    formats = {"loss": ".3f", "perplexity": ",.2f", "accuracy": ".3f"}
+    cells = [
+        [title, *(f"{scores[f'eval_{name}']:{how}}" for name, how in formats.items())]
+        for title, scores in rows.items()
+    ]
+    return text_table(["", *formats], cells)

@@ -1,11 +1,12 @@
-"""How sure a score is: intervals from scoring the same sentences drawn again with replacement.
+"""How certain a score is: intervals from scoring the same sentences drawn again with replacement.
 
-The sentences of the data are a sample of those that there might have been. Other samples of as many
-are drawn from them, and the interval of a score holds its middle 95 % over these (the percentile
-bootstrap of Efron and Tibshirani, 1993). Sentences are drawn, not entities, because mistakes in
-one sentence go together. What it does not tell is how another seed of the training would do.
+The sentences of the data are a sample of those that might have been. As many are drawn from them,
+with replacement, a thousand times. The interval of a score holds its middle 95 % over these draws
+(the percentile bootstrap of Efron and Tibshirani, 1993). Sentences are drawn and not entities,
+because the mistakes in a sentence depend on each other. The interval does not say how another seed
+of the training would do.
 
-Letters for shapes: S sentences, C types, D draws.
+S sentences, C types, D draws.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 from rawtrain.results.entities import Entities, right_ones
 
 NUM_DRAWS, LEVEL = 1000, 0.95
-LARGEST_CHUNK = 4_000_000  # drawn sentence numbers at once: 32 MB
+LARGEST_CHUNK = 4_000_000  # sentence numbers that are drawn at once: 32 MB
 
 
 class Interval(NamedTuple):
@@ -23,22 +24,24 @@ class Interval(NamedTuple):
     high: float
 
 
-def f1_intervals(gold: Entities, found: Entities, sentence_offsets, seed=0) -> dict[str, Interval]:
-    """The interval of the F1 of each type, and under None of all types together.
+def f1_intervals(
+    gold: Entities, found: Entities, sentence_offsets: np.ndarray, seed: int = 0
+) -> dict[str | None, Interval]:
+    """The interval of the F1 of each type, and under None that of all types together.
 
     The same data and seed give the same intervals.
     """
     counts = counts_by_sentence(gold, found, sentence_offsets)
     sums = resampled(counts, NUM_DRAWS, seed)  # [D, C, 2]
-    per_type, overall = f1_of(sums), f1_of(sums.sum(1))
-    names = [*gold.types, None]
+    f1 = np.column_stack([f1_of(sums), f1_of(sums.sum(1))])  # of each type, and of all
     tail = (1 - LEVEL) / 2
-    bounds = np.quantile(np.column_stack([per_type, overall]), [tail, 1 - tail], axis=0)
-    return {name: Interval(*pair) for name, pair in zip(names, bounds.T.tolist(), strict=True)}
+    bounds = np.quantile(f1, [tail, 1 - tail], axis=0).T.tolist()
+    names: list[str | None] = [*gold.types, None]
+    return {name: Interval(*pair) for name, pair in zip(names, bounds, strict=True)}
 
 
-def counts_by_sentence(gold: Entities, found: Entities, sentence_offsets) -> np.ndarray:
-    """Of each sentence and type [S, C, 2], the entities found rightly, and those found and gold."""
+def counts_by_sentence(gold: Entities, found: Entities, sentence_offsets: np.ndarray) -> np.ndarray:
+    """For each sentence and type [S, C, 2]: how many are right, and the sum of found and gold."""
     num_sentences, num_types = len(sentence_offsets) - 1, len(gold.types)
 
     def count(entities, which=slice(None)):
@@ -55,7 +58,7 @@ def resampled(counts: np.ndarray, num_draws: int, seed: int) -> np.ndarray:
     """The sums [D, C, 2] of `counts` [S, C, 2] over S sentences drawn with replacement, D times."""
     num_sentences, *shape = counts.shape
     rng = np.random.default_rng(seed)
-    flat = counts.reshape(num_sentences, -1).astype(float)  # float64: exact, and fast to multiply
+    flat = counts.reshape(num_sentences, -1).astype(float)  # float64: exact, and a fast product
     sums = []
     chunk = max(1, LARGEST_CHUNK // max(num_sentences, 1))
     for start in range(0, num_draws, chunk):
@@ -67,6 +70,5 @@ def resampled(counts: np.ndarray, num_draws: int, seed: int) -> np.ndarray:
 
 
 def f1_of(sums: np.ndarray) -> np.ndarray:
-    """F1 from sums [..., 2]: twice the right ones over those found and gold; 0 of nothing."""
-    right, all_of_them = sums[..., 0], sums[..., 1]
-    return 2 * right / np.maximum(all_of_them, 1)
+    """F1 from sums [..., 2]: twice the right ones over found and gold ones; 0 without any."""
+    return 2 * sums[..., 0] / np.maximum(sums[..., 1], 1)

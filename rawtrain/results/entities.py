@@ -1,8 +1,8 @@
 """Entities in arrays of label ids: where they are, of which type, and which of them are right.
 
-The rules are those of seqeval's default mode, so an I- that continues nothing begins an entity.
+The rules are those of seqeval's default mode: an I- that continues nothing begins an entity.
 
-Letters for shapes: W words of all sentences, S sentences, E entities, C labels.
+W words in S sentences, E entities, C labels.
 """
 
 import re
@@ -14,14 +14,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Entities:
-    """The entities of a split in the order of the text; no two of them share a word."""
+    """The entities of a split in the order of the text; no two of them overlap."""
 
     types: list[str]  # the names of the types, in alphabetical order
     type: np.ndarray  # [E] numbers in `types`
     first: np.ndarray  # [E] first word
     last: np.ndarray  # [E] last word
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.type)
 
     def spans(self) -> list[tuple[int, int, str]]:
@@ -48,7 +48,7 @@ def find_entities(
     assert sentence_offsets[0] == 0 and sentence_offsets[-1] == len(labels)
     types, type_of, is_begin = _split_labels(label_names)
     type_of_word = type_of[labels]  # [W]
-    continues = np.zeros(len(labels) + 1, bool)  # word i goes on from word i - 1
+    continues = np.zeros(len(labels) + 1, bool)  # word i continues the entity of word i - 1
     continues[1:-1] = (type_of_word[1:] == type_of_word[:-1]) & ~is_begin[labels[1:]]
     continues[sentence_offsets] = False
     inside = type_of_word >= 0
@@ -57,7 +57,7 @@ def find_entities(
 
 
 def every_word(labels: np.ndarray, label_names: Sequence[str]) -> Entities:
-    """Each word as an entity of which its tag is the type, as in part-of-speech tagging."""
+    """Each word as an entity whose type is its tag, as in part-of-speech tagging."""
     _check_ids(labels, label_names)
     rank = np.argsort(np.argsort(label_names))  # [C]: a label's place in alphabetical order
     words = np.arange(len(labels))
@@ -65,7 +65,7 @@ def every_word(labels: np.ndarray, label_names: Sequence[str]) -> Entities:
 
 
 def same_borders(gold: Entities, found: Entities) -> np.ndarray:
-    """For each gold entity [E] the number of the found one with its very words, or -1."""
+    """For each gold entity [E] the number of the found one with the same words, or -1."""
     if not len(found):
         return np.full(len(gold), -1)
     number = np.searchsorted(found.first, gold.first).clip(max=len(found) - 1)
@@ -74,7 +74,7 @@ def same_borders(gold: Entities, found: Entities) -> np.ndarray:
 
 
 def right_ones(gold: Entities, found: Entities) -> np.ndarray:
-    """Which gold entities [E] were found, with their first word, their last word and their type."""
+    """Whether each gold entity [E] was found, with its first word, its last word and its type."""
     number = same_borders(gold, found)
     is_right = number >= 0
     is_right[is_right] = gold.type[is_right] == found.type[number[is_right]]
@@ -83,7 +83,7 @@ def right_ones(gold: Entities, found: Entities) -> np.ndarray:
 
 def _check_ids(labels, label_names):
     assert labels.ndim == 1
-    # numpy would look up a -100 from the end of the names
+    # numpy would take a -100 for a place from the end of the names
     assert labels.min(initial=0) >= 0 and labels.max(initial=0) < len(label_names)
 
 
@@ -95,7 +95,7 @@ def _split_labels(label_names):
             f"labels {', '.join(map(repr, alien[:20]))} are none of O, B-TYPE, I-TYPE: convert the"
             " tags to IOB2, or say --task_name pos if every word has a tag of its own"
         )
-    # the first hyphen is the border; the type of a bare B or I has the name that seqeval gives it
+    # cut at the first hyphen; seqeval calls the type of a bare B or I "_"
     type_names = [None if name == "O" else name[2:] or "_" for name in label_names]
     types = sorted(set(type_names) - {None})
     type_of = np.array([types.index(name) if name else -1 for name in type_names])

@@ -1,6 +1,6 @@
 """What kind of mistake each wrong entity is: its borders, its type, missed, or spurious.
 
-A gold entity and a predicted one that overlap are paired, each with one other at most:
+Gold and predicted entities that overlap are paired, each with one other at most:
 
 1. those with the same first and last word;
 2. of the rest, from left to right, a gold entity with the first free one of its own type;
@@ -9,15 +9,14 @@ A gold entity and a predicted one that overlap are paired, each with one other a
 Then every entity, gold or predicted, is counted once:
 
     correct    a pair of the same borders and type
-    boundary   a pair of the same type and other borders
-    type       a pair of other types, whatever the borders
+    boundary   a pair of the same type and different borders
+    type       a pair of different types, whatever the borders
     missed     a gold entity without a pair
     spurious   a predicted entity without a pair
 
-So, with seqeval's counts, TP = correct, FN = boundary + type + missed and FP = boundary + type +
-spurious.
+So seqeval's TP = correct, FN = boundary + type + missed, FP = boundary + type + spurious.
 
-Letters for shapes: E entities, C types.
+E entities, C types.
 """
 
 from dataclasses import dataclass
@@ -26,23 +25,17 @@ import numpy as np
 
 from rawtrain.results.entities import Entities, same_borders
 
-CORRECT, BOUNDARY, TYPE, MISSED, SPURIOUS = KINDS = (
-    "correct",
-    "boundary",
-    "type",
-    "missed",
-    "spurious",
-)
+KINDS = ("correct", "boundary", "type", "missed", "spurious")
+CORRECT, BOUNDARY, TYPE, MISSED, SPURIOUS = KINDS
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """The pairs of gold and predicted entities, counted by type.
+    """The gold and predicted entities, counted by type.
 
-    A row of `counts` is a gold type, a column a predicted one: the diagonal holds those that are
-    correct, the rest of the square those of the kind "type". Two more columns hold the gold
-    entities of the kinds "boundary" and "missed", one more row the predicted ones of the kind
-    "spurious".
+    A row of `counts` is a gold type, a column a predicted one. The diagonal holds those of the kind
+    "correct"; off it are those of the kind "type". Two more columns hold the gold entities of the
+    kinds "boundary" and "missed", one more row the predicted ones of the kind "spurious".
     """
 
     types: list[str]  # those that gold or prediction have
@@ -53,14 +46,9 @@ class Confusion:
         """How many there are of each kind."""
         num_types = len(self.types)
         square = self.counts[:num_types, :num_types]
-        correct = int(np.trace(square))
-        numbers = (
-            correct,
-            self.counts[:, num_types].sum(),
-            square.sum() - correct,
-            self.counts[:, num_types + 1].sum(),
-            self.counts[num_types].sum(),
-        )
+        boundary, missed = self.counts[:, num_types:].sum(0)
+        correct, spurious = np.trace(square), self.counts[num_types].sum()
+        numbers = (correct, boundary, square.sum() - correct, missed, spurious)
         return dict(zip(KINDS, map(int, numbers), strict=True))
 
 
@@ -69,7 +57,7 @@ def pair_entities(gold: Entities, found: Entities) -> np.ndarray:
     partner = same_borders(gold, found)
     is_free = np.ones(len(found), bool)
     is_free[partner[partner >= 0]] = False
-    # Those that overlap a gold entity stand side by side: none shares a word with another.
+    # The predicted entities that overlap a gold one are begin to end, since none overlaps another.
     begin = np.searchsorted(found.last, gold.first)
     end = np.searchsorted(found.first, gold.last, side="right")
     for own_type_alone in (True, False):
@@ -106,7 +94,7 @@ def confusion_of(gold: Entities, found: Entities) -> Confusion:
     spurious = np.delete(found.type, partner[is_paired])
     counts = np.zeros((num_types + 1, num_types + 2), np.int64)
     np.add.at(counts, (gold.type, column), 1)
-    np.add.at(counts, (num_types, spurious), 1)
+    counts[num_types, :num_types] = np.bincount(spurious, minlength=num_types)
 
     occurs = np.isin(np.arange(num_types), np.concatenate([gold.type, found.type]))
     kept = np.concatenate([np.flatnonzero(occurs), [num_types, num_types + 1]])

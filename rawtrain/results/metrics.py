@@ -1,10 +1,10 @@
 """Scores of predicted tags: what the log, the result files and the table on the terminal show.
 
-An entity counts as found when its first word, its last word and its type are right. seqeval itself
-takes seconds for 10,000 sentences; here entities are found on arrays of label ids in milliseconds
-(entities.py), and the tests hold every number against seqeval's with ==.
+An entity counts as found if its first word, its last word and its type are right. seqeval takes
+seconds for 10,000 sentences. Here entities are found in arrays of label ids (entities.py), in
+milliseconds, and test_metrics.py compares every score with seqeval's by ==.
 
-Letters for shapes: W words of all sentences, S sentences, B rows, T sub-words, C labels.
+B rows, T sub-words, C labels.
 """
 
 from collections import Counter, defaultdict
@@ -13,8 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rawtrain.data.columns import IGNORED
 from rawtrain.results.bootstrap import NUM_DRAWS, Interval
-from rawtrain.results.entities import Entities, every_word, find_entities, right_ones
+from rawtrain.results.entities import Entities, right_ones
+from rawtrain.results.tables import shortened, text_table
+
+LONGEST_NAME = 30  # of a type, so that the table fits 80 columns
 
 
 @dataclass(frozen=True)
@@ -38,47 +42,21 @@ class EntityScores:
     per_type: dict[str, TypeScores]  # types that gold or prediction have, in alphabetical order
 
 
-def entity_scores(
-    gold: np.ndarray,  # [W]
-    predicted: np.ndarray,  # [W]
-    label_names: Sequence[str],  # [C]
-    sentence_offsets: np.ndarray,  # [S + 1]
-) -> EntityScores:
-    """Entity-level scores of label ids, one a word, where labels are O, B-TYPE and I-TYPE.
+def entity_scores(gold: Entities, found: Entities, accuracy: float) -> EntityScores:
+    """All scores of predicted entities beside the gold ones; `accuracy` is that of the words.
 
-    >>> gold, predicted = np.array([1, 2, 0, 1]), np.array([1, 2, 0, 0])
-    >>> entity_scores(gold, predicted, ["O", "B-PER", "I-PER"], np.array([0, 3, 4])).recall
-    0.5
+    If every word is an entity, as with part-of-speech tags, precision, recall and F1 of all types
+    together are the accuracy.
     """
-    assert gold.shape == predicted.shape
-    pair = [find_entities(labels, label_names, sentence_offsets) for labels in (gold, predicted)]
-    return scores_of(*pair, _ratio(np.sum(gold == predicted), len(gold)))
-
-
-def tag_scores(
-    gold: np.ndarray,  # [W]
-    predicted: np.ndarray,  # [W]
-    label_names: Sequence[str],  # [C]
-) -> EntityScores:
-    """Scores where each word is a unit and no tag is special, as in part-of-speech tagging.
-
-    Precision, recall and F1 of all tags together are then the accuracy.
-    """
-    assert gold.shape == predicted.shape
-    pair = [every_word(labels, label_names) for labels in (gold, predicted)]
-    return scores_of(*pair, _ratio(np.sum(gold == predicted), len(gold)))
-
-
-def scores_of(gold: Entities, found: Entities, accuracy: float) -> EntityScores:
-    """All scores of the entities that were found, beside those that there are."""
     kinds = (gold.type[right_ones(gold, found)], found.type, gold.type)
     counts = [np.bincount(kind, minlength=len(gold.types)).tolist() for kind in kinds]
     per_type = {
-        name: TypeScores(*_precision_recall_f1(*row), row[2])
+        name: _type_scores(*row)
         for name, *row in zip(gold.types, *counts, strict=True)
         if row[1] or row[2]
     }
-    return EntityScores(*_precision_recall_f1(*map(sum, counts)), accuracy, per_type)
+    overall = _type_scores(*map(sum, counts))
+    return EntityScores(overall.precision, overall.recall, overall.f1, accuracy, per_type)
 
 
 def macro_average(scores: EntityScores) -> TypeScores:
@@ -86,12 +64,10 @@ def macro_average(scores: EntityScores) -> TypeScores:
     rows = scores.per_type.values()
     if not rows:  # seqeval says NaN here, which JSON cannot hold
         return TypeScores(0.0, 0.0, 0.0, 0)
-    return TypeScores(  # np.mean and sum() differ in the last bit, and seqeval takes the former
-        float(np.mean([row.precision for row in rows])),
-        float(np.mean([row.recall for row in rows])),
-        float(np.mean([row.f1 for row in rows])),
-        sum(row.number for row in rows),
-    )
+    table = [(row.precision, row.recall, row.f1) for row in rows]
+    # np.mean of each column: seqeval's sum, to the last bit
+    precision, recall, f1 = (float(np.mean(column)) for column in zip(*table, strict=True))
+    return TypeScores(precision, recall, f1, sum(row.number for row in rows))
 
 
 def score_dict(
@@ -118,18 +94,15 @@ def format_scores(
 
     "in gold" is the number of entities that there are to find; seqeval calls it support.
     """
-    rows = table_rows(scores)
-    baseline_rows = dict(table_rows(baseline)) if baseline else {}
-    width = min(32, max(len(name) for name, _ in rows))
-    beside = f"{'baseline F1':>13}" if baseline else ""
-    lines = [f"{'type':<{width}}{'precision':>11}{'recall':>8}{'F1':>7}{beside}{'in gold':>9}"]
-    for name, row in rows:
-        if baseline:  # it may lack a type that only the model predicts
-            f1 = f"{baseline_rows[name].f1:.3f}" if name in baseline_rows else "-"
-            beside = f"{f1:>13}"
-        short = name if len(name) <= width else name[: width - 1] + "…"
-        numbers = f"{row.precision:>11.3f}{row.recall:>8.3f}{row.f1:>7.3f}"
-        lines.append(f"{short:<{width}}{numbers}{beside}{row.number:>9}")
+    others = {name: f"{row.f1:.3f}" for name, row in table_rows(baseline)} if baseline else {}
+    rows = []
+    for name, row in table_rows(scores):
+        numbers = [f"{score:.3f}" for score in (row.precision, row.recall, row.f1)]
+        if baseline:
+            numbers.append(others.get(name, "-"))  # it lacks a type that only the model predicts
+        rows.append([shortened(name, LONGEST_NAME), *numbers, str(row.number)])
+    beside = ["baseline F1"] if baseline else []
+    lines = text_table(["type", "precision", "recall", "F1", *beside, "in gold"], rows)
     lines.insert(-2, "")  # before the two summary rows
     against = f" (baseline {baseline.accuracy:.3f})" if baseline else ""
     lines += ["", f"word accuracy {scores.accuracy:.3f}{against}"]
@@ -195,15 +168,16 @@ def align_predictions(
         )
     preds_list, labels_list = [], []
     for row, labels in zip(predictions.tolist(), label_ids.tolist(), strict=True):
-        scored = [(p, g) for p, g in zip(row, labels, strict=True) if g != -100]
+        scored = [(p, g) for p, g in zip(row, labels, strict=True) if g != IGNORED]
         preds_list.append([index2tag[p] for p, _ in scored])
         labels_list.append([index2tag[g] for _, g in scored])
     return preds_list, labels_list
 
 
-def _precision_recall_f1(num_correct, num_found, num_gold):
-    precision, recall = _ratio(num_correct, num_found), _ratio(num_correct, num_gold)
-    return precision, recall, _ratio(2 * precision * recall, precision + recall)
+def _type_scores(num_right, num_found, num_gold):
+    precision, recall = _ratio(num_right, num_found), _ratio(num_right, num_gold)
+    f1 = _ratio(2 * precision * recall, precision + recall)
+    return TypeScores(precision, recall, f1, num_gold)
 
 
 def _ratio(part, whole):

@@ -1,35 +1,31 @@
-"""What a person reads on standard output: tables of the data, an example, what to do next."""
+"""What a person reads on standard output: tables of the data, and examples."""
 
 from collections import Counter
 
+from rawtrain.config import TrainingSettings
 from rawtrain.data.columns import IGNORED
+from rawtrain.results.tables import text_table
 
 NOT_OF_THE_MODEL = ("_runtime", "_per_second")
 
 
-def table(columns):
-    """Lines of a table with the row names on the left, from {column: {row: value}}.
+def table(figures: dict[str, dict[str, int]]) -> list[str]:
+    """Lines of a table of numbers, from {column: {row: number}}.
 
     >>> print("\\n".join(table({"train": {"words": 1200}, "test": {"words": 80, "cut": 2}})))
-             train  test
-    words    1,200    80
-    cut          -     2
+           train  test
+    words  1,200    80
+    cut        -     2
     """
-    names = list(dict.fromkeys(name for values in columns.values() for name in values))
-    cells = {
-        title: [f"{values[name]:,}" if name in values else "-" for name in names]
-        for title, values in columns.items()
-    }
-    left = max(map(len, names)) + 2
-    widths = {title: max(len(title), *map(len, column)) for title, column in cells.items()}
-    lines = [" " * left + "".join(f"  {title:>{widths[title]}}" for title in cells)]
-    for row, name in enumerate(names):
-        values = "".join(f"  {cells[title][row]:>{widths[title]}}" for title in cells)
-        lines.append(f"{name:<{left}}{values}")
-    return lines
+    names = dict.fromkeys(name for column in figures.values() for name in column)
+    rows = [
+        [name, *(f"{column[name]:,}" if name in column else "-" for column in figures.values())]
+        for name in names
+    ]
+    return text_table(["", *figures], rows)
 
 
-def stored_results(metrics):
+def stored_results(metrics: dict[str, float]) -> list[str]:
     """The results of a finished run, a line each; its times and rates say nothing of the model.
 
     >>> print("\\n".join(stored_results({"eval_f1": 0.7234, "eval_runtime": 3.0, "epoch": 3.0})))
@@ -41,12 +37,15 @@ def stored_results(metrics):
     return [f"{name:<{width}}{value:.4g}" for name, value in sorted(shown.items())]
 
 
-def recipe(settings):
+def recipe(settings: TrainingSettings) -> str:
     """The settings of the run on embedded text, as flags."""
     return " ".join(f"--{name} {getattr(settings, name)}" for name in settings.embedded_recipe)
 
 
-def describe_corpus(corpus):
+# Tagged sentences
+
+
+def describe_corpus(corpus) -> list[str]:
     """Lines on where the tags come from and how they were read."""
     lines = [f"data: {', '.join(split.source for split in corpus.splits.values())}"]
     if corpus.scheme not in ("IOB2", "none"):
@@ -56,13 +55,13 @@ def describe_corpus(corpus):
     return lines
 
 
-def describe_tagged(sentences, encoded):
+def describe_tagged(sentences, encoded) -> dict[str, int]:
     """The figures of a split: what is there, by type, and what its encoding had to do."""
     types = Counter(tag[2:] for tags in sentences.tags for tag in tags if tag[:2] == "B-")
     figures = {
         "sentences": len(sentences.words),
         "words": len(encoded.gold),
-        "entities": sum(types.values()),
+        "entities": types.total(),
         **{f"  {name}": types[name] for name in sorted(types)},
         "longest row, in sub-words": int(encoded.columns.lengths.max()),
     }
@@ -76,8 +75,8 @@ def describe_tagged(sentences, encoded):
     return figures | {name: number for name, number in noteworthy.items() if number}
 
 
-def accounting(encoded):
-    """Every word of a split is scored once: the sum that shows it."""
+def accounting(encoded) -> str:
+    """The sum that shows that every word of a split is scored once."""
     line = f"{len(encoded.gold):,} words read = {encoded.num_scored:,} words scored"
     if encoded.num_cut:
         line += f" + {encoded.num_cut:,} cut off, counted as O"
@@ -86,7 +85,7 @@ def accounting(encoded):
     return line
 
 
-def aligned_example(tokenizer, columns, label_names, longest=20):
+def aligned_example(tokenizer, columns, label_names: list[str], longest: int = 20) -> list[str]:
     """Lines that show the first short row with an entity as the model sees it."""
     outside = label_names.index("O") if "O" in label_names else None
     for number in range(len(columns)):
@@ -94,21 +93,19 @@ def aligned_example(tokenizer, columns, label_names, longest=20):
         named = (row["labels"] != IGNORED) & (row["labels"] != outside)
         if named.any() and len(row["labels"]) <= longest:
             break
+    labels = [str(IGNORED) if n == IGNORED else label_names[n] for n in row["labels"].tolist()]
     pieces = tokenizer.convert_ids_to_tokens(row["input_ids"].tolist())
-    lines = [f"{'sub-word':<20}label"]
-    for piece, label in zip(pieces, row["labels"].tolist(), strict=True):
-        lines.append(f"{piece:<20}{'-100' if label == IGNORED else label_names[label]}")
-    return lines
+    return _beside(["sub-word", *pieces], ["label", *labels])
 
 
-def tagged_example(sentences, tags, longest=40):
+def tagged_example(sentences, tags, longest: int = 40) -> str:
     """The first sentence in which something was found, marked; a short one if there is one."""
     pairs = list(zip(sentences.words, tags, strict=True))
     with_names = [pair for pair in pairs if set(pair[1]) != {"O"}] or pairs
     return mark_entities(*next((p for p in with_names if len(p[0]) <= longest), with_names[0]))
 
 
-def mark_entities(words, tags):
+def mark_entities(words, tags) -> str:
     """A sentence with its entities marked.
 
     >>> mark_entities(["Jeff", "Dean", "works", "here"], ["B-PER", "I-PER", "O", "O"])
@@ -124,7 +121,10 @@ def mark_entities(words, tags):
     return " ".join(marked)
 
 
-def describe_text(documents, encoded):
+# Documents
+
+
+def describe_text(documents, encoded) -> dict[str, int]:
     """The figures of a split of documents, and what its reading and encoding left out."""
     lengths = encoded.columns.lengths
     figures = {
@@ -141,11 +141,12 @@ def describe_text(documents, encoded):
     return figures | {name: number for name, number in noteworthy.items() if number}
 
 
-def masked_example(tokenizer, input_ids, labels, longest=20):
+def masked_example(tokenizer, input_ids, labels, longest: int = 20) -> list[str]:
     """Lines that show the beginning of a row as the model sees it, and what it has to predict."""
-    seen = tokenizer.convert_ids_to_tokens(input_ids[:longest].tolist())
-    lines = [f"{'token':<20}to predict"]
-    for piece, label in zip(seen, labels[:longest].tolist(), strict=True):
-        hidden = "-" if label == IGNORED else tokenizer.convert_ids_to_tokens(label)
-        lines.append(f"{piece:<20}{hidden}")
-    return lines
+    name = tokenizer.convert_ids_to_tokens
+    hidden = ["-" if label == IGNORED else name(label) for label in labels[:longest].tolist()]
+    return _beside(["token", *name(input_ids[:longest].tolist())], ["to predict", *hidden])
+
+
+def _beside(left, right):
+    return [f"{one:<20}{other}" for one, other in zip(left, right, strict=True)]

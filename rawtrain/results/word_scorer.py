@@ -1,69 +1,73 @@
 """From the predictions for labelled tokens to scores and tags of words."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from rawtrain.config import NerSettings
 from rawtrain.data.words import EncodedWords
+from rawtrain.evaluation import Evaluation
 from rawtrain.results.entities import Entities, every_word, find_entities
-from rawtrain.results.metrics import EntityScores, entity_scores, score_dict, tag_scores
+from rawtrain.results.metrics import EntityScores, entity_scores, score_dict
 
 
 @dataclass(frozen=True)
 class WordScorer:
-    """Scores an evaluation over all words of a split, those that no row shows included."""
+    """Scores an evaluation over all words of a split, including those that no row shows.
+
+    W words in S sentences.
+    """
 
     rows: EncodedWords
     label_names: list[str]
     settings: NerSettings
 
-    def __call__(self, evaluation):
+    def __call__(self, evaluation: Evaluation) -> dict[str, float]:
         """The scores under run_ner.py's keys; the overall ones also without "overall_"."""
         scores = self.scores(evaluation)
         per_type = self.settings.return_entity_level_metrics
         return score_dict(scores) | (score_dict(scores, True) if per_type else {})
 
-    def scores(self, evaluation) -> EntityScores:
+    def scores(self, evaluation: Evaluation) -> EntityScores:
         return self._scores(self._words(evaluation))
 
-    def scores_of(self, tags) -> EntityScores:
+    def scores_of(self, tags: Iterable[str]) -> EntityScores:
         """Scores of other tags [W] for the words of the split."""
         number = {name: number for number, name in enumerate(self._names)}
         return self._scores(np.array([number[tag] for tag in tags]))
 
-    def _scores(self, predicted):
-        if self.settings.task_name == "pos":
-            return tag_scores(self.rows.gold, predicted, self._names)
-        offsets = self.rows.sentence_offsets
-        return entity_scores(self.rows.gold, predicted, self._names, offsets)
+    def entities(self, evaluation: Evaluation) -> tuple[Entities, Entities]:
+        """The gold entities and the predicted ones; with part-of-speech tags, every word is one."""
+        return self._entities(self.rows.gold), self._entities(self._words(evaluation))
 
-    def entities(self, evaluation) -> tuple[Entities, Entities]:
-        """Those of the gold data and the predicted ones; where each word has a tag, every word."""
-        both = (self.rows.gold, self._words(evaluation))
-        if self.settings.task_name == "pos":
-            return tuple(every_word(labels, self._names) for labels in both)
-        offsets = self.rows.sentence_offsets
-        return tuple(find_entities(labels, self._names, offsets) for labels in both)
-
-    def sentence_losses(self, evaluation) -> np.ndarray:
-        """The loss [S] of each sentence: the sum over its words; one that no row shows has none."""
+    def sentence_losses(self, evaluation: Evaluation) -> np.ndarray:
+        """The loss [S] of each sentence, summed over its words; 0 if no row shows it."""
+        assert evaluation.token_losses is not None
         word = self.rows.scored_word
         losses = evaluation.token_losses[word >= 0].astype(float)
         sentence = np.searchsorted(self.rows.sentence_offsets, word[word >= 0], side="right") - 1
-        num_sentences = len(self.rows.sentence_offsets) - 1
-        return np.bincount(sentence, losses, minlength=num_sentences)
+        return np.bincount(sentence, losses, minlength=len(self.rows.sentence_offsets) - 1)
 
-    def tags(self, evaluation):
-        """For each sentence the predicted tags of its words."""
+    def tags(self, evaluation: Evaluation) -> list[list[str]]:
+        """The predicted tags of the words of each sentence."""
         names = np.array(self._names, dtype=object)
         parts = np.split(names[self._words(evaluation)], self.rows.sentence_offsets[1:-1])
         return [part.tolist() for part in parts]
 
     @property
     def _names(self):
-        """The labels and O, which may be none of them and is what an unseen word is tagged with."""
+        """The labels, and O for a word that no row shows, also where it is no label."""
         return self.label_names + ["O"] * ("O" not in self.label_names)
 
     def _words(self, evaluation):
         return self.rows.word_predictions(evaluation.predictions, self._names.index("O"))
+
+    def _entities(self, labels):
+        if self.settings.task_name == "pos":
+            return every_word(labels, self._names)
+        return find_entities(labels, self._names, self.rows.sentence_offsets)
+
+    def _scores(self, labels):
+        accuracy = float(np.mean(self.rows.gold == labels))
+        return entity_scores(self._entities(self.rows.gold), self._entities(labels), accuracy)
