@@ -46,8 +46,7 @@ from rawtrain.models.loading import (
 from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
 from rawtrain.results.ner_page import show_data, show_scores, write_test_predictions
-from rawtrain.results.word_scorer import WordScorer
-from rawtrain.run.best import check_best_metric
+from rawtrain.results.word_scorer import WordScorer, check_best_metric
 from rawtrain.run.plan import check_steps
 
 THE_REAL_JOB = (

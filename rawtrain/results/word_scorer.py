@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rawtrain.config import NerSettings
+from rawtrain.data.tags import TaggedSentences
 from rawtrain.data.words import EncodedWords
 from rawtrain.evaluation import Evaluation
 from rawtrain.results.entities import Entities, every_word, find_entities
@@ -71,3 +72,18 @@ class WordScorer:
     def _scores(self, labels):
         accuracy = float(np.mean(self.rows.gold == labels))
         return entity_scores(self._entities(self.rows.gold), self._entities(labels), accuracy)
+
+
+def check_best_metric(settings: NerSettings, validation: TaggedSentences | None) -> None:
+    """Raise ValueError if the metric that decides is of a type that `validation` does not have."""
+    name = settings.best_metric_key.removeprefix("eval_")
+    if name in settings.metrics or validation is None:
+        return
+    tags = {tag for sentence in validation.tags for tag in sentence}
+    types = tags if settings.task_name == "pos" else {tag[2:] for tag in tags - {"O"}}
+    kind, _, score = name.rpartition("_")
+    if kind not in types | {"overall"} or score not in ("precision", "recall", "f1"):
+        raise ValueError(
+            f"--metric_for_best_model is {settings.metric_for_best_model}; expected precision, "
+            f"recall or f1 of a type in {validation.source}: {', '.join(sorted(types))}"
+        )

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from rawtrain.config import TrainingSettings
+
 
 @dataclass(frozen=True)
 class Best:
@@ -10,16 +12,15 @@ class Best:
     num_later: int  # evaluations since, none of them better
 
 
-def best_evaluation(history, settings):
-    """The `Best` of a log history; None before the first evaluation of a trained step.
+def best_evaluation(history: list[dict], settings: TrainingSettings) -> Best | None:
+    """The `Best` of a log history, the first of equals; None before there is an evaluation.
 
-    Of equals it is the first. Raises ValueError if the deciding metric was not measured.
+    One before the first step does not count: its model is not ours. Raises ValueError if the
+    evaluations lack the deciding metric.
     """
     key, best = settings.best_metric_key, None
     for entry in history:
-        if (
-            "eval_loss" not in entry or entry["step"] == 0
-        ):  # before the first step: no model of ours
+        if "eval_loss" not in entry or entry["step"] == 0:
             continue
         if key not in entry:
             found = ", ".join(name.removeprefix("eval_") for name in entry if name[:5] == "eval_")
@@ -27,37 +28,15 @@ def best_evaluation(history, settings):
                 f"--metric_for_best_model is {settings.metric_for_best_model}; the evaluation "
                 f"has: {found}"
             )
-        if best is None or _is_better(entry[key], best.metric, settings):
+        sign = 1 if settings.best_is_greater else -1
+        if best is None or sign * entry[key] > sign * best.metric:
             best = Best(entry["step"], entry[key], num_later=0)
         else:
             best = Best(best.step, best.metric, best.num_later + 1)
     return best
 
 
-def check_best_metric(settings, validation):
-    """Raise ValueError if a type of entities decides that the validation data do not have.
-
-    validation: the sentences that score the models of a ner run, with their `tags`; or None.
-    """
-    name = settings.best_metric_key.removeprefix("eval_")
-    if name in settings.metrics or validation is None:
-        return
-    tags = {tag for sentence in validation.tags for tag in sentence}
-    types = tags if settings.task_name == "pos" else {tag[2:] for tag in tags - {"O"}}
-    kind, _, score = name.rpartition("_")
-    if kind not in types | {"overall"} or score not in ("precision", "recall", "f1"):
-        raise ValueError(
-            f"--metric_for_best_model is {settings.metric_for_best_model}; of a single type "
-            f"expected precision, recall or f1, and a type of {validation.source}: "
-            f"{', '.join(sorted(types))}"
-        )
-
-
-def stops_early(history, settings):
+def stops_early(history: list[dict], settings: TrainingSettings) -> bool:
     """Whether `early_stopping_patience` evaluations in a row were no better than the best."""
     best, patience = best_evaluation(history, settings), settings.early_stopping_patience
-    return bool(best and patience) and best.num_later >= patience
-
-
-def _is_better(value, other, settings):
-    return value > other if settings.best_is_greater else value < other
+    return best is not None and patience is not None and best.num_later >= patience

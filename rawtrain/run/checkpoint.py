@@ -106,7 +106,8 @@ class Checkpoints:
         last = state.log.history[-1] if state.log.history else {}
         if "eval_loss" not in last or last["step"] != state.step:
             return False
-        return best_evaluation(state.log.history, self.settings).step == state.step
+        best = best_evaluation(state.log.history, self.settings)
+        return best is not None and best.step == state.step
 
     def load_best(self, model: PreTrainedModel, history: list[dict]) -> None:
         """Put the weights of the best evaluation into `model`."""
