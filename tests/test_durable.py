@@ -1,4 +1,4 @@
-"""Complete under its name or not there; flushed before it gets it; and every damage is found."""
+"""Complete under its name or not there; flushed before it gets the name; all damage is found."""
 
 import errno
 import json
@@ -74,7 +74,7 @@ def test_a_text_is_flushed_before_it_replaces_another(events, tmp_path):
     assert (tmp_path / "x.json").read_text() == '{\n  "a": null,\n  "b": 0.1\n}\n'
 
 
-def test_what_is_no_number_is_not_written_as_json(tmp_path):
+def test_nan_is_not_written_as_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         durable.write_json(tmp_path / "x.json", {"loss": float("nan")})
     assert names(tmp_path) == []
@@ -89,7 +89,7 @@ def test_a_deleted_folder_loses_its_name_before_its_files(events, tmp_path, monk
     assert left[-1] == ".deleting-thing" and names(tmp_path) == [".deleting-thing"]
 
 
-def test_what_was_left_half_done_is_swept_away_and_nothing_else(tmp_path):
+def test_what_is_half_written_or_half_deleted_is_swept_away_and_nothing_else(tmp_path):
     make(tmp_path / "thing")
     (tmp_path / ".writing-other").mkdir()
     (tmp_path / ".writing-other" / "half").write_text("x")
@@ -114,7 +114,7 @@ def refuse(number):
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "replace", "chmod"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_a_failure_names_the_path_and_the_room_and_leaves_nothing(
+def test_a_failure_names_the_path_and_the_free_space_and_leaves_nothing(
     call, number, tmp_path, monkeypatch
 ):
     make(tmp_path / "before")
@@ -128,7 +128,7 @@ def test_a_failure_names_the_path_and_the_room_and_leaves_nothing(
     verify(tmp_path / "before")
 
 
-def test_a_full_disk_leaves_what_was_complete_and_after_making_room_all_is_well(small_disk):
+def test_a_full_disk_leaves_what_was_complete_and_the_write_succeeds_once_there_is_room(small_disk):
     make(small_disk / "first", {"x": b"1" * 150_000})
     (small_disk / "ballast").write_bytes(b"0" * 150_000)
     with pytest.raises(RunError, match=r"second: cannot be written: No space left on device"):
@@ -225,7 +225,7 @@ def test_a_file_that_does_not_belong_to_it_is_damage_unless_that_is_allowed(tmp_
         b'{"files": {"a.bin": {"bytes": 100}}}', b"[" * 100_000,
     ],
 )  # fmt: skip
-def test_what_is_no_manifest_is_damage(manifest, tmp_path):
+def test_an_unreadable_manifest_is_damage(manifest, tmp_path):
     folder = make(tmp_path / "thing")
     (folder / "manifest.json").write_bytes(manifest)
     with pytest.raises(DamagedError, match=r"manifest\.json: cannot be read|does not belong"):

@@ -1,24 +1,26 @@
-"""Files and folders that are there completely under their name, or not at all.
+"""Files and folders that exist completely under their name, or not at all.
 
-    .writing-<name>    being written: gets its name by one rename, when all of it is on the disk
-    .deleting-<name>   being deleted: lost its name by one rename
-    damaged-<name>     did not hold what its manifest says: kept for whoever wants to look
+    .writing-<name>    being written; renamed to <name> when all of it is on the disk
+    .deleting-<name>   being deleted; renamed from <name> before its first file goes
+    damaged-<name>     does not hold what its manifest says; kept for inspection
 
-A rename is atomic, but what it gives a name to need not be on the disk yet: after a power cut the
-name may be there and the content may not. So every file is flushed (fsync) before the manifest, the
-manifest before the rename, and the folder that holds the name after it.
+A rename is atomic, but it says nothing about the content: after a power cut the new name may be on
+the disk without it. So every file is flushed (fsync) before the manifest is written, the manifest
+before the rename, and the parent folder after it.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
+from rawtrain.data.files import sha256_of
 from rawtrain.errors import RunError
 
 MANIFEST, LOCK = "manifest.json", ".lock"
@@ -29,12 +31,15 @@ class DamagedError(RunError):
     """Something on the disk is not what was written."""
 
 
-@contextlib.contextmanager
-def published(folder: Path, num_bytes: int):
-    """Make `folder`: what is written within into the folder that this yields, with a manifest.
+# Writing: a folder, files into a folder of others, one file
 
-    num_bytes: about how much that is, for the message if there is no room.
-    Raises RunError if it cannot be written; nothing is left of it then.
+
+@contextlib.contextmanager
+def published(folder: Path, num_bytes: int) -> Iterator[Path]:
+    """Create `folder` from what the caller writes into the folder that this yields.
+
+    num_bytes: about how much that is, for the message about a full disk.
+    Raises RunError if it cannot be written, and leaves nothing of it.
     """
     with _aside(folder, num_bytes) as aside:
         yield aside
@@ -44,11 +49,11 @@ def published(folder: Path, num_bytes: int):
 
 
 @contextlib.contextmanager
-def replaced(folder: Path, num_bytes: int, last: str):
-    """Write files into `folder` beside others: first into the folder that this yields.
+def replaced(folder: Path, num_bytes: int, last: str) -> Iterator[Path]:
+    """Move what the caller writes into the folder that this yields to `folder`, beside its files.
 
-    last: how the names begin without which the rest is not looked at; they are moved last, and a
-    manifest of all after them.
+    last: how the names of the files begin that make the others usable. They are moved last, and the
+    manifest of all follows them: an interrupted move leaves `folder` without a manifest.
     """
     with _aside(folder / "model", num_bytes) as aside:
         yield aside
@@ -61,20 +66,100 @@ def replaced(folder: Path, num_bytes: int, last: str):
         write_manifest(folder, [folder / name for name in names])
 
 
-def write_json(file: Path, values) -> None:
-    """Write JSON that replaces `file` at once. NaN is refused: no other program would read it."""
+def write_manifest(folder: Path, files: Iterable[Path]) -> None:
+    """Flush the `files`, then write the manifest: the size and the SHA-256 of each."""
+    files = sorted(files)
+    umask = os.umask(0o077)  # setting it is the only way to read it
+    os.umask(umask)
+    for file in files:
+        os.chmod(file, 0o666 & ~umask)  # safetensors makes its files readable by the owner alone
+    with ThreadPoolExecutor() as threads:  # hashing keeps the cores busy, flushing the disk
+        hashes = threads.map(sha256_of, files)
+        list(threads.map(_flush, files))  # raises the error of a thread
+    facts = {
+        file.name: {"bytes": file.stat().st_size, "sha256": sha256}
+        for file, sha256 in zip(files, hashes, strict=True)
+    }
+    _replace(folder / MANIFEST, json.dumps({"files": facts}, indent=2).encode() + b"\n")
+
+
+def write_json(file: Path, values: Any) -> None:
+    """Replace `file` by JSON. ValueError for NaN, which other programs do not read."""
     write_text(file, json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write UTF-8 text that replaces `file` at once."""
+    """Replace `file` by UTF-8 text."""
     write_bytes(file, text.encode())
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Write what replaces `file` at once."""
+    """Replace `file` by other content in one rename."""
     with explained(file, len(content)):
         _replace(file, content)
+
+
+@contextlib.contextmanager
+def explained(path: Path, num_bytes: int) -> Iterator[None]:
+    """Turn a failed write into a RunError with the path, the bytes needed and those free."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RunError(
+            f"{path}: cannot be written: {reason}; it needs about {in_mb(num_bytes)}, "
+            f"{_free(path)}. What was complete before is untouched: solve this and start the same "
+            f"command again"
+        ) from error
+
+
+# Verifying
+
+
+def verify(folder: Path, *, others_allowed: bool = False) -> None:
+    """Raise DamagedError unless `folder` holds the files of its manifest, to the last byte.
+
+    Whatever names the manifest has, only plain files of the folder itself are opened. Other files
+    are damage too, unless they are hidden or `others_allowed`, as in a folder of results.
+    """
+    expected = read_manifest(folder)
+    found = {entry.name: entry for entry in os.scandir(folder)}
+    problems = []
+    for name, (num_bytes, sha256) in expected.items():
+        file = found.get(name)
+        if file is None:
+            problems.append(f"{name} is missing")
+        elif not file.is_file(follow_symlinks=False):
+            problems.append(f"{name} is not a plain file")
+        elif file.stat().st_size != num_bytes:
+            problems.append(f"{name} has {file.stat().st_size} bytes, not {num_bytes}")
+        elif sha256_of(folder / name) != sha256:
+            problems.append(f"{name} holds other bytes than were written")
+    if not others_allowed:
+        strange = [name for name in found.keys() - expected.keys() - {MANIFEST} if name[0] != "."]
+        problems += [f"{name} does not belong to it" for name in sorted(strange)]
+    if problems:
+        raise DamagedError(f"{folder}: {', '.join(problems)}")
+
+
+def read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
+    """The files that `folder` should hold, by name: the number of bytes and the SHA-256 of each.
+
+    Raises DamagedError if there is no readable manifest.
+    """
+    file = folder / MANIFEST
+    if file.is_symlink():
+        raise DamagedError(f"{file}: is not a plain file")
+    try:
+        files = json.loads(file.read_bytes())["files"].items()
+        return {name: (facts["bytes"], facts["sha256"]) for name, facts in files}
+    except FileNotFoundError:
+        raise DamagedError(f"{folder}: has no {MANIFEST}") from None
+    except Exception as error:  # damaged bytes make json raise many kinds
+        raise DamagedError(f"{file}: cannot be read: {error!r}") from None
+
+
+# Removing
 
 
 def delete(folder: Path) -> None:
@@ -93,84 +178,13 @@ def sweep(folder: Path) -> None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a damaged folder so that nobody takes it for a good one, and return its new path."""
+    """Rename a damaged folder, so that nobody takes it for a sound one, and return its new path."""
     number = 1
     while (aside := folder.with_name(f"{DAMAGED}{folder.name}-{number}")).exists():
         number += 1
     os.rename(folder, aside)
     _flush(folder.parent)
     return aside
-
-
-def write_manifest(folder: Path, files) -> None:
-    """Flush the `files` and then, with the size and the sha256 of each, the manifest."""
-    files, mode = sorted(files), _usual_mode()
-    for file in files:
-        os.chmod(file, mode)  # safetensors makes its files for the owner alone
-    with ThreadPoolExecutor() as threads:  # hashing keeps the cores busy, flushing the disk
-        hashes = threads.map(_sha256, files)
-        list(threads.map(_flush, files))  # raises what went wrong
-    facts = {
-        file.name: {"bytes": file.stat().st_size, "sha256": sha256}
-        for file, sha256 in zip(files, hashes, strict=True)
-    }
-    _replace(folder / MANIFEST, json.dumps({"files": facts}, indent=2).encode() + b"\n")
-
-
-def read_manifest(folder: Path) -> dict:
-    """The files that `folder` should hold, by name: the number of bytes and the sha256 of each.
-
-    Raises DamagedError if there is no manifest that can be read.
-    """
-    if (folder / MANIFEST).is_symlink():
-        raise DamagedError(f"{folder / MANIFEST}: is no plain file")
-    try:
-        files = json.loads((folder / MANIFEST).read_bytes())["files"].items()
-        return {name: (facts["bytes"], facts["sha256"]) for name, facts in files}
-    except FileNotFoundError:
-        raise DamagedError(f"{folder}: it has no {MANIFEST}") from None
-    except Exception as error:  # whatever json raises for damaged bytes, and what is no manifest
-        raise DamagedError(f"{folder / MANIFEST}: cannot be read: {error!r}") from None
-
-
-def verify(folder: Path, *, others_allowed: bool = False) -> None:
-    """Raise DamagedError unless `folder` holds, to the last byte, the files of its manifest.
-
-    Only plain files of the folder itself are opened, whatever names the manifest has. Other files
-    are damage too, save hidden ones; a folder of results may have them.
-    """
-    expected = read_manifest(folder)
-    found = {entry.name: entry for entry in os.scandir(folder)}
-    problems = []
-    for name, (num_bytes, sha256) in expected.items():
-        file = found.get(name)
-        if file is None:
-            problems.append(f"{name} is missing")
-        elif not file.is_file(follow_symlinks=False):
-            problems.append(f"{name} is no plain file")
-        elif file.stat().st_size != num_bytes:
-            problems.append(f"{name} has {file.stat().st_size} bytes, not {num_bytes}")
-        elif _sha256(folder / name) != sha256:
-            problems.append(f"{name} holds other bytes than were written")
-    if not others_allowed:
-        strange = [name for name in found.keys() - expected.keys() - {MANIFEST} if name[0] != "."]
-        problems += [f"{name} does not belong to it" for name in sorted(strange)]
-    if problems:
-        raise DamagedError(f"{folder}: {', '.join(problems)}")
-
-
-@contextlib.contextmanager
-def explained(path: Path, num_bytes: int):
-    """Turn a failed write into a RunError with the path, the bytes needed and those free."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RunError(
-            f"{path}: cannot be written: {reason}; it needs about {in_mb(num_bytes)}, "
-            f"{_free(path)}. What was complete before is untouched: mend this and start the same "
-            f"command again"
-        ) from error
 
 
 def in_mb(num_bytes: int) -> str:
@@ -190,15 +204,6 @@ def _aside(folder, num_bytes):
             raise
 
 
-def _free(path):
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    try:
-        return f"{in_mb(shutil.disk_usage(path).free)} are free in {path}"
-    except OSError:
-        return f"{path} cannot be asked for its free space"
-
-
 def _replace(file, content):
     aside = file.with_name(f"{WRITING}{file.name}")
     aside.write_bytes(content)
@@ -207,20 +212,17 @@ def _replace(file, content):
     _flush(file.parent)
 
 
-def _usual_mode():
-    mask = os.umask(0o077)  # to read it is to set it
-    os.umask(mask)
-    return 0o666 & ~mask
-
-
-def _sha256(file):
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def _flush(path):
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _free(path):
+    try:
+        place = next(folder for folder in (path, *path.parents) if folder.exists())
+        return f"{in_mb(shutil.disk_usage(place).free)} are free in {place}"
+    except OSError:
+        return "and how much is free is unknown"
