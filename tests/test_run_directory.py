@@ -1,4 +1,4 @@
-"""Whose an output directory is: begun, finished, another run's, or in use."""
+"""Which run an output directory holds: none, an interrupted, a finished or another one."""
 
 import dataclasses
 import json
@@ -22,7 +22,6 @@ from rawtrain.errors import RunError
 from rawtrain.run.checkpoint import save_model
 from rawtrain.run.directory import open_run
 from rawtrain.run.identity import FREE, identity_of, output_dir_problem, settings_that_count
-from rawtrain.run.log import RunLog
 
 OF_THIS_RUN = {
     "data": {"train": "a1"},
@@ -39,8 +38,8 @@ def identity(settings, **changes):
     return {"task": settings.task, "settings": counted, **OF_THIS_RUN, **changes}
 
 
-def begin(settings, *steps, is_finished=False):
-    """A run with checkpoints at some steps, as the process that was killed left it."""
+def start(settings, *steps, is_finished=False):
+    """A run with checkpoints at some steps, as a killed process left it."""
     directory = reopened(settings)
     folder = directory.path
     some_checkpoints(settings, *steps, identity=directory.identity)
@@ -57,40 +56,40 @@ def reopened(settings, **changes):
     return directory
 
 
-def test_a_new_run_begins_and_leaves_its_settings_and_identity(settings):
+def test_a_new_run_starts_and_leaves_its_settings_and_identity(settings):
     directory = reopened(settings())
     assert not directory.is_finished and directory.resumes_from is None
     assert sorted(os.listdir(directory.path)) == [".lock", "identity.json", "settings.json"]
 
 
-def test_a_run_finds_itself_unfinished_and_goes_on_and_says_so(settings, caplog):
-    begin(settings(), 5, 10)
+def test_an_unfinished_run_is_resumed_and_says_so(settings, caplog):
+    start(settings(), 5, 10)
     with caplog.at_level("INFO", logger="rawtrain"):
         directory = reopened(settings())
     assert directory.resumes_from.name == "checkpoint-10"
-    assert "holds this very run, unfinished; it goes on with checkpoint-10" in caplog.text
+    assert "holds this run, unfinished; it goes on with checkpoint-10" in caplog.text
     assert (directory.path / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize(
     "flag", [{"overwrite_output_dir": True}, {"resume_from_checkpoint": "true"}]
 )
-def test_the_same_command_with_a_flag_from_before_goes_on_too(settings, flag):
-    begin(settings(), 5)
+def test_the_same_command_with_a_flag_of_the_first_start_resumes_too(settings, flag):
+    start(settings(), 5)
     assert reopened(settings(**flag)).resumes_from.name == "checkpoint-5"
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_again(settings, caplog):
-    folder = begin(settings())
+def test_a_run_killed_before_its_first_checkpoint_restarts_from_scratch(settings, caplog):
+    folder = start(settings())
     with caplog.at_level("INFO", logger="rawtrain"):
         assert reopened(settings()).resumes_from is None
     assert "it goes on with its first step: it has no checkpoint yet" in caplog.text
     assert not (folder / "metrics.jsonl").exists()
 
 
-def test_resume_from_checkpoint_false_begins_again(settings):
+def test_resume_from_checkpoint_false_restarts_from_scratch(settings):
     for is_finished in (False, True):
-        folder = begin(settings(), 5, is_finished=is_finished)
+        folder = start(settings(), 5, is_finished=is_finished)
         (folder / "notes.txt").write_text("the user's")
         directory = reopened(settings(resume_from_checkpoint="false"))
         assert directory.resumes_from is None and not directory.is_finished
@@ -106,7 +105,7 @@ def test_resume_from_checkpoint_true_needs_a_run(settings):
 
 
 def test_a_finished_run_is_not_trained_again_and_nothing_of_it_changes(settings, caplog):
-    folder = begin(settings(), 5, is_finished=True)
+    folder = start(settings(), 5, is_finished=True)
     before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
     with caplog.at_level("INFO", logger="rawtrain"):
         directory = reopened(settings())
@@ -118,7 +117,7 @@ def test_a_finished_run_is_not_trained_again_and_nothing_of_it_changes(settings,
 
 
 def test_overwrite_output_dir_replaces_a_finished_run(settings):
-    folder = begin(settings(), 5, is_finished=True)
+    folder = start(settings(), 5, is_finished=True)
     directory = reopened(settings(overwrite_output_dir=True))
     assert not directory.is_finished and directory.resumes_from is None
     assert not (folder / "model.safetensors").exists() and not (folder / "checkpoint-5").exists()
@@ -135,7 +134,7 @@ JOBS = (NerSettings, MlmSettings, ThirdTaskSettings)
 @pytest.mark.parametrize("job", JOBS)
 def test_a_run_of_any_task_finds_itself_and_keeps_the_other_tasks_out(job, tmp_path):
     of_job = job(output_dir=str(tmp_path), do_train=True)
-    begin(of_job, 5)
+    start(of_job, 5)
     assert output_dir_problem(of_job) is None
     assert reopened(of_job).resumes_from.name == "checkpoint-5"
     for other in set(JOBS) - {job}:
@@ -165,7 +164,7 @@ def test_a_run_of_any_task_finds_itself_and_keeps_the_other_tasks_out(job, tmp_p
     ],
 )
 def test_another_run_is_kept_out_with_what_changed(settings, overrides, changes, said, is_finished):
-    folder = begin(settings(), 5, is_finished=is_finished)
+    folder = start(settings(), 5, is_finished=is_finished)
     other = settings(**overrides)
     with pytest.raises(ValueError, match="holds another run") as refused:
         reopened(other, **changes)
@@ -177,8 +176,8 @@ def test_another_run_is_kept_out_with_what_changed(settings, overrides, changes,
     assert directory.resumes_from is None and not (folder / "checkpoint-5").exists()
 
 
-def test_what_moves_no_bit_may_change_on_the_way(settings):
-    begin(settings(), 5)
+def test_what_moves_no_bit_may_change_before_a_run_resumes(settings):
+    start(settings(), 5)
     changed = settings(
         dataloader_num_workers=2, logging_steps=3, save_steps=7, save_total_limit=3,
         log_level="debug", max_predict_samples=4,
@@ -221,7 +220,7 @@ def test_the_identity_knows_weights_configuration_tokenizer_and_data(small_token
 
 
 def test_a_given_checkpoint_of_this_run_is_taken(settings, tmp_path):
-    folder = begin(settings(), 5, 10)
+    folder = start(settings(), 5, 10)
     given = str(folder / "checkpoint-5")
     elsewhere = settings(resume_from_checkpoint=given, output_dir=str(tmp_path / "new"))
     assert reopened(elsewhere).resumes_from == Path(given)
@@ -230,14 +229,14 @@ def test_a_given_checkpoint_of_this_run_is_taken(settings, tmp_path):
 
 def test_a_later_checkpoint_of_its_own_is_taken_before_the_given_one(settings):
     """So the command that names one can be started again, too, and loses nothing."""
-    folder = begin(settings(), 5, 10)
+    folder = start(settings(), 5, 10)
     for given, taken in ((5, 10), (10, 10)):
         flag = {"resume_from_checkpoint": str(folder / f"checkpoint-{given}")}
         assert reopened(settings(**flag)).resumes_from.name == f"checkpoint-{taken}"
 
 
 def test_a_given_checkpoint_is_refused_if_missing_damaged_or_of_another_run(settings, tmp_path):
-    given = str(begin(settings(), 5) / "checkpoint-5")
+    given = str(start(settings(), 5) / "checkpoint-5")
     new = {"output_dir": str(tmp_path / "new")}
     with pytest.raises(ValueError, match="--resume_from_checkpoint nowhere: no such folder"):
         reopened(settings(resume_from_checkpoint="nowhere", **new))
@@ -251,8 +250,8 @@ def test_a_given_checkpoint_is_refused_if_missing_damaged_or_of_another_run(sett
 # Damage
 
 
-def test_a_damaged_final_model_is_made_again_from_the_newest_checkpoint(settings, caplog):
-    folder = begin(settings(), 5, is_finished=True)
+def test_a_damaged_final_model_is_trained_again_from_the_newest_checkpoint(settings, caplog):
+    folder = start(settings(), 5, is_finished=True)
     (folder / "model.safetensors").write_bytes(b"")
     directory = reopened(settings())
     assert not directory.is_finished and directory.resumes_from.name == "checkpoint-5"
@@ -260,7 +259,7 @@ def test_a_damaged_final_model_is_made_again_from_the_newest_checkpoint(settings
 
 
 def test_a_damaged_final_model_without_any_checkpoint_stops_the_run(settings):
-    folder = begin(settings(), is_finished=True)
+    folder = start(settings(), is_finished=True)
     (folder / "config.json").unlink()
     for _ in range(2):
         with pytest.raises(RunError, match=r"config\.json is missing; there is no checkpoint"):
@@ -269,7 +268,7 @@ def test_a_damaged_final_model_without_any_checkpoint_stops_the_run(settings):
 
 
 def test_an_identity_that_cannot_be_read_stops_the_run(settings):
-    folder = begin(settings(), 5)
+    folder = start(settings(), 5)
     (folder / "identity.json").write_text("{")
     with pytest.raises(RunError, match=r"identity\.json: cannot be read"):
         reopened(settings())
@@ -289,31 +288,31 @@ def test_a_folder_with_nothing_but_a_lock_and_half_written_files_is_as_good_as_e
 
 
 def test_an_interrupted_training_is_not_given_up_for_an_evaluation(settings):
-    folder = begin(settings(), 5)
+    folder = start(settings(), 5)
     with pytest.raises(ValueError, match=r"whose training was interrupted; finish it first"):
         open_run(settings(do_eval=True), identity(settings()))
     assert (folder / "checkpoint-5").is_dir()
 
 
-def test_what_was_left_half_written_is_gone_where_a_run_goes_on(settings):
-    folder = begin(settings(), 5)
+def test_what_was_left_half_written_is_removed_when_a_run_resumes(settings):
+    folder = start(settings(), 5)
     (folder / ".writing-checkpoint-10").mkdir()
     (folder / ".deleting-checkpoint-1").mkdir()
     reopened(settings())
     assert sorted(path.name for path in folder.glob(".*")) == [".lock"]
 
 
-def test_match_trainer_begins_again_and_says_so(settings, caplog):
-    begin(settings(match_trainer=True), 5)
+def test_match_trainer_restarts_from_scratch_and_says_so(settings, caplog):
+    start(settings(match_trainer=True), 5)
     with caplog.at_level("INFO", logger="rawtrain"):
         assert reopened(settings(match_trainer=True)).resumes_from is None
-    assert "begins again, since --match_trainer cannot go on" in caplog.text
+    assert "restarts from scratch, since --match_trainer cannot resume" in caplog.text
 
 
-def test_a_run_goes_on_in_as_many_threads_as_it_began_with(settings):
+def test_a_run_resumes_with_as_many_threads_as_it_started_with(settings):
     before = torch.get_num_threads()
     try:
-        begin(settings(), 5)
+        start(settings(), 5)
         torch.set_num_threads(before + 1)
         reopened(settings())
         assert torch.get_num_threads() == before
@@ -344,6 +343,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_is_told_which_one_is_there_until_that_one_ends(settings):
     arguments = [settings().output_dir, json.dumps(identity(settings()))]
     with subprocess.Popen(
@@ -361,14 +361,3 @@ def test_a_second_process_is_told_which_one_is_there_until_that_one_ends(setting
             reopened(settings())  # though its worker is still there
         finally:
             os.killpg(holder.pid, signal.SIGKILL)
-
-
-def test_the_log_is_cut_back_to_the_checkpoint(tmp_path):
-    log = RunLog(tmp_path / "metrics.jsonl", disable_tqdm=True)
-    for step in (1, 2, 3):
-        log.add({"loss": 0.1 * step, "step": step})
-    again = RunLog(tmp_path / "metrics.jsonl", disable_tqdm=True)
-    again.restore(log.history[:2])
-    again.add({"loss": 0.5, "step": 3})
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert lines == again.history == [*log.history[:2], {"loss": 0.5, "step": 3}]

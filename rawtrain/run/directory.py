@@ -1,7 +1,7 @@
-"""An output directory: which run it is of, who works in it, and where that run stands.
+"""An output directory: which run it holds, which process works in it, and how far the run got.
 
-A directory holds one run. The same command started again finds its own run there and goes on with
-it, or shows what came out of it; another run is kept out unless --overwrite_output_dir lets it in.
+A directory holds one run. The same command, started again, finds its run there and resumes it, or
+shows its results. Another run is refused unless --overwrite_output_dir is given.
 """
 
 import datetime
@@ -16,50 +16,32 @@ from typing import TextIO
 
 import torch
 
-from rawtrain.config import public_values
+from rawtrain.config import TrainingSettings, public_values
 from rawtrain.run import durable
 from rawtrain.run.checkpoint import in_folder, newest_good, step_of
 from rawtrain.run.durable import DAMAGED, DELETING, LOCK, MANIFEST, WRITING, DamagedError
-from rawtrain.run.identity import IDENTITY_FILE, another_run, differences, read_identity
+from rawtrain.run.identity import (
+    IDENTITY_FILE,
+    Identity,
+    another_run,
+    differences,
+    read_identity,
+)
 
 logger = logging.getLogger(__name__)
 
-# Everything that a run writes, and therefore all that another one may remove.
+# All that a run writes, and therefore all that another run may remove.
 WRITTEN = (
     MANIFEST,  # first: without it nothing here passes for a finished run
-    "README.md",
-    "card.json",
-    "trackers",
-    "settings.json",
-    "metrics.jsonl",
-    "trainer_state.json",
-    "train_results.json",
-    "eval_results.json",
-    "predict_results.json",
-    "all_results.json",
-    "predictions.conll",
-    "deployment_gap.json",
-    "probes.json",
-    "loss.png",
-    "confusion.png",
-    "report.html",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*.safetensors",
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "spiece.model",
+    *("README.md", "card.json", "report.html", "loss.png", "confusion.png"),
+    *("settings.json", "metrics.jsonl", "trainer_state.json", "trackers"),
+    *("train_results.json", "eval_results.json", "predict_results.json", "all_results.json"),
+    *("predictions.conll", "deployment_gap.json", "probes.json"),
+    *("model.safetensors", "model.safetensors.index.json", "model-*.safetensors", "config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model"),
     "chat_template.jinja",
-    f"{DAMAGED}checkpoint-*",
-    f"{WRITING}*",
-    f"{DELETING}*",
+    *(f"{DAMAGED}checkpoint-*", f"{WRITING}*", f"{DELETING}*"),
     IDENTITY_FILE,
 )
 
@@ -69,27 +51,27 @@ class RunDirectory:
     """The claim to an output directory. It lasts until the process ends, however it ends."""
 
     path: Path
-    identity: dict
+    identity: Identity
     is_finished: bool  # trained to the end; nothing in it is trained again
-    resumes_from: Path | None  # the verified checkpoint to go on with
+    resumes_from: Path | None  # a verified checkpoint
     lock: TextIO
 
 
-def open_run(settings, identity):
-    """Claim the output directory for the run of this identity: new, begun or finished.
+def open_run(settings: TrainingSettings, identity: Identity) -> RunDirectory:
+    """Claim the output directory for the run of this identity: new, interrupted or finished.
 
-    Raises ValueError if another process or another run has it, and DamagedError if the run has
-    begun and nothing of it is sound.
+    Raises ValueError if another process or another run has it, and DamagedError if the run was
+    interrupted or finished and nothing of it is sound.
     """
     path = Path(settings.output_dir)
     path.mkdir(parents=True, exist_ok=True)
     lock = _lock(path)
     durable.sweep(path)
     earlier = read_identity(path)
-    _refuse_what_does_not_fit(path, earlier, settings, identity)
+    changes = None if earlier is None else differences(earlier, identity)
+    _check_start(path, changes, settings)
 
-    is_known = earlier is not None and not differences(earlier, identity)
-    is_known = is_known and settings.resume_from_checkpoint != "false"
+    is_known = changes == [] and settings.resume_from_checkpoint != "false"
     is_finished = is_known and _is_finished(path)
     if is_finished and settings.overwrite_output_dir:
         is_known = is_finished = False
@@ -97,7 +79,7 @@ def open_run(settings, identity):
     if is_finished:
         logger.info(f"{path} holds the finished run of these settings; it is not trained again")
     elif settings.do_train:
-        resumes_from = _checkpoint_to_go_on_with(path, settings, identity, is_known)
+        resumes_from = _choose_checkpoint(path, settings, identity, is_known)
     if is_known or resumes_from:
         _keep_num_threads(read_identity(resumes_from or path))
     if not is_finished:
@@ -109,48 +91,60 @@ def open_run(settings, identity):
     return RunDirectory(path, identity, is_finished, resumes_from, lock)
 
 
-def write_settings(settings, file):
-    """Write settings as JSON that a command reads again, without the token."""
+def write_settings(settings: TrainingSettings, file: Path) -> None:
+    """Write settings, without the token, as JSON that a command can read."""
     durable.write_text(file, json.dumps(public_values(settings), indent=2) + "\n")
 
 
-def _refuse_what_does_not_fit(path, earlier, settings, identity):
-    changes = differences(earlier, identity) if earlier else []
+def _check_start(path, changes, settings):
+    """Raise ValueError if what the directory holds does not fit what is asked for.
+
+    changes: the differences from the run in it; None if there is no run.
+    """
     if changes and not settings.overwrite_output_dir:
         raise ValueError(another_run(f"--output_dir {path}", changes))
-    if earlier is None and settings.resume_from_checkpoint == "true":
+    if changes is None and settings.resume_from_checkpoint == "true":
         raise ValueError(
             f"--resume_from_checkpoint true: {path} holds no run; leave it out for a first start"
         )
-    unfinished = earlier and not changes and in_folder(path) and not (path / MANIFEST).exists()
-    if unfinished and not settings.do_train:
+    is_interrupted = changes == [] and in_folder(path) and not (path / MANIFEST).exists()
+    if is_interrupted and not settings.do_train:
         raise ValueError(
             f"--output_dir {path} holds a run whose training was interrupted; finish it first, "
             f"with --do_train, or choose another --output_dir"
         )
 
 
-def _checkpoint_to_go_on_with(path, settings, identity, is_known):
-    """The checkpoint that is named, or a later one of the directory's own; None to begin anew.
+def _choose_checkpoint(path, settings, identity, is_known):
+    """The checkpoint to resume from: the named one or a later one of this directory; or None.
 
-    Checkpoints of one run lie on one way: going on from a later one ends with the same bits.
+    All checkpoints of a run lead to the same bits, so a later one only saves time.
     """
-    asked = settings.resume_from_checkpoint
-    if asked not in (None, "true", "false"):
-        given, step = _given_checkpoint(Path(asked), identity)
-        later = is_known and any(own > step for own, _ in in_folder(path))
-        found = newest_good(settings, identity) if later else given
-        logger.info(f"goes on with {found}")
-        return found
+    if settings.resume_from_checkpoint not in (None, "true", "false"):
+        named = Path(settings.resume_from_checkpoint)
+        _check_named(named, identity)
+        if not is_known or all(step <= step_of(named) for step, _ in in_folder(path)):
+            logger.info(f"resumes from {named}")
+            return named
     if not is_known:
         return None
     if settings.match_trainer:
-        logger.info(f"{path}: begins again, since --match_trainer cannot go on where it was")
+        logger.info(f"{path}: restarts from scratch, since --match_trainer cannot resume")
         return None
     found = newest_good(settings, identity)
-    where = found.name if found else "its first step: it has no checkpoint yet"
-    logger.info(f"{path} holds this very run, unfinished; it goes on with {where}")
+    how = found.name if found else "its first step: it has no checkpoint yet"
+    logger.info(f"{path} holds this run, unfinished; it goes on with {how}")
     return found
+
+
+def _check_named(path, identity):
+    """Raise ValueError or DamagedError unless it is a sound checkpoint of this run."""
+    if not path.is_dir():
+        raise ValueError(f"--resume_from_checkpoint {path}: no such folder")
+    durable.verify(path)
+    changes = differences(read_identity(path) or {}, identity)
+    if changes:
+        raise ValueError(another_run(f"--resume_from_checkpoint {path}", changes))
 
 
 def _is_finished(path):
@@ -161,30 +155,19 @@ def _is_finished(path):
     except DamagedError as damage:
         if not in_folder(path):
             raise DamagedError(
-                f"{damage}; there is no checkpoint to make it again from. Begin again with "
-                f"--resume_from_checkpoint false"
+                f"{damage}; there is no checkpoint to train it again from. Restart from scratch "
+                f"with --resume_from_checkpoint false"
             ) from None
-        logger.warning(f"{damage}; the final model is made again")
+        logger.warning(f"{damage}; the end of the training is repeated")
         return False
     return True
 
 
-def _given_checkpoint(path, identity):
-    """The checkpoint that is named, verified and of this run, and its step."""
-    if not path.is_dir():
-        raise ValueError(f"--resume_from_checkpoint {path}: no such folder")
-    durable.verify(path)
-    changes = differences(read_identity(path) or {}, identity)
-    if changes:
-        raise ValueError(another_run(f"--resume_from_checkpoint {path}", changes))
-    return path, step_of(path)
-
-
 def _keep_num_threads(identity):
-    """Compute with as many threads as the run began with: they decide how sums are cut up."""
+    """Compute with as many threads as the run started with: they decide how sums are split."""
     num_threads = identity["num_threads"]
     if num_threads != torch.get_num_threads():
-        logger.info(f"computes in {num_threads} threads, as it began")
+        logger.info(f"computes with {num_threads} threads, as it started")
         torch.set_num_threads(num_threads)
 
 

@@ -1,21 +1,27 @@
 """What makes two runs the same run: everything that its results follow from.
 
-It is written at the beginning. A run goes on only under the very same; then it ends with the very
-bits that it would have ended with uninterrupted. Nothing here imports torch.
+It is written when a run starts. A run resumes only if nothing in it has changed; then it ends with
+the same bits as without the interruption. Nothing here imports torch.
 """
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rawtrain.config import public_values
+from rawtrain.config import TrainingSettings, public_values
+from rawtrain.data.files import sha256_of
 from rawtrain.run.durable import DELETING, LOCK, WRITING, DamagedError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 IDENTITY_FILE = "identity.json"
 
-# What may change on the way: it moves no bit of what is learnt. Paths are among it, for what counts
-# is what they lead to, which is compared itself.
+# Settings that may change before a run resumes: they move no bit of what is learnt. Paths are among
+# them, since what they lead to is compared itself.
 FREE = frozenset(
     (
         *("output_dir", "overwrite_output_dir", "resume_from_checkpoint"),
@@ -33,21 +39,26 @@ FREE = frozenset(
 )
 NOT_LEARNT_FROM = ("test", "general")  # splits
 
+Identity = dict[str, Any]  # as JSON can hold it
 
-def identity_of(settings, splits, tokenizer, model):
-    """The identity of a run as JSON can hold it.
+
+def identity_of(
+    settings: TrainingSettings,
+    splits: Mapping[str, Any],
+    tokenizer: "PreTrainedTokenizerBase",
+    model: "PreTrainedModel",
+) -> Identity:
+    """The identity of a run.
 
     splits: the data, each with a `fingerprint` that other data do not have. Test data and general
-    text change nothing of what is learnt, and are not part of it. model: as it is before the first
-    step.
+    text are left out: nothing is learnt from them. model: as it is before the first step.
     """
     learnt_from = {name: split for name, split in splits.items() if name not in NOT_LEARNT_FROM}
-    data = {name: split.fingerprint for name, split in learnt_from.items()}
     return {
         "task": settings.task,
         "settings": settings_that_count(settings),
-        "data": data,
-        "tokenizer": _sha256(_serial(tokenizer).encode()),
+        "data": {name: split.fingerprint for name, split in learnt_from.items()},
+        "tokenizer": sha256_of(_serialized(tokenizer).encode()),
         "model": _model_digest(model),
         "num_processes": 1,
         "device": model.device.type,
@@ -56,30 +67,31 @@ def identity_of(settings, splits, tokenizer, model):
     }
 
 
-def settings_that_count(settings):
+def settings_that_count(settings: TrainingSettings) -> dict[str, Any]:
+    """The settings that the results follow from."""
     values = public_values(settings)
     if settings.eval_strategy == "steps" and settings.eval_steps is None:
         values["eval_steps"] = settings.logging_steps  # see plan.make_plan
     return {name: value for name, value in values.items() if name not in FREE}
 
 
-def differences(old, new):
-    """How another identity differs, as lines "--learning_rate: 5e-05 -> 0.0001".
+def differences(old: Identity, new: Identity) -> list[str]:
+    """How `new` differs from `old`, as lines "--learning_rate: 5e-05 -> 0.0001".
 
-    Of another task it is the task alone: nearly everything else differs too.
+    Another task is named alone: nearly all of its settings differ too.
     """
     if old.get("task") != new.get("task"):
-        return _differing({"task": old.get("task")}, {"task": new.get("task")}, "")
-    lines = _differing(old.get("settings", {}), new["settings"], "--")
-    lines += _differing(old.get("data", {}), new["data"], "sha256 of the data, ")
+        return [f"task: {_shown(old.get('task'))} -> {_shown(new.get('task'))}"]
+    lines = _changes(old.get("settings", {}), new["settings"], "--")
+    lines += _changes(old.get("data", {}), new["data"], "sha256 of the data, ")
     rest = {name: value for name, value in new.items() if name not in ("settings", "data")}
-    return lines + _differing({name: old.get(name) for name in rest}, rest, "")
+    return lines + _changes({name: old.get(name) for name in rest}, rest, "")
 
 
-def output_dir_problem(settings):
-    """What is wrong with the output directory as far as it shows before any data is read, or None.
+def output_dir_problem(settings: TrainingSettings) -> str | None:
+    """What is wrong with the output directory, as far as it shows before any data is read.
 
-    That is where a second start with other settings, or another run altogether, should be told.
+    So a second start with other settings is refused at once.
     """
     path = Path(settings.output_dir)
     if path.exists() and not path.is_dir():
@@ -100,16 +112,17 @@ def output_dir_problem(settings):
     return another_run(f"--output_dir {path}", changes) if changes else None
 
 
-def another_run(place, changes):
+def another_run(place: str, changes: list[str]) -> str:
+    """The message that `place` holds another run, with the `differences`."""
     lines = "\n".join(f"  {change}" for change in changes)
     return (
-        f"{place} holds another run; since then there changed\n{lines}\n"
-        f"start with what it was begun with to go on with it, choose another --output_dir, or "
-        f"replace it with --overwrite_output_dir"
+        f"{place} holds another run; what has changed since then:\n{lines}\n"
+        f"to resume that run, start it as it was started first; else choose another --output_dir, "
+        f"or replace it with --overwrite_output_dir"
     )
 
 
-def read_identity(folder):
+def read_identity(folder: str | Path) -> Identity | None:
     """The identity in an output directory or checkpoint; None if there is none.
 
     Raises DamagedError if it cannot be read.
@@ -122,29 +135,28 @@ def read_identity(folder):
     except (ValueError, OSError) as error:
         raise DamagedError(f"{file}: cannot be read: {error}") from None
     if not isinstance(identity, dict):
-        raise DamagedError(f"{file}: holds no identity of a run")
+        raise DamagedError(f"{file}: is not the identity of a run")
     return identity
 
 
-def _differing(old, new, prefix):
-    names = dict.fromkeys((*new, *old))
+def _changes(old, new, prefix):
     return [
         f"{prefix}{name}: {_shown(old.get(name))} -> {_shown(new.get(name))}"
-        for name in names
+        for name in dict.fromkeys((*new, *old))
         if old.get(name) != new.get(name)
     ]
 
 
 def _shown(value):
-    text = json.dumps(value) if not isinstance(value, str) else value
+    text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) < 40 else f"{text[:12]}..."
 
 
-def _serial(tokenizer):
-    """The tokenizer as text; one with a part in Python (RoFormer's) has its vocabulary alone."""
+def _serialized(tokenizer):
+    """The tokenizer as text; of one with a part in Python (RoFormer's) the vocabulary alone."""
     try:
         return tokenizer.backend_tokenizer.to_str()
-    except Exception:  # the backend raises no kind of its own
+    except Exception:  # the backend has no exception class of its own
         return json.dumps(sorted(tokenizer.get_vocab().items()))
 
 
@@ -157,7 +169,3 @@ def _model_digest(model):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy())
     return digest.hexdigest()
-
-
-def _sha256(content):
-    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,34 @@
+"""What a run tells on its way: its history in metrics.jsonl, and lines where there is no bar."""
+
+import json
+
+from rawtrain.run import log as run_log
+from rawtrain.run.log import RunLog
+
+
+def test_the_log_is_cut_back_to_the_checkpoint(tmp_path):
+    log = RunLog(tmp_path / "metrics.jsonl", disable_tqdm=True)
+    for step in (1, 2, 3):
+        log.add({"loss": 0.1 * step, "step": step})
+    again = RunLog(tmp_path / "metrics.jsonl", disable_tqdm=True)
+    again.restore(log.history[:2])
+    again.add({"loss": 0.5, "step": 3})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == again.history == [*log.history[:2], {"loss": 0.5, "step": 3}]
+
+
+def test_without_a_bar_a_line_tells_the_progress_every_20_seconds(monkeypatch, caplog):
+    now = 0
+    monkeypatch.setattr(run_log.time, "monotonic", lambda: now)
+    log = RunLog(disable_tqdm=True)
+    with caplog.at_level("INFO", logger="rawtrain"):
+        log.start(num_steps=30, first_step=2)
+        for step in range(3, 13):
+            now += 4  # seconds a step
+            log.tick(step)
+            if step == 6:
+                log.add({"loss": 0.5, "learning_rate": 0.01, "step": step})
+    assert caplog.messages == [
+        "step 5/30  0.25 steps/s  01:40 left",
+        "step 10/30  loss 0.5000  learning rate 0.01  0.25 steps/s  01:20 left",
+    ]
