@@ -52,8 +52,8 @@ def test_a_run_logs_evaluates_saves_and_ends_at_the_steps_of_trainer(steps_per_e
 
 @many_cases
 @given(steps_per_epoch=st.integers(1, 15), options=SETTINGS)
-def test_no_checkpoint_goes_by_the_steps_where_only_the_best_is_kept(steps_per_epoch, options):
-    """An evaluation decides there, and `Checkpoints.are_due` keeps its model."""
+def test_no_checkpoint_is_planned_if_only_the_best_is_kept(steps_per_epoch, options):
+    """An evaluation decides then, see `Checkpoints.are_due`."""
     plan = plan_of(steps_per_epoch, **options | {"save_strategy": "best"})
     assert steps_where(plan, plan.saves_at) == []
 
@@ -79,7 +79,7 @@ def test_a_run_logs_every_500_steps_or_at_least_twenty_times(num_steps, log_ever
         ({"eval_strategy": "steps"}, False, []),
     ],
 )
-def test_evaluation_comes_each_epoch_where_there_is_validation_data(
+def test_by_default_each_epoch_is_evaluated_if_there_is_validation_data(
     options, has_validation, evaluations
 ):
     plan = plan_of(5, has_validation, num_train_epochs=2, **options)
@@ -149,6 +149,6 @@ def test_settings_that_do_not_fit_the_number_of_rows_are_refused(options, said):
         check_steps(NerSettings(**options), num_rows=20)
 
 
-def test_settings_that_just_fit_are_not():
+def test_settings_that_just_fit_the_number_of_rows_are_allowed():
     for options in ({"gradient_accumulation_steps": 3}, {"warmup_steps": 9}, {"warmup_steps": 0.9}):
         check_steps(NerSettings(**options), num_rows=20)

@@ -3,15 +3,16 @@
 import math
 from dataclasses import dataclass
 
+from rawtrain.config import TrainingSettings
 from rawtrain.errors import raise_problems
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The events of a run; a step is one optimizer update and the first is step 1.
+    """The events of a run; a step is one optimizer update, and the first is step 1.
 
-    "steps" events come every so many steps, "epoch" events at the end of each epoch. The last step
-    is always evaluated and counts as the end of an epoch, as in Trainer 5.23.
+    "steps" events come every so many steps, "epoch" events at the end of each epoch. As in Trainer
+    5.23, the last step is always evaluated and counts as the end of an epoch.
     """
 
     num_steps: int
@@ -23,14 +24,14 @@ class Plan:
     save_strategy: str
     save_every: int
 
-    def logs_at(self, step):
+    def logs_at(self, step: int) -> bool:
         return self._due(self.log_strategy, self.log_every, step)
 
-    def evaluates_at(self, step):
+    def evaluates_at(self, step: int) -> bool:
         last = step == self.num_steps and self.eval_strategy != "no"
         return last or self._due(self.eval_strategy, self.eval_every, step)
 
-    def saves_at(self, step):
+    def saves_at(self, step: int) -> bool:
         """Whether a checkpoint is due; after the last step the model itself is saved instead."""
         return step < self.num_steps and self._due(self.save_strategy, self.save_every, step)
 
@@ -41,7 +42,7 @@ class Plan:
         return strategy == "epoch" and at_end
 
 
-def check_steps(settings, num_rows):
+def check_steps(settings: TrainingSettings, num_rows: int) -> None:
     """Raise ValueError for settings that do not fit a run over this number of rows."""
     num_batches = -(-num_rows // settings.per_device_train_batch_size)
     accumulation, problems = settings.gradient_accumulation_steps, []
@@ -59,7 +60,7 @@ def check_steps(settings, num_rows):
     raise_problems(problems)
 
 
-def make_plan(settings, steps_per_epoch, has_validation):
+def make_plan(settings: TrainingSettings, steps_per_epoch: int, has_validation: bool) -> Plan:
     """The plan of a run of `steps_per_epoch` updates an epoch.
 
     A number of steps below 1 in the settings is a share of the whole run, rounded up as in Trainer.

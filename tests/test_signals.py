@@ -1,4 +1,4 @@
-"""Signals end the program at once where nothing is lost, and elsewhere after a checkpoint."""
+"""Signals end the program at once where nothing is lost, and after a checkpoint elsewhere."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ send = partial(os.kill, os.getpid())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_elsewhere_the_program_ends_at_once_with_128_and_the_signal(number, capfd):
+def test_where_nothing_is_held_the_program_ends_at_once_with_128_and_the_signal(number, capfd):
     with pytest.raises(Interrupted) as end:
         send(number)
     assert end.value.code == 128 + number
@@ -71,7 +71,7 @@ def test_sigusr1_asks_once_and_only_while_something_is_trained(capfd):
     )
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_signals_to_the_whole_group_end_a_run_after_a_checkpoint(settings, workers):
     """A terminal's ^C, and `timeout`, reach the worker processes too."""
     chosen = settings(max_steps=50, dataloader_num_workers=workers, save_strategy="no")
@@ -99,9 +99,10 @@ def test_signals_to_the_whole_group_end_a_run_after_a_checkpoint(settings, worke
     assert [step for step, _ in in_folder(chosen.output_dir)] == [7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_imports_of_a_command_ends_it_and_leaves_nothing(number, tmp_path):
-    """From its first line on; before, the default death by the signal is fine."""
+    """From its first line on; before that the signal may end the process by default."""
     command = [sys.executable, "-m", "rawtrain.ner", "--output_dir", str(tmp_path / "out")]
     for delay in (0.3, 1.0):
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
