@@ -112,6 +112,7 @@ class Checkpoints:
     def load_best(self, model: PreTrainedModel, history: list[dict]) -> None:
         """Put the weights of the best evaluation into `model`."""
         best = best_evaluation(history, self.settings)
+        assert best is not None  # the last step is always evaluated
         path = self.output_dir / f"checkpoint-{best.step}"
         durable.verify(path)
         model.load_state_dict(load_weights(model, path))
