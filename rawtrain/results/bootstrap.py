@@ -9,14 +9,16 @@ of the training would do.
 S sentences, C types, D draws.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rawtrain.results.entities import Entities, right_ones
 
 NUM_DRAWS, LEVEL = 1000, 0.95
-LARGEST_CHUNK = 4_000_000  # sentence numbers that are drawn at once: 32 MB
+LARGEST_CHUNK = 4_000_000  # drawn sentences at once: 32 MB
 
 
 class Interval(NamedTuple):
@@ -55,18 +57,27 @@ def counts_by_sentence(gold: Entities, found: Entities, sentence_offsets: np.nda
 
 
 def resampled(counts: np.ndarray, num_draws: int, seed: int) -> np.ndarray:
-    """The sums [D, C, 2] of `counts` [S, C, 2] over S sentences drawn with replacement, D times."""
-    num_sentences, *shape = counts.shape
+    """The sums [D, ...] of `counts` [S, ...] over S sentences drawn with replacement, D times."""
+    num_sentences = len(counts)
     rng = np.random.default_rng(seed)
-    flat = counts.reshape(num_sentences, -1).astype(float)  # float64: exact, and a fast product
-    sums = []
-    chunk = max(1, LARGEST_CHUNK // max(num_sentences, 1))
-    for start in range(0, num_draws, chunk):
-        size = (min(chunk, num_draws - start), num_sentences)
-        drawn = rng.integers(num_sentences, size=size)
-        times = [np.bincount(row, minlength=num_sentences) for row in drawn]  # of each sentence
-        sums.append(np.array(times, float) @ flat)
-    return np.concatenate(sums).reshape(num_draws, *shape)
+
+    def times_drawn(size):
+        drawn = rng.integers(num_sentences, size=(size, num_sentences))
+        return [np.bincount(row, minlength=num_sentences) for row in drawn]
+
+    return weighted_sums(counts, num_draws, times_drawn)
+
+
+def weighted_sums(
+    counts: np.ndarray, num_draws: int, draw_weights: Callable[[int], ArrayLike]
+) -> np.ndarray:
+    """The sums [D, ...] of `counts` [S, ...] with the weights [d, S] of `draw_weights(d)`."""
+    # whole numbers far below 2**53: exact as float64, whose matrix product is the fast one
+    flat = counts.reshape(len(counts), -1).astype(float)
+    chunk = max(1, LARGEST_CHUNK // max(len(counts), 1))
+    sizes = [min(chunk, num_draws - start) for start in range(0, num_draws, chunk)]
+    sums = [np.array(draw_weights(size), float) @ flat for size in sizes]
+    return np.concatenate(sums).reshape(num_draws, *counts.shape[1:])
 
 
 def f1_of(sums: np.ndarray) -> np.ndarray:
