@@ -12,7 +12,7 @@ from seqeval.metrics import f1_score
 from rawtrain import ner
 from rawtrain.data.conll import read_conll
 from rawtrain.study import transfer
-from rawtrain.study.runs import find_corpus
+from rawtrain.study.corpora import find_corpus
 
 NUM_TRAIN = {"a": 60, "b": 40}
 LIMIT = 50  # --max_train_samples
@@ -79,6 +79,7 @@ ALL_RUNS += ["all-seed42", "all-on-a-seed42", "all-on-b-seed42"]
 
 @pytest.mark.parametrize("source", ["a", "b", "all"])
 @pytest.mark.parametrize("target", ["a", "b"])
+@pytest.mark.slow
 def test_a_cell_is_the_f1_of_the_predictions_for_that_test_data(study, corpora, source, target):
     name = f"{source}-seed42" if source == target else f"{source}-on-{target}-seed42"
     file = study / "runs" / name / "predictions.conll"
@@ -88,12 +89,14 @@ def test_a_cell_is_the_f1_of_the_predictions_for_that_test_data(study, corpora, 
     assert found(study)["f1"][source][target]["mean"] == f1_score(gold.tags, predicted.tags)
 
 
+@pytest.mark.slow
 def test_the_models_differ_and_learn(study):
     f1 = found(study)["f1"]
     means = {row[name]["mean"] for row in f1.values() for name in ("a", "b")}
     assert len(means) > 3 and min(means) > 0.3
 
 
+@pytest.mark.slow
 def test_all_is_trained_on_the_first_sentences_of_each_corpus(study, corpora):
     parts = [read_conll(corpora / name / "train.conll") for name in ("a", "b")]
     together = read_conll(study / "all" / "train.conll")
@@ -103,6 +106,7 @@ def test_all_is_trained_on_the_first_sentences_of_each_corpus(study, corpora):
     assert len(read_conll(study / "all" / "validation.conll").words) == 20
 
 
+@pytest.mark.slow
 def test_the_table_marks_the_best_of_each_column(study):
     f1 = found(study)["f1"]
     lines = (study / "transfer.md").read_text().splitlines()
@@ -123,6 +127,7 @@ def test_the_table_marks_the_best_of_each_column(study):
         assert cells["each"][column] == cells[name][column]
 
 
+@pytest.mark.slow
 def test_started_again_it_runs_nothing_and_shows_the_same(
     study, corpora, model_dir, monkeypatch, capsys
 ):
@@ -133,8 +138,9 @@ def test_started_again_it_runs_nothing_and_shows_the_same(
     assert shown == (study / "transfer.md").read_text() + f"\ntable and runs: {study}/\n"
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on_with_the_runs_that_are_left(
-    study, corpora, model_dir, monkeypatch, tmp_path
+    study, corpora, model_dir, monkeypatch, tmp_path, capsys
 ):
     with monkeypatch.context() as patch:
         before = recorded_runs(patch, stop_at=3)
@@ -144,34 +150,43 @@ def test_interrupted_it_goes_on_with_the_runs_that_are_left(
     after = recorded_runs(monkeypatch)
     transfer.main(arguments(corpora, tmp_path, model_dir))
     assert before + after == ALL_RUNS and len(before) == 3
+    progress = capsys.readouterr().err
+    assert all(f"{i}/4 {run}: " in progress for i, run in enumerate(after, start=1))
     assert found(tmp_path) == found(study)
 
 
+@pytest.mark.slow
 def test_a_score_that_was_not_written_is_not_taken_from_predictions_of_other_settings(
-    corpora, model_dir, monkeypatch, tmp_path
+    corpora, model_dir, monkeypatch, capsys, tmp_path
 ):
-    with monkeypatch.context() as patch:  # ended after the first run, before its scores are written
-        patch.setattr("rawtrain.study.runs.write_json", lambda *_: exec("raise SystemExit(143)"))
+    def end(*_):
+        raise SystemExit(143)
+
+    with monkeypatch.context() as patch:  # after the first run, before its scores are written
+        patch.setattr("rawtrain.study.runs.read_metrics", end)
         with pytest.raises(SystemExit):
             transfer.main(arguments(corpora, tmp_path, model_dir))
     assert run_dirs(tmp_path) == ["a-seed42"]
-    transfer.main(arguments(corpora, tmp_path, model_dir, flags=["--max_predict_samples", "7"]))
-    assert found(tmp_path)["predict_samples"] == {"a": 7, "b": 7}
+    with pytest.raises(SystemExit) as ended:
+        transfer.main(arguments(corpora, tmp_path, model_dir, flags=["--max_predict_samples", "7"]))
+    assert ended.value.code == 2 and run_dirs(tmp_path) == ["a-seed42"]
+    assert "--max_predict_samples: null -> 7" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_more_seeds_join_those_that_are_there(study, corpora, model_dir, monkeypatch, capsys):
     names = recorded_runs(monkeypatch)
     transfer.main(arguments(corpora, study, model_dir, "--seeds", "2"))
-    assert names == [name.replace("42", "43") for name in ALL_RUNS]
+    assert names == [name.replace("42", "1042") for name in ALL_RUNS]
     for row in found(study)["f1"].values():
         for cell in row.values():
-            assert list(cell["by_seed"]) == ["42", "43"]
+            assert sorted(cell["by_seed"]) == ["1042", "42"]
             assert cell["mean"] == statistics.mean(cell["by_seed"].values())
             low, high = sorted(cell["by_seed"].values())
             assert cell["std"] == pytest.approx((high - low) / 2**0.5, abs=1e-15)  # n - 1 = 1
     shown = capsys.readouterr().out
     assert len(re.findall(r"0\.\d{3} ± 0\.\d{3}", shown)) == 8
-    assert "sample standard deviation (n - 1) over 2 seeds, 42 to 43" in shown
+    assert "sample standard deviation (n - 1) over 2 seeds: 42, 1042." in shown
 
 
 @pytest.mark.parametrize(
@@ -181,6 +196,7 @@ def test_more_seeds_join_those_that_are_there(study, corpora, model_dir, monkeyp
         (["--max_predict_samples", "5"], "--max_predict_samples: null -> 5"),
     ],
 )
+@pytest.mark.slow
 def test_other_settings_are_refused_with_what_changed(
     study, corpora, model_dir, monkeypatch, capsys, flags, change
 ):
@@ -191,6 +207,7 @@ def test_other_settings_are_refused_with_what_changed(
     assert change in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_other_data_are_refused(study, corpora, model_dir, monkeypatch, capsys, tmp_path):
     for name in ("a", "b"):
         write_corpus(tmp_path / name, NUM_TRAIN[name], 5)
@@ -269,6 +286,7 @@ def test_a_corpus_without_validation_data_is_refused_where_they_are_needed(
     assert "there is no validation data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_flags_that_need_validation_data_do_not_hinder_the_predictions(
     corpora, model_dir, tmp_path
 ):

@@ -85,13 +85,13 @@ def read_predictions(run_a: Path, run_b: Path) -> tuple[list, list, list]:
                 f"{file} is not there; expected the output directory of a run of rawtrain.ner with "
                 f"--test_file (on a finished run, --do_predict makes it)"
             )
-        gold, predicted = (read_conll(file, tag_column=column) for column in (GOLD, PREDICTED))
-        for tag in set(chain(*gold.tags, *predicted.tags)):
+        right, found = (read_conll(file, tag_column=column) for column in (GOLD, PREDICTED))
+        for tag in set(chain(*right.tags, *found.tags)):
             if tag != "O" and tag[:2] not in ("B-", "I-"):
                 raise ValueError(f"{file}: the tag {tag!r} is no IOB2 tag; entities are compared")
-        read.append((gold.words, gold.tags, predicted.tags))
-    (words, gold, tags_a), (words_b, gold_b, tags_b) = read
-    for what, a, b in (("words", words, words_b), ("gold tags", gold, gold_b)):
+        read.append((right.words, right.tags, found.tags))
+    (words, gold, tags_a), (other_words, other_gold, tags_b) = read
+    for what, a, b in (("words", words, other_words), ("gold tags", gold, other_gold)):
         if a != b:
             raise ValueError(
                 f"{run_a} and {run_b} predicted different test data ({len(a):,} and {len(b):,} "

@@ -2,9 +2,9 @@
 
 The job that the flags of rawtrain.ner describe is done with five seeds. A seed decides the weights
 of the new head, the order of the sentences and the dropout, and nothing that anybody would call a
-better method: a gain that is smaller than what seeds do has to be shown with more than one of them.
+better method. So a gain that is smaller than what seeds do has to be shown with several of them.
 
-Started again, the command goes on where it was; more seeds join those that are there.
+Started again, the command does only the runs that are missing; more seeds join those there.
 """
 
 from rawtrain.run import signals
@@ -18,46 +18,43 @@ import sys
 from dataclasses import dataclass, replace
 
 from rawtrain.cli.command import reported_mistakes, run
-from rawtrain.config import uses_own_data
+from rawtrain.config import NerSettings, uses_own_data
 from rawtrain.errors import RunError
 from rawtrain.results.tables import markdown_table
-from rawtrain.run.durable import write_json, write_text
-from rawtrain.run.log import configure_logging
-from rawtrain.study.runs import do_runs, job_run, job_settings, metrics_of, parse_study, unfinished
-from rawtrain.study.tables import Scores, seeds_line
+from rawtrain.study.runs import (
+    check_runs,
+    do_runs,
+    job_run,
+    parse_study,
+    seeds_from,
+    study_settings,
+    unfinished,
+)
+from rawtrain.study.tables import Scores, show
 
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 ALL_TYPES = "all types"
 
 
-def main(arguments):
+def main(arguments: list[str]) -> None:
     """Do the runs that are left, then write and print their table."""
-    options, flags = parse(arguments)
+    parser = argparse.ArgumentParser(prog="python -m rawtrain.study.seeds", description=__doc__)
+    options, flags = parse_study(parser, arguments, num_seeds=5)
     folder = options.output_dir
     with reported_mistakes():
-        settings = job_settings(flags, folder)
+        settings = study_settings(flags, folder)
         check_scored(settings)
-        configure_logging(settings)
-        seeds = range(settings.seed, settings.seed + options.seeds)
-        of_seed = {seed: replace(settings, seed=seed) for seed in seeds}
-        runs = {seed: job_run(f"seed{seed}", folder, job) for seed, job in of_seed.items()}
+        settings = replace(settings, return_entity_level_metrics=True)
+        runs = {
+            seed: job_run(f"seed{seed}", folder, replace(settings, seed=seed))
+            for seed in seeds_from(settings.seed, options.seeds)
+        }
         left = unfinished(runs.values(), folder)
-    do_runs(left, folder)
-    result = collect({seed: metrics_of(run, folder) for seed, run in runs.items()})
-    write_json(folder / "seeds.json", result.as_json())
-    text = "\n".join(result.table())
-    write_text(folder / "seeds.md", text + "\n")
-    print(text)
-    print(f"\ntable and runs: {folder}/")
+        check_runs(left)
+    show(collect(do_runs(runs, left, folder)), "seeds", folder)
 
 
-def parse(arguments):
-    """The options, and the flags for rawtrain.ner."""
-    parser = argparse.ArgumentParser(prog="python -m rawtrain.study.seeds", description=__doc__)
-    return parse_study(parser, arguments, num_seeds=5)
-
-
-def check_scored(settings):
+def check_scored(settings: NerSettings) -> None:
     """Raise ValueError for a job without data to train on, or to score."""
     if settings.dataset_name or not uses_own_data(settings):
         return
@@ -72,20 +69,8 @@ class Seeds:
     """What the study found."""
 
     split: str  # whose scores they are
-    num_sentences: int
+    samples: int
     scores: dict[str, dict[str, Scores]]  # by type, then by name of the score
-    seeds: list[int]
-
-    def as_json(self):
-        return {
-            "split": self.split,
-            "samples": self.num_sentences,
-            "scores": {
-                kind: {name: scores.as_json() for name, scores in row.items()}
-                for kind, row in self.scores.items()
-            },
-            "std": "sample standard deviation over seeds, n - 1",
-        }
 
     def table(self) -> list[str]:
         """The table in Markdown, with what has to be known to read it."""
@@ -93,12 +78,12 @@ class Seeds:
         return [
             *markdown_table(["type", *SCORES.values()], rows),
             "",
-            f"On {self.num_sentences:,} {self.split} sentences.",
-            seeds_line(self.seeds),
+            f"On {self.samples:,} {self.split} sentences.",
+            *self.scores[ALL_TYPES]["f1"].note,
         ]
 
 
-def collect(metrics) -> Seeds:
+def collect(metrics: dict[int, dict]) -> Seeds:
     """The scores of finished runs, from their metrics by seed.
 
     They are those of the test data or, where there is none, of the validation data.
@@ -109,7 +94,6 @@ def collect(metrics) -> Seeds:
         raise RunError("the data set has neither test nor validation data, whose scores to compare")
     measured = set.intersection(*(set(of_run) for of_run in metrics.values()))
     kinds = {match[1] for name in measured if (match := re.fullmatch(rf"{prefix}_(.+)_f1", name))}
-    kinds = [*sorted(kinds - {"overall"}), "overall"]
     scores = {
         ALL_TYPES if kind == "overall" else kind: {
             name: Scores(
@@ -117,10 +101,10 @@ def collect(metrics) -> Seeds:
             )
             for name in SCORES
         }
-        for kind in kinds
+        for kind in [*sorted(kinds - {"overall"}), "overall"]
     }
     split = {"predict": "test", "eval": "validation"}[prefix]
-    return Seeds(split, first[f"{prefix}_samples"], scores, list(metrics))
+    return Seeds(split, first[f"{prefix}_samples"], scores)
 
 
 if __name__ == "__main__":

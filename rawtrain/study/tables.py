@@ -1,7 +1,12 @@
-"""The cells of a study's tables: scores over seeds."""
+"""What the studies of several runs find, and how they write and print it."""
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rawtrain.run.durable import write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -19,19 +24,36 @@ class Scores:
         """The sample standard deviation: n - 1 in the divisor. None for a single seed."""
         return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.mean:.3f}" + ("" if self.std is None else f" ± {self.std:.3f}")
 
-    def as_json(self):
-        by_seed = {str(seed): f1 for seed, f1 in self.by_seed.items()}
-        return {"mean": self.mean, "std": self.std, "by_seed": by_seed}
+    @property
+    def note(self) -> list[str]:
+        """What stands in a cell, for below the table."""
+        first, *others = self.by_seed
+        if not others:
+            return [f"One seed, {first}; --seeds 5 shows how far a seed moves F1."]
+        return [
+            f"Mean ± sample standard deviation (n - 1) over {1 + len(others)} seeds: "
+            f"{', '.join(map(str, self.by_seed))}.",
+            f"They are far apart because seed + epoch decides the order of the sentences: with "
+            f"seed {first + 1},\nepoch 0 would have the order of epoch 1 with seed {first}.",
+        ]
 
 
-def seeds_line(seeds) -> str:
-    """What stands in a cell, for the note under a table."""
-    if len(seeds) == 1:
-        return f"One seed, {seeds[0]}; how far a seed moves F1 is told by --seeds 5."
-    return (
-        f"Mean ± sample standard deviation (n - 1) over {len(seeds)} seeds, "
-        f"{seeds[0]} to {seeds[-1]}."
-    )
+def show(found: Any, name: str, folder: Path) -> None:
+    """Write what a study found, its fields as JSON and its table as Markdown; print the table."""
+    about = {"std": "sample standard deviation over seeds, n - 1"}
+    write_json(folder / f"{name}.json", _plain(vars(found) | about))
+    text = "\n".join(found.table())
+    write_text(folder / f"{name}.md", text + "\n")
+    print(text)
+    print(f"\ntable and runs: {folder}/")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Scores):
+        value = {"mean": value.mean, "std": value.std, "by_seed": value.by_seed}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    return value

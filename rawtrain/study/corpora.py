@@ -1,0 +1,101 @@
+"""Corpora in folders, for the studies that train on one after another, and all of them as one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rawtrain.config import NerSettings
+from rawtrain.data.files import sha256_of
+from rawtrain.errors import raise_problems
+from rawtrain.run.durable import write_text
+
+FILE_NAMES = {
+    "train": ("train.conll",),
+    "validation": ("validation.conll", "dev.conll", "val.conll"),
+    "test": ("test.conll",),
+}
+ALL = "all"  # corpora together
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The files of a corpus, by split, and hashes of what is in them."""
+
+    name: str
+    files: dict[str, Path]  # of "train", "validation" and "test" those that there are
+    hashes: dict[str, str]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that name the data of a run on it; None for what it does not have."""
+        names = {split: str(file) for split, file in self.files.items()}
+        files = {f"{split}_file": names.get(split) for split in FILE_NAMES}
+        return files | {"dataset_name": None, "dataset_config_name": None}
+
+
+def find_corpus(name: str, folder: str | Path) -> Corpus:
+    """The corpus in a folder. ValueError if training or test data are missing."""
+    files = {}
+    for split, names in FILE_NAMES.items():
+        found = [file for file in (Path(folder) / n for n in names) if file.is_file()]
+        if len(found) > 1:
+            raise ValueError(f"{folder}: both {found[0].name} and {found[1].name}; keep one")
+        if not found and split != "validation":
+            raise ValueError(
+                f"{folder}: no {names[0]} there; expected a folder with train.conll, test.conll "
+                f"and, if there is any, {' or '.join(FILE_NAMES['validation'])}"
+            )
+        if found:
+            files[split] = found[0]
+    return Corpus(name, files, {split: sha256_of(file) for split, file in files.items()})
+
+
+def corpus_of_all(corpora: Sequence[Corpus], settings: NerSettings, folder: Path) -> Corpus:
+    """All corpora as one without test data; its hashes are known before its files are written."""
+    files, hashes = {}, {}
+    for split, limit in _limits(settings):
+        if parts := [corpus.hashes[split] for corpus in corpora if split in corpus.hashes]:
+            files[split] = folder / ALL / f"{split}.conll"
+            hashes[split] = sha256_of(f"{parts} {limit}".encode())
+    return Corpus(ALL, files, hashes)
+
+
+def settings_of_all(settings: NerSettings) -> NerSettings:
+    """The settings of a run on its files, which are cut already and have columns of their own."""
+    return replace(
+        settings, max_train_samples=None, max_eval_samples=None, token_column=0, tag_column=-1
+    )
+
+
+def write_corpus_of_all(together: Corpus, corpora: Sequence[Corpus], settings: NerSettings) -> None:
+    """Write its files: the first sentences of each corpus, up to max_train_samples or max_eval_...
+
+    Raises ValueError if test data have tags that the training data of another corpus do not have.
+    """
+    from rawtrain.data.sources import read_tagged  # pyarrow takes a second
+
+    read = {corpus.name: read_tagged(replace(settings, **corpus.settings)) for corpus in corpora}
+    problems = [
+        f"{corpus.splits['test'].source}: has tags that the training data of {name} do not have: "
+        f"{', '.join(unknown)}"
+        for corpus in read.values()
+        for name, other in read.items()
+        if (unknown := sorted(set().union(*corpus.splits["test"].tags) - set(other.label_names)))
+    ]
+    raise_problems(problems, "Corpora of one table share their tags: rename what means the same.")
+    together.files["train"].parent.mkdir(parents=True, exist_ok=True)
+    for split, limit in _limits(settings):
+        parts = [corpus.splits[split] for corpus in read.values() if split in corpus.splits]
+        sentences = [
+            "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True))
+            for part in parts
+            for words, tags in zip(part.words[:limit], part.tags[:limit], strict=True)
+        ]
+        if sentences:
+            write_text(together.files[split], "\n".join(sentences))
+
+
+def _limits(settings: NerSettings) -> Iterator[tuple[str, int | None]]:
+    yield "train", settings.max_train_samples
+    yield "validation", settings.max_eval_samples
