@@ -7,6 +7,8 @@ COMMANDS = {
     "mlm": "adapt an encoder to the language of documents",
     "tag": "find the names in texts of yours with a model from ner",
     "fill": "let a model from mlm say what stands at [MASK]",
+    "study.gap": "what a tagger scores, and what its users get from a pipeline",
+    "study.probes": "what an adaptation learnt, and what it forgot",
     "study.parity": "train beside transformers' Trainer and compare every bit",
     "study.kill": "kill runs at any instant, start them again and compare",
     "study.transfer": "train in each language, test in all others",

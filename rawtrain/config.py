@@ -102,11 +102,6 @@ class MlmDataSettings(DataSettings):
     validation_split_percentage: int = setting(
         5, "percent of the training documents, the first ones, that validate if nothing else does"
     )
-    general_file: str | None = setting(
-        None,
-        "text of general language, a document a line: its loss before and after training shows "
-        "what is forgotten",
-    )
     line_by_line: bool = setting(
         False, "a row is a document cut at max_seq_length; else blocks of it over all documents"
     )

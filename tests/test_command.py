@@ -52,7 +52,7 @@ SHARED = """model_name_or_path config_name tokenizer_name model_revision trust_r
 NER_ALONE = """test_file label_column_name max_predict_samples task_name label_all_tokens
     return_entity_level_metrics token_column tag_column stride sentence_column_name"""
 MLM_ALONE = """mlm_probability mask_replace_prob random_replace_prob whole_word_mask line_by_line
-    validation_split_percentage general_file"""
+    validation_split_percentage"""
 
 # Where a default is not that of TrainingArguments, and why.
 OTHER_DEFAULTS = {

@@ -1,6 +1,7 @@
-"""What an adaptation changed: measured before and after, and nothing of the training is moved."""
+"""rawtrain.study.probes: the model that a run started from, beside the one that it ended with."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,20 +9,17 @@ from conftest import tagged_sentences
 from hypothesis import given
 from hypothesis import settings as drawing
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-import rawtrain.loop
 from rawtrain import MaskFiller, mlm
 from rawtrain.cli.command import settings_from
 from rawtrain.config import MlmSettings
 from rawtrain.data.text import encode_documents
-from rawtrain.study.probes import choose_probes, words_of_the_domain
+from rawtrain.study import probes
+from rawtrain.study.probes import choose_words, words_of_the_domain
 
 GENERAL = ["we met today", "today we met", "the other day we met them"] * 8
-
-
-class Killed(BaseException):
-    """In the place of kill -9: nothing of the program handles it."""
 
 
 @pytest.fixture(scope="module")
@@ -34,25 +32,27 @@ def files(tmp_path_factory):
     return folder
 
 
-def run(output_dir, model_dir, files, *more, general=True):
-    command = f"--model_name_or_path {model_dir} --train_file {files / 'train.txt'} --use_cpu "
-    command += f"--line_by_line --learning_rate 3e-3 --save_steps 4 --output_dir {output_dir} "
-    command += "--max_steps 24 " + f"--general_file {files / 'general.txt'}" * general
-    mlm.main(settings_from(MlmSettings, [*command.split(), "--disable_tqdm", "true", *more]))
-    file = output_dir / "probes.json"
-    return json.loads(file.read_text()) if file.exists() else None
-
-
-@pytest.fixture(scope="module")
-def output(tmp_path_factory, model_dir, files):
-    output_dir = tmp_path_factory.mktemp("runs") / "output"
-    run(output_dir, model_dir, files)
+def train(output_dir, files, *flags):
+    command = f"--train_file {files / 'train.txt'} --use_cpu --line_by_line --learning_rate 3e-3 "
+    command += f"--max_steps 24 --disable_tqdm true --output_dir {output_dir} {' '.join(flags)}"
+    mlm.main(settings_from(MlmSettings, command.split()))
     return output_dir
 
 
 @pytest.fixture(scope="module")
-def content(output):
-    return json.loads((output / "probes.json").read_text())
+def finished(tmp_path_factory, model_dir, files):
+    output_dir = tmp_path_factory.mktemp("runs") / "output"
+    return train(output_dir, files, "--model_name_or_path", model_dir)
+
+
+def measured(output_dir, *arguments):
+    probes.main([str(output_dir), *map(str, arguments)])
+    return json.loads((output_dir / "probes.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def content(finished, files):
+    return measured(finished, "--general_file", files / "general.txt")
 
 
 def test_hidden_words_are_whole_and_of_the_validation_sentences(content, files):
@@ -61,106 +61,90 @@ def test_hidden_words_are_whole_and_of_the_validation_sentences(content, files):
     for probe in content["probes"]:
         assert probe["text"].replace("[MASK]", probe["word"]) in lines
         assert probe["word"] not in probe["text"].split()
-    assert len({probe["text"] for probe in content["probes"]}) == len(content["probes"])
     assert not {"today", "met"} & {probe["word"] for probe in content["probes"]}  # general words
 
 
-def test_the_values_after_training_are_those_of_the_saved_model(content, output):
-    filler = MaskFiller.from_pretrained(output, use_cpu=True)
-    for probe in content["probes"]:
-        probabilities = filler.probabilities(probe["text"])[0]
-        # the run's model attends by another function, in another order of sums
-        found = float(probabilities[probe["token"]])
-        assert probe["after"]["probability"] == pytest.approx(found, rel=1e-4)
-        (likeliest,) = filler(probe["text"], top_k=3)
-        assert probe["after"]["likeliest"] == [word["token_str"].strip() for word in likeliest]
-        assert probe["before"] != probe["after"]
+def test_before_is_the_named_model_and_after_is_that_of_the_run(content, finished, model_dir):
+    for when, folder in (("before", model_dir), ("after", finished)):
+        filler = MaskFiller.from_pretrained(folder, use_cpu=True)
+        for probe in content["probes"]:
+            found = float(filler.probabilities(probe["text"])[0][probe["token"]])
+            assert probe[when]["probability"] == found
+            (likeliest,) = filler(probe["text"], top_k=3)
+            assert probe[when]["likeliest"] == [word["token_str"].strip() for word in likeliest]
+    assert all(probe["before"] != probe["after"] for probe in content["probes"])
 
 
-def test_the_general_text_is_evaluated_before_and_after(content, files):
+def test_general_text_is_evaluated_as_a_run_evaluates_it(content, files, model_dir, tmp_path):
     general = content["general"]
-    assert general["source"] == str(files / "general.txt")
-    for scores in (general["before"], general["after"]):
+    flags = ["--model_name_or_path", model_dir, "--validation_file", str(files / "general.txt")]
+    train(tmp_path / "run", files, *flags)  # its first evaluation is before the training
+    log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    # this run attends by another function, in another order of sums
+    assert general["before"]["loss"] == pytest.approx(log[0]["eval_loss"], rel=1e-6)
+    assert general["before"]["accuracy"] == log[0]["eval_accuracy"]
+    for scores in general.values():
         assert scores["perplexity"] == np.exp(scores["loss"])
     assert general["before"]["loss"] != general["after"]["loss"]
 
 
-def test_measuring_changes_no_bit_of_the_training(output, model_dir, files, tmp_path, monkeypatch):
-    monkeypatch.setattr(mlm, "measure_before", lambda *_: None)
-    monkeypatch.setattr(mlm, "choose_probes", lambda *_: None)
-    plain = tmp_path / "plain"
-    assert run(plain, model_dir, files, general=False) is None
-    assert (plain / "model.safetensors").read_bytes() == (output / "model.safetensors").read_bytes()
+def test_it_prints_what_it_keeps(content, finished, files, capsys):
+    assert measured(finished, "--general_file", files / "general.txt") == content
+    lines = capsys.readouterr().out.splitlines()
+    for probe in content["probes"]:
+        place = lines.index(f"  {probe['text']}") + 1
+        numbers = [f"{probe[when]['probability']:.3f}" for when in ("before", "after")]
+        assert lines[place].startswith(f"    {probe['word']}: {' -> '.join(numbers)}   (")
+    means = [
+        np.mean([probe[when]["probability"] for probe in content["probes"]])
+        for when in ("before", "after")
+    ]
+    shown = "mean probability of the hidden word: {:.3f} -> {:.3f}".format(*means)
+    losses = [content["general"][when]["loss"] for when in ("before", "after")]
+    assert shown in lines
+    assert any(
+        line.startswith("general text: loss {:.3f} -> {:.3f}, ".format(*losses)) for line in lines
+    )
+    is_worse = losses[1] > losses[0]
+    assert lines[-1].startswith("more loss than before") == is_worse
 
 
-def kill_at(step, monkeypatch):
-    steps, original = [0], rawtrain.loop.train_step
-
-    def counted(*arguments):
-        steps[0] += 1
-        if steps[0] == step:
-            raise Killed
-        return original(*arguments)
-
-    monkeypatch.setattr(rawtrain.loop, "train_step", counted)
+def test_a_new_model_is_made_again_as_the_run_made_it(files, model_dir, tmp_path, capsys):
+    flags = ["--config_name", model_dir, "--tokenizer_name", model_dir, "--eval_strategy", "no"]
+    output_dir = train(tmp_path / "run", files, *flags, "--seed", "7")
+    general = measured(output_dir, "--general_file", files / "general.txt")["general"]
+    assert general["after"]["loss"] < general["before"]["loss"]
+    assert "none in the validation data\n" in capsys.readouterr().out  # which this run has not
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_an_interrupted_run_keeps_the_values_from_before(
-    elsewhere, output, content, model_dir, files, tmp_path, monkeypatch
-):
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        kill_at(10, patched)
-        run(tmp_path / "out", model_dir, files)
-    monkeypatch.setattr(mlm, "measure_before", None)  # called, it would fail
-    folder, more = tmp_path / "out", ()
-    if elsewhere:
-        more = ("--resume_from_checkpoint", str(folder / "checkpoint-8"))
-        folder = tmp_path / "elsewhere"
-    assert run(folder, model_dir, files, *more) == content
-    assert (folder / "model.safetensors").read_bytes() == (
-        output / "model.safetensors"
-    ).read_bytes()
+def refusal(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        probes.main([str(argument) for argument in arguments])
+    assert end.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_general_text_that_was_changed_has_no_loss_from_before(
-    model_dir, files, tmp_path, monkeypatch, capsys
-):
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        kill_at(10, patched)
-        run(tmp_path / "out", model_dir, files)
-    other = tmp_path / "general.txt"
-    other.write_text("another text of which some words are met", encoding="utf-8")
-    general = run(tmp_path / "out", model_dir, files, "--general_file", str(other))["general"]
-    assert set(general) == {"source", "fingerprint", "after"}
-    printed = capsys.readouterr()
-    assert "was changed, so there is no loss from before" in printed.err
-    assert f"general text ({other}): loss - ->" in printed.out
+def test_what_changed_since_the_run_began_is_refused(files, model_dir, tmp_path, capsys):
+    model = shutil.copytree(model_dir, tmp_path / "model")
+    data = shutil.copytree(files, tmp_path / "data")
+    output_dir = train(tmp_path / "run", data, "--model_name_or_path", str(model))
+    with (data / "train.txt").open("a") as file:
+        file.write("\none more")
+    assert refusal(capsys, output_dir) == f"error: {output_dir}: its data changed since it began"
+    shutil.copy(files / "train.txt", data)
+    weights = load_file(model / "model.safetensors")
+    weights["cls.predictions.bias"] += 1
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    assert refusal(capsys, output_dir) == f"error: {output_dir}: its model changed since it began"
+    shutil.rmtree(model)
+    assert str(model) in refusal(capsys, output_dir)
 
 
-def test_the_report_is_printed_and_measured_again_where_its_results_are_missing(
-    model_dir, files, tmp_path, capsys
-):
-    content = run(tmp_path / "out", model_dir, files)
-    first = capsys.readouterr().out
-    assert "mean probability of the hidden word: " in first and "general text (" in first
-    (tmp_path / "out" / "eval_results.json").unlink()  # as if killed just before it
-    assert run(tmp_path / "out", model_dir, files) == content
-    assert capsys.readouterr().out.count("mean probability of the hidden word: ") == 1
-
-
-def test_without_validation_data_the_general_text_is_measured_all_the_same(
-    model_dir, files, tmp_path, capsys
-):
-    content = run(tmp_path / "out", model_dir, files, "--eval_strategy", "no")
-    assert content["probes"] == []
-    assert set(content["general"]) == {"source", "fingerprint", "before", "after"}
-    assert "general text (" in capsys.readouterr().out
-
-
-def test_a_general_file_that_is_missing_is_refused(model_dir, files, tmp_path, capsys):
-    with pytest.raises(ValueError, match=r"--general_file .*nothing.txt does not exist"):
-        run(tmp_path / "out", model_dir, files, "--general_file", str(tmp_path / "nothing.txt"))
+def test_wrong_arguments_are_answered_with_a_message(finished, model_dir, tmp_path, capsys):
+    assert refusal(capsys, model_dir).startswith(f"error: {model_dir} holds no finished run; ")
+    missing = tmp_path / "nothing.txt"
+    answer = refusal(capsys, finished, "--general_file", missing)
+    assert answer == f"error: {missing}: no such file"
 
 
 counts = st.lists(st.integers(0, 50), min_size=6, max_size=6).map(np.array)
@@ -185,7 +169,7 @@ def test_without_a_general_text_the_order_of_the_vocabulary_stands_for_it(model_
     assert words_of_the_domain(range(40), np.bincount([1, 39] * 5)) == [1, 39]
     assert words_of_the_domain(range(40), np.bincount([0, 39] * 5)) == [39]
     columns = encode_documents(tokenizer, ["we met Grace"], 48, line_by_line=True).columns
-    assert choose_probes(tokenizer, columns, None, []) == []
+    assert choose_words(tokenizer, columns, None, []) == []
 
 
 def test_a_word_that_stands_twice_or_within_another_is_not_hidden(model_dir):
@@ -197,5 +181,5 @@ def test_a_word_that_stands_twice_or_within_another_is_not_hidden(model_dir):
         "when we met Nova-like people they left",
         "when we met Nova, it was not so long ago",
     ]
-    (probe,) = choose_probes(tokenizer, columns, general, texts)
-    assert (probe.word, probe.text) == ("Nova", texts[2].replace("Nova", "[MASK]"))
+    (hidden,) = choose_words(tokenizer, columns, general, texts)
+    assert (hidden["word"], hidden["text"]) == ("Nova", texts[2].replace("Nova", "[MASK]"))

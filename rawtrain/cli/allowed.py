@@ -190,7 +190,7 @@ def _mlm_contradictions(settings):
 
 
 def _file_problems(settings):
-    for name in ("train_file", "validation_file", "test_file", "general_file"):
+    for name in ("train_file", "validation_file", "test_file"):
         file = getattr(settings, name, None)
         if file is not None and not Path(file).is_file():
             what = "is a folder" if Path(file).is_dir() else "does not exist"
@@ -216,7 +216,7 @@ def _output_problems(settings):
         )
     output_dir = Path(settings.output_dir)
     sources = ("model_name_or_path", "config_name", "tokenizer_name", "dataset_name")
-    for name in (*sources, "train_file", "validation_file", "test_file", "general_file"):
+    for name in (*sources, "train_file", "validation_file", "test_file"):
         source = getattr(settings, name, None)
         exists = source and Path(source).exists()
         if exists and Path(source).resolve().is_relative_to(output_dir.resolve()):

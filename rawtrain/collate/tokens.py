@@ -14,7 +14,8 @@ EVALUATION = -1  # stands for the epoch where nothing is trained
 
 
 class TokenSource(Protocol):
-    columns: Columns
+    @property
+    def columns(self) -> Columns: ...
 
     def tokens(self, rows: np.ndarray, epoch: int = EVALUATION) -> dict[str, np.ndarray]:
         """Arrays [N] of the rows of these numbers: "input_ids", "labels" and what else there is."""

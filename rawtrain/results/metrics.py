@@ -51,11 +51,11 @@ def entity_scores(gold: Entities, found: Entities, accuracy: float) -> EntitySco
     kinds = (gold.type[right_ones(gold, found)], found.type, gold.type)
     counts = [np.bincount(kind, minlength=len(gold.types)).tolist() for kind in kinds]
     per_type = {
-        name: _type_scores(*row)
+        name: type_scores(*row)
         for name, *row in zip(gold.types, *counts, strict=True)
         if row[1] or row[2]
     }
-    overall = _type_scores(*map(sum, counts))
+    overall = type_scores(*map(sum, counts))
     return EntityScores(overall.precision, overall.recall, overall.f1, accuracy, per_type)
 
 
@@ -174,7 +174,8 @@ def align_predictions(
     return preds_list, labels_list
 
 
-def _type_scores(num_right, num_found, num_gold):
+def type_scores(num_right: int, num_found: int, num_gold: int) -> TypeScores:
+    """The scores of entities from how many were found and right, found, and there to be found."""
     precision, recall = _ratio(num_right, num_found), _ratio(num_right, num_gold)
     f1 = _ratio(2 * precision * recall, precision + recall)
     return TypeScores(precision, recall, f1, num_gold)

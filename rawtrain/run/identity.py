@@ -28,7 +28,7 @@ FREE = frozenset(
         *("do_train", "do_eval", "do_predict", "use_cpu"),
         *("model_name_or_path", "config_name", "tokenizer_name", "model_revision"),
         *("trust_remote_code", "dataset_name", "dataset_config_name"),
-        *("train_file", "validation_file", "test_file", "general_file"),
+        *("train_file", "validation_file", "test_file"),
         *("text_column_name", "label_column_name", "sentence_column_name"),
         *("token_column", "tag_column", "max_predict_samples", "return_entity_level_metrics"),
         *("overwrite_cache", "preprocessing_num_workers", "dataloader_num_workers"),
@@ -37,7 +37,6 @@ FREE = frozenset(
         *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_commit_message"),
     )
 )
-NOT_LEARNT_FROM = ("test", "general")  # splits
 
 Identity = dict[str, Any]  # as JSON can hold it
 
@@ -50,10 +49,10 @@ def identity_of(
 ) -> Identity:
     """The identity of a run.
 
-    splits: the data, each with a `fingerprint` that other data do not have. Test data and general
-    text are left out: nothing is learnt from them. model: as it is before the first step.
+    splits: the data, each with a `fingerprint` that other data do not have. Test data is left out:
+    nothing is learnt from it. model: as it is before the first step.
     """
-    learnt_from = {name: split for name, split in splits.items() if name not in NOT_LEARNT_FROM}
+    learnt_from = {name: split for name, split in splits.items() if name != "test"}
     return {
         "task": settings.task,
         "settings": settings_that_count(settings),

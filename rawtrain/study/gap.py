@@ -1,163 +1,172 @@
-"""The deployment gap: what a trained tagger scores, and what its users get from a pipeline.
+"""What a tagger scores, and what its users get: `python -m rawtrain.study.gap RUN`.
 
-Training and evaluation have words. transformers' pipeline("ner") has raw text, and makes words of
-sub-words by a rule of its own, one for each aggregation strategy. So its entities are others than
-those that were scored. Here the same sentences go both ways, and the loss shows.
+RUN is the output directory of a finished run of rawtrain.ner. Training and evaluation have words;
+users have raw text. transformers' pipeline("ner") makes words of sub-words by a rule of its own,
+one for each aggregation strategy, and so finds other entities than those that were scored. Here
+the same sentences take each of these ways, and the table shows what is lost on it. The numbers are
+kept in RUN/deployment_gap.json, and the model card names the strategy that loses least.
 
-An entity counts as found if its first and last character and its type are right.
+An entity counts as found if its first character, its last character and its type are right.
 """
 
+import copy
 import json
+import sys
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from transformers import pipeline
 
-from rawtrain.data.tags import label_list
+from rawtrain.cli.command import reported_mistakes, run
+from rawtrain.config import NerSettings, uses_own_data
+from rawtrain.data.docstrings import read_docstring_corpus
+from rawtrain.data.sources import read_tagged
+from rawtrain.data.tags import TaggedSentences, label_list
+from rawtrain.data.words import default_stride
 from rawtrain.models.loading import without_warnings
-from rawtrain.results.card import note
+from rawtrain.results.card import note, write_card
 from rawtrain.results.entities import find_entities
+from rawtrain.results.metrics import type_scores
+from rawtrain.results.tables import text_table
+from rawtrain.run import signals
 from rawtrain.run.durable import write_json
+from rawtrain.run.log import configure_logging
+from rawtrain.study.finished import parser_of, settings_of
 from rawtrain.use.tagger import Tagger
 
-GAP_FILE = "deployment_gap.json"
 NUM_SENTENCES = 1000
 # Of equal ones the first is recommended: labels are trained on the first sub-word of a word.
 STRATEGIES = ("first", "average", "max", "simple")
 
+Spans = set[tuple[int, int, int, str]]  # entities: number of the text, first character, end, type
 
-def measure_gap(output_dir, words, gold, predicted, settings):
-    """Score the saved model on text, print the table and write deployment_gap.json.
 
-    words, gold, predicted: of the evaluation's sentences; the first 1,000 are looked at. Says what
-    is left out where there is nothing to compare.
-    """
+def main(arguments: Sequence[str]) -> None:
+    """Measure the gap of a run, print it and keep it beside the model."""
+    parser = parser_of("gap", __doc__)
+    parser.add_argument("--file", help="tagged sentences (default: the run's validation data)")
+    options = parser.parse_args(arguments)
+    with reported_mistakes():
+        settings = settings_of(options.run, NerSettings)
+        configure_logging(settings)
+        sentences = validation_sentences(settings, options.file)
+        tagger = Tagger.from_pretrained(options.run, use_cpu=settings.use_cpu)
+    gap = measure_gap(tagger, sentences, settings)
+    write_json(options.run / "deployment_gap.json", gap)
+    print(f"deployment gap on {sentences.source}, words joined by blanks:")
+    print("\n".join(gap_table(gap, options.run)))
+    note(options.run, aggregation_strategy=best_strategy(gap))
+    if settings.push_to_hub:  # only an upload knows the name that its card has
+        print(f"to upload this: {settings.command} {options.run}/settings.json")
+    else:
+        write_card(settings)
+
+
+def validation_sentences(settings: NerSettings, file: str | None) -> TaggedSentences:
+    """The first 1,000 sentences of a run's validation data, or of another file."""
     if settings.task_name == "pos":
-        print("\ndeployment gap: not measured, since tags of single words are no entities")
-        return
-    if not (Path(output_dir) / "config.json").is_file():
-        print("\ndeployment gap: not measured, since this run has saved no model")
-        return
-    words = words[:NUM_SENTENCES]
-    texts = [" ".join(sentence) for sentence in words]
-    expected, as_evaluated = (_entities_of_tags(words, tags) for tags in (gold, predicted))
-    tagger = Tagger.from_pretrained(output_dir, use_cpu=settings.use_cpu)
-    pipelines = _pipelines(tagger, output_dir, texts, settings)
-    gap = {
+        raise ValueError(f"{settings.output_dir} tags single words (--task_name pos), no entities")
+    if file:
+        settings = replace(
+            settings, dataset_name=None, train_file=None, test_file=None, validation_file=file
+        )
+    if uses_own_data(settings):
+        splits = read_tagged(settings).splits
+    else:
+        splits = {"validation": read_docstring_corpus().validation}
+    if "validation" not in splits:
+        raise ValueError(f"{settings.output_dir} has no validation data; name some with --file")
+    split = splits["validation"]
+    return replace(split, words=split.words[:NUM_SENTENCES], tags=split.tags[:NUM_SENTENCES])
+
+
+def measure_gap(tagger: Tagger, sentences: TaggedSentences, settings: NerSettings) -> dict:
+    """The scores of each way to use the model, in the form of deployment_gap.json."""
+    words, texts = sentences.words, [" ".join(words) for words in sentences.words]
+    gold = _spans_of_tags(words, sentences.tags)
+    as_evaluated = _spans_of_tags(words, _tags_as_evaluated(tagger, words, settings))
+    piped = {name: _piped(tagger, texts, settings.output_dir, name) for name in STRATEGIES}
+    return {
         "num_sentences": len(texts),
-        "num_entities": sum(map(len, expected)),
-        "as_evaluated": _scores(expected, as_evaluated),
-        "tagger": _scores(expected, [_spans(found) for found in tagger(texts)]),
-        "pipeline": {name: _scores(expected, found) for name, found in pipelines.items()},
+        "as_evaluated": _scores(gold, as_evaluated),
+        "tagger": _scores(gold, _spans(tagger(texts))),
+        "pipeline": {name: _scores(gold, _spans(found)) for name, found in piped.items()},
     }
-    write_json(Path(output_dir) / GAP_FILE, gap)
-    print("\n" + "\n".join(gap_table(gap, output_dir)))
-    note(output_dir, aggregation_strategy=best_strategy(gap))  # for the model card
 
 
-def best_strategy(gap):
+def best_strategy(gap: dict) -> str:
     """The aggregation strategy of the pipeline that loses least; of equals the first."""
-    measured = [strategy for strategy in STRATEGIES if strategy in gap["pipeline"]]
-    return max(measured, key=lambda strategy: gap["pipeline"][strategy]["f1"])
+    return max(STRATEGIES, key=lambda strategy: gap["pipeline"][strategy]["f1"])
 
 
-def recommended_call(gap, model):
-    """The line of Python with which a user of the pipeline loses least.
-
-    gap: what deployment_gap.json holds. model: the name that the line is to load.
-
-    >>> gap = {"pipeline": {"first": {"f1": 0.7}, "max": {"f1": 0.8}}}
-    >>> recommended_call(gap, "my-tagger")
-    'pipeline("ner", model="my-tagger", aggregation_strategy="max")'
-    """
-    best = best_strategy(gap)
-    return f'pipeline("ner", model={json.dumps(str(model))}, aggregation_strategy="{best}")'
-
-
-def gap_table(gap, model):
-    """Lines that show what every way to use the model finds, and the best one of the pipeline."""
-    rows = {"the words, as evaluated": gap["as_evaluated"], "rawtrain.Tagger": gap["tagger"]}
-    rows |= {f'pipeline, "{strategy}"': row for strategy, row in gap["pipeline"].items()}
-    lines = [
-        f"deployment gap: {gap['num_sentences']:,} validation sentences, joined by blanks, with "
-        f"{gap['num_entities']:,} entities",
-        "",
-        f"{'':<25}{'precision':>9}{'recall':>8}{'F1':>7}{'gap':>8}",
+def gap_table(gap: dict, model: Path) -> list[str]:
+    """Lines that show what each way to use the model finds, and the best call of the pipeline."""
+    ways = {"the words, as evaluated": gap["as_evaluated"], "rawtrain.Tagger": gap["tagger"]}
+    ways |= {f'pipeline, "{strategy}"': scores for strategy, scores in gap["pipeline"].items()}
+    evaluated_f1 = gap["as_evaluated"]["f1"]
+    rows = []
+    for way, scores in ways.items():
+        numbers = [f"{scores[name]:.3f}" for name in ("precision", "recall", "f1")]
+        rows.append([way, *numbers, f"{scores['f1'] - evaluated_f1:+.3f}"])
+    call = f'model={json.dumps(str(model))}, aggregation_strategy="{best_strategy(gap)}"'
+    return [
+        f"{gap['num_sentences']:,} sentences with {gap['tagger']['number']:,} entities\n",
+        *text_table(["", "precision", "recall", "F1", "gap"], rows),
+        'pipeline, "none": not scored, it tags sub-words and finds no entities',
+        f'with transformers alone: pipeline("ner", {call})',
     ]
-    for name, row in rows.items():
-        numbers = f"{row['precision']:>9.3f}{row['recall']:>8.3f}{row['f1']:>7.3f}"
-        lines.append(f"{name:<25}{numbers}{row['f1'] - gap['as_evaluated']['f1']:>+8.3f}")
-    if "none" not in gap["pipeline"]:
-        lines.append('pipeline, "none": not scored, it tags sub-words and finds no entities')
-    return [*lines, f"with transformers alone: {recommended_call(gap, model)}"]
 
 
-def _pipelines(tagger, model, texts, settings):
-    """For each aggregation strategy the entities of every text, as a user's pipeline finds them.
+def _tags_as_evaluated(tagger, words, settings) -> list[list[str]]:
+    """The tags of words; long sentences in windows as in the run's evaluations."""
+    tagger = copy.copy(tagger)
+    tagger.max_seq_length = settings.max_seq_length or tagger.max_seq_length
+    stride = 0 if settings.match_trainer else settings.stride
+    if stride is None:
+        stride = default_stride(tagger.tokenizer, tagger.max_seq_length)
+    tagger.stride = stride
+    labels, _, offsets = tagger.tag_words(words)
+    names = [tagger.label_names[label] for label in labels]
+    return [names[start:end] for start, end in pairwise(offsets)]
 
-    The model runs once on each text, alone as in a loop over texts; the strategies differ in what
-    comes after it. "none" has entities only where every sub-word is trained to have a tag.
-    """
-    from transformers import AutoTokenizer, pipeline
-    from transformers.pipelines.token_classification import AggregationStrategy
 
-    strategies = ("none", *STRATEGIES) if settings.label_all_tokens else STRATEGIES
-    found = {strategy: [] for strategy in strategies}
+def _piped(tagger, texts, folder, strategy) -> list[list[dict]]:
+    """The entities of each text as a user's pipeline finds them."""
+    options = {"device": tagger.model.device, "aggregation_strategy": strategy}
     with without_warnings(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one for each token where a vocabulary marks no words
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        user = pipeline("ner", model=tagger.model, tokenizer=tokenizer, device=tagger.model.device)
-        for text in texts:
-            parts = user.preprocess(text, is_split_into_words=False)
-            outputs = [user.forward(part) for part in parts]
-            for strategy in strategies:
-                kind = AggregationStrategy(strategy)
-                ignored = [] if strategy == "none" else ["O"]
-                entities = user.postprocess(outputs, kind, ignore_labels=ignored)
-                if strategy == "none":
-                    entities = _grouped(entities)
-                found[strategy].append(_spans(entities))
-    return found
+        user = pipeline("token-classification", tagger.model, tokenizer=folder, **options)
+        return [user(text) for text in texts]
 
 
-def _grouped(tokens):
-    """The entities of tagged sub-words, read as the tags of words are."""
-    tags = [token["entity"] for token in tokens]
-    return [
-        {"start": tokens[first]["start"], "end": tokens[last]["end"], "entity_group": kind}
-        for first, last, kind in _read_tags([tags])
-    ]
-
-
-def _entities_of_tags(words, tags):
-    """For each sentence its entities (first character, end, type) in the words joined by blanks."""
-    found = []
-    for sentence, of_sentence in zip(words, tags, strict=False):
-        starts = np.cumsum([0, *(len(word) + 1 for word in sentence)]).tolist()
-        found.append(
-            {
-                (starts[first], starts[last] + len(sentence[last]), kind)
-                for first, last, kind in _read_tags([of_sentence])
-            }
-        )
-    return found
-
-
-def _read_tags(tags):
-    names = label_list([*tags, ["O"]])
-    labels = np.array([names.index(tag) for sentence in tags for tag in sentence], dtype=np.int64)
-    return find_entities(labels, names, np.array([0, len(labels)])).spans()
-
-
-def _spans(entities):
-    return {(entity["start"], entity["end"], entity["entity_group"]) for entity in entities}
-
-
-def _scores(expected, found):
-    num_right = sum(len(one & other) for one, other in zip(expected, found, strict=True))
-    num_expected, num_found = sum(map(len, expected)), sum(map(len, found))
+def _spans(found) -> Spans:
     return {
-        "precision": num_right / num_found if num_found else 0.0,
-        "recall": num_right / num_expected if num_expected else 0.0,
-        "f1": 2 * num_right / (num_found + num_expected) if num_found + num_expected else 0.0,
+        (number, entity["start"], entity["end"], entity["entity_group"])
+        for number, entities in enumerate(found)
+        for entity in entities
     }
+
+
+def _spans_of_tags(words, tags) -> Spans:
+    """The entities of tagged sentences, in texts that are their words joined by blanks."""
+    spans = set()
+    for number, (sentence, of_sentence) in enumerate(zip(words, tags, strict=True)):
+        names = label_list([of_sentence, ["O"]])
+        labels = np.array([names.index(tag) for tag in of_sentence], dtype=np.int64)
+        starts = np.cumsum([0, *(len(word) + 1 for word in sentence)]).tolist()
+        for first, last, kind in find_entities(labels, names, np.array([0, len(labels)])).spans():
+            spans.add((number, starts[first], starts[last] + len(sentence[last]), kind))
+    return spans
+
+
+def _scores(gold: Spans, found: Spans) -> dict[str, float]:
+    return vars(type_scores(len(gold & found), len(found), len(gold)))
+
+
+if __name__ == "__main__":
+    signals.listen()
+    run(main, sys.argv[1:])

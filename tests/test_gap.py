@@ -1,0 +1,194 @@
+"""rawtrain.study.gap: what a tagger scores on words, beside what its users get on text."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import tagged_sentences, write_conll
+from transformers import BertConfig, BertForTokenClassification, pipeline
+
+from rawtrain import NerSettings, Tagger, ner
+from rawtrain.cli.command import settings_from
+from rawtrain.data.conll import read_conll
+from rawtrain.data.small_bert import train_small_tokenizer
+from rawtrain.data.tags import TaggedSentences
+from rawtrain.study import gap
+from rawtrain.study.gap import gap_table, measure_gap
+
+LABELS = ["B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O"]
+
+
+def saved_model(folder, vocab_size, seed=0):
+    """A model with large random weights; in a small vocabulary, words have several sub-words."""
+    words, tags = tagged_sentences(40)
+    tokenizer = train_small_tokenizer([" ".join(sentence) for sentence in words], vocab_size)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=128,
+        initializer_range=1.0,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: number for number, label in enumerate(LABELS)},
+    )
+    BertForTokenClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return words, tags
+
+
+def gap_of(folder, words, tags):
+    settings = NerSettings(output_dir=str(folder), use_cpu=True)
+    tagger = Tagger.from_pretrained(folder, use_cpu=True)
+    return measure_gap(tagger, TaggedSentences(words, tags, lines=[], source=""), settings)
+
+
+def own_tags(folder, words):
+    """The tags that the model itself gives the words."""
+    tagger = Tagger.from_pretrained(folder, use_cpu=True)
+    labels, _, offsets = tagger.tag_words(words)
+    names = [tagger.label_names[label] for label in labels]
+    return [names[offsets[i] : offsets[i + 1]] for i in range(len(words))]
+
+
+def test_where_a_word_is_one_token_every_way_finds_the_same(tmp_path):
+    words, tags = saved_model(tmp_path, vocab_size=400)
+    gap = gap_of(tmp_path, words, tags)
+    assert gap["num_sentences"] == 40
+    assert gap["tagger"]["number"] == sum(tag[0] == "B" for sentence in tags for tag in sentence)
+    assert 0 < gap["as_evaluated"]["f1"] < 1
+    assert gap["tagger"] == gap["as_evaluated"]
+    assert list(gap["pipeline"]) == ["first", "average", "max", "simple"]
+    assert all(row == gap["as_evaluated"] for row in gap["pipeline"].values())
+
+
+def test_the_gap_shows_where_words_have_several_sub_words(tmp_path):
+    words, _ = saved_model(tmp_path, vocab_size=50)
+    tags = own_tags(tmp_path, words)  # as if the model were never wrong
+    gap = gap_of(tmp_path, words, tags)
+    assert gap["as_evaluated"]["f1"] == gap["tagger"]["f1"] == gap["pipeline"]["first"]["f1"] == 1
+    for strategy in ("max", "simple"):
+        user = pipeline("ner", model=str(tmp_path), aggregation_strategy=strategy)
+        found = [entity for sentence in words for entity in user(" ".join(sentence))]
+        num_right = gap["pipeline"][strategy]["precision"] * len(found)
+        assert num_right == pytest.approx(
+            gap["pipeline"][strategy]["recall"] * gap["tagger"]["number"]
+        )
+    assert gap["pipeline"]["simple"]["f1"] < 0.9
+
+
+@pytest.mark.parametrize("best", ["first", "average", "max", "simple"])
+def test_the_recommended_call_is_the_one_that_loses_least_and_is_python(best):
+    scores = dict.fromkeys(("precision", "recall", "f1"), 0.5) | {"number": 2}
+    found = {"num_sentences": 1, "as_evaluated": scores, "tagger": scores}
+    found["pipeline"] = {name: scores for name in ("simple", "max", "average", "first")}
+    assert gap_table(found, "m")[-1].endswith('aggregation_strategy="first")')  # of equal ones
+    found["pipeline"][best] = scores | {"f1": 0.6}
+    call = gap_table(found, 'my "model"')[-1].removeprefix("with transformers alone: ")
+    given = eval(call, {"pipeline": lambda *_, **options: options})
+    assert given == {"model": 'my "model"', "aggregation_strategy": best}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for seed, (name, number) in enumerate([("train", 60), ("validation", 30), ("other", 7)]):
+        write_conll(folder / f"{name}.conll", *tagged_sentences(number, seed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train(files, model_dir, tmp_path_factory):
+    """Does a run of rawtrain.ner on the files; returns its output directory."""
+
+    def train(*flags):
+        output_dir = tmp_path_factory.mktemp("runs") / "tagger"
+        command = ["--model_name_or_path", model_dir, "--output_dir", str(output_dir), "--use_cpu"]
+        command += [f"--{name}_file={files / name}.conll" for name in ("train", "validation")]
+        command += ["--learning_rate", "5e-3", "--num_train_epochs", "2", *flags]
+        ner.main(settings_from(NerSettings, command))
+        return output_dir
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def finished(train):
+    return train()
+
+
+def measured(output_dir, *arguments):
+    gap.main([str(output_dir), *arguments])
+    return json.loads((output_dir / "deployment_gap.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--max_seq_length", "6"), ("--max_seq_length", "7", "--stride", "0")],
+    ids=["whole", "windows", "cut off"],
+)
+def test_as_evaluated_means_with_the_scores_of_the_runs_own_evaluation(train, flags):
+    output_dir = train(*flags)
+    results = json.loads((output_dir / "eval_results.json").read_text())
+    found = measured(output_dir)
+    assert found["num_sentences"] == results["eval_samples"] == 30
+    for name in ("precision", "recall", "f1"):
+        assert found["as_evaluated"][name] == results[f"eval_{name}"]
+    assert found["as_evaluated"]["f1"] > 0
+
+
+def test_the_call_is_printed_and_the_model_card_names_its_strategy(finished, capsys, monkeypatch):
+    monkeypatch.setattr(gap, "best_strategy", lambda gap: "max")
+    assert 'aggregation_strategy="first"' in (finished / "README.md").read_text()
+    measured(finished)
+    call = f'pipeline("ner", model="{finished}", aggregation_strategy="max")'
+    assert capsys.readouterr().out.rstrip().endswith(call)
+    assert 'aggregation_strategy="max"' in (finished / "README.md").read_text()
+
+
+def test_the_card_of_a_run_on_the_hub_is_left_to_the_next_upload(finished, tmp_path, capsys):
+    output_dir = shutil.copytree(finished, tmp_path / "tagger")
+    settings = json.loads((output_dir / "settings.json").read_text()) | {"push_to_hub": True}
+    (output_dir / "settings.json").write_text(json.dumps(settings))
+    card = (output_dir / "README.md").read_text()
+    measured(output_dir)
+    assert (output_dir / "README.md").read_text() == card
+    again = f"python -m rawtrain.ner {output_dir}/settings.json"
+    assert capsys.readouterr().out.endswith(f"to upload this: {again}\n")
+
+
+def test_another_file_is_measured_instead(finished, files):
+    other = str(files / "other.conll")
+    found = measured(finished, "--file", other)
+    assert found["num_sentences"] == 7
+    assert found["tagger"]["number"] == sum(
+        tag[0] == "B" for tags in read_conll(other, 0, 1).tags for tag in tags
+    )
+
+
+def test_a_folder_without_a_finished_run_of_ner_is_refused(finished, tmp_path, capsys):
+    def refusal(folder, *arguments):
+        with pytest.raises(SystemExit) as end:
+            gap.main([str(folder), *arguments])
+        assert end.value.code == 2
+        return capsys.readouterr().err
+
+    assert refusal(tmp_path).startswith(f"error: {tmp_path} holds no finished run; expected the ")
+    assert "nothing.conll: no such file" in refusal(finished, "--file", "nothing.conll")
+    for name in ("manifest.json", "identity.json", "settings.json"):
+        (tmp_path / name).write_text((finished / name).read_text())
+    identity = json.loads((finished / "identity.json").read_text())
+    (tmp_path / "identity.json").write_text(json.dumps(identity | {"task": "mlm"}))
+    assert refusal(tmp_path) == (
+        f"error: {tmp_path} holds a run of mlm; expected one of python -m rawtrain.ner\n"
+    )
+
+
+def test_a_run_on_tags_of_single_words_has_no_gap(train, capsys):
+    output_dir = train("--task_name", "pos", "--eval_strategy", "no", "--max_steps", "1")
+    with pytest.raises(SystemExit):
+        gap.main([str(output_dir)])
+    assert "tags single words (--task_name pos), no entities" in capsys.readouterr().err
