@@ -62,6 +62,7 @@ def replaced(folder: Path, num_bytes: int, last: str) -> Iterator[Path]:
         for name in names:
             _flush(aside / name)
             os.replace(aside / name, folder / name)
+        aside.rmdir()
         write_manifest(folder, [folder / name for name in names])
 
 
@@ -198,8 +199,9 @@ def _aside(folder, num_bytes):
         aside.mkdir()
         try:
             yield aside
-        finally:
+        except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
+            raise
 
 
 def _replace(file, content):

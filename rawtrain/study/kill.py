@@ -3,8 +3,8 @@
 It trains a small model, kills the run, starts the same command again, and compares what comes out
 with the run that nobody killed, to the last bit of weights, optimizer, metrics and predictions:
 
-  random    killed with SIGKILL at random instants, half of them aimed at saves and deletions; over
-            task, workers, accumulation, bf16, padding, best model with early stopping
+  random    killed with SIGKILL three times, at random instants and random calls that change a file;
+            over task, workers, accumulation, bf16, padding, best model with early stopping
   real      the same with whole commands, imports and all, instead of forked ones
   stages    killed at every stage of a save, of a deletion and of the final files, and half-way
             through each write: the first, a middle and the last time
@@ -14,13 +14,13 @@ with the run that nobody killed, to the last bit of weights, optimizer, metrics 
 
 After every end, all that has its final name must be whole; no more than the steps since the last
 save may be lost; nobody may have to do anything. The program exits with 0 if all of this holds and
-with 1 if not. Flags after `--` are added to the command of every job.
+with 1 if not.
 """
 
 import argparse
-import itertools
-import math
+import json
 import multiprocessing
+import os
 import shutil
 import signal
 import sys
@@ -28,193 +28,267 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import cycle, islice, product, repeat
 from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1
 
 import numpy as np
-from tqdm import tqdm
+import torch
+from transformers import BertForMaskedLM, logging, set_seed
 
-from rawtrain.study import kill_trials
-from rawtrain.study.kill_jobs import make_jobs, write_data
-from rawtrain.study.kill_stages import to_kill_at
-from rawtrain.study.kill_trials import SAVED_FOUR_TIMES, Trial, uninterrupted
+from rawtrain.data.docstrings import read_docstring_corpus
+from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
+from rawtrain.run.checkpoint import in_folder
+from rawtrain.run.durable import DAMAGED, MANIFEST, WRITING
+from rawtrain.study.killed_run import IMPORT_SECONDS, Job, KilledRun, Stage, die_at, note
 
-LONG = {
-    **{"runs": 100, "kills": 500, "real": 20, "stages": 10_000},  # a run may end before a kill
-    **{"resumes": 20, "signals": 100, "damages": 200},
-}
-
-
-class Study:
-    """What all experiments share: options, jobs, processes, one generator of all draws."""
-
-    def __init__(self, options, folder, pool, jobs):
-        self.options, self.folder, self.pool = options, folder, pool
-        self.rng = np.random.default_rng(options.seed)
-        self.jobs = jobs
-        self.wholes, self.num_folders = {}, 0
-
-    def new_folder(self):
-        self.num_folders += 1
-        return self.folder / f"run-{self.num_folders}"
-
-    def run_uninterrupted(self, jobs):
-        """Run each of `jobs` that was not run yet."""
-        new = [job for job in dict.fromkeys(jobs) if job not in self.wholes]
-        folders = [self.new_folder() for _ in new]
-        for whole in self.pool.map(uninterrupted, new, folders):
-            if whole.problems:
-                sys.exit(f"{whole.job.name}, uninterrupted: {'; '.join(whole.problems)}")
-            self.wholes[whole.job] = whole
-
-    def trial(self, job, **values):
-        rng = self.rng.spawn(1)[0]
-        return Trial(self.wholes[job], self.new_folder(), rng, **values)
+COMBINED = "--dataloader_num_workers {} --gradient_accumulation_steps {}"
+BEST = "--eval_strategy steps --eval_steps 2 --load_best_model_at_end --early_stopping_patience 3"
+FLAGS = [COMBINED.format(*numbers) for numbers in product((0, 2), (1, 3))]
+FLAGS += ["--bf16", "--padding", BEST]
+JOBS = [Job(task, flags) for flags in FLAGS for task in ("ner", "mlm")]
+NUM_SAVES = 20  # that are each followed by a kill
+EACH_STEP = f"--save_steps 1 --max_steps {NUM_SAVES + 3}"
+SAVED_EACH_STEP = [Job(job.task, f"{job.flags} {EACH_STEP}") for job in (JOBS[0], JOBS[7])]
+SAVED, SAVED_FOUR_TIMES = (Stage("rename checkpoint-N", number, "after") for number in (1, 4))
 
 
-# The trials of each experiment
+def write_data(folder: Path) -> None:
+    """Sentences of the docstrings, a random BERT that knows their words, settings of both tasks.
+
+    76 rows in batches of 8 are 10 micro-batches an epoch, the last one short; of 3 to a step the
+    last step has one.
+    """
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()
+    folder.mkdir()
+    corpus, files = read_docstring_corpus(), {}
+    for name, num_rows in (("train", 76), ("validation", 24), ("test", 24)):
+        split, file = getattr(corpus, name), folder / f"{name}.jsonl"
+        pairs = islice(zip(split.words, split.tags, strict=True), num_rows)
+        rows = [
+            {"tokens": words, "ner_tags": tags, "text": " ".join(words)} for words, tags in pairs
+        ]
+        file.write_text("\n".join(map(json.dumps, rows)))
+        files[f"{name}_file"] = str(file)
+
+    tokenizer = train_small_tokenizer(corpus.documents[:300], 600, model_max_length=48)
+    config = small_bert_config(tokenizer)
+    config.update({"hidden_size": 16, "intermediate_size": 32})
+    set_seed(0)
+    BertForMaskedLM(config).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+
+    settings = {
+        **{"model_name_or_path": str(folder / "model"), "learning_rate": 3e-3, "max_steps": 20},
+        **{"logging_steps": 1, "save_steps": 3, "save_total_limit": 2, "disable_tqdm": True},
+        **{"use_cpu": True, "preprocessing_num_workers": 1},
+    }
+    (folder / "ner.json").write_text(json.dumps(settings | files))
+    del files["test_file"]
+    (folder / "mlm.json").write_text(json.dumps(settings | files | {"line_by_line": True}))
 
 
-def random_kills(study):
-    jobs = list(itertools.islice(itertools.cycle(study.jobs), study.options.runs))
-    study.run_uninterrupted(jobs)
-    num_kills = math.ceil(study.options.kills / max(1, len(jobs)))
-    return [study.trial(job, num_kills=num_kills) for job in jobs]
+# What is done to a run. `whole` is one of the same job that nobody killed.
 
 
-def real_kills(study):
-    jobs = [study.jobs[3], study.jobs[4]]  # ner with workers and accumulation, the simplest mlm
-    jobs = jobs[: study.options.real]
-    study.run_uninterrupted(jobs)
-    num_kills = math.ceil(study.options.real / max(1, len(jobs)))
-    return [study.trial(job, num_kills=num_kills) for job in jobs]
+def kill_at_random(run, whole, rng, is_real=False):
+    """Kills at any instant of a start, or at a call that changes a file."""
+    last_instant = whole.seconds + IMPORT_SECONDS * is_real
+    for _ in range(3):
+        if is_real or rng.random() < 0.5:
+            run.start([(rng.uniform(0, last_instant), SIGKILL)], is_real=is_real)
+        else:  # an early one of its name: a start that resumes has fewer of them
+            name, when = rng.choice(list(whole.num_calls)), rng.choice(["before", "after"])
+            run.start(fault=partial(die_at, Stage(name, rng.integers(1, 4), when)))
+    run.finish_like(whole, is_real=is_real)
 
 
-def kill_at_stage(study):
-    job = study.jobs[0]
-    study.run_uninterrupted([job])
-    stages = to_kill_at(study.wholes[job].stages)
-    chosen = study.rng.permutation(len(stages))[: study.options.stages]
-    return [study.trial(job, stage=stages[number]) for number in sorted(chosen)]
+def kill_at_stage(run, whole, rng, stage):
+    if run.start(fault=partial(die_at, stage)) != -SIGKILL:
+        run.problems.append("was not killed")
+    run.finish_like(whole)
+    run.problems = [f"{problem} ({stage})" for problem in run.problems]
 
 
-def kill_after_every_save(study):
-    num_kills = study.options.resumes
-    flags = ("--save_steps", "1", "--max_steps", str(num_kills + 3))
-    jobs = [study.jobs[number].with_flags("saves each step", *flags) for number in (0, 7)]
-    study.run_uninterrupted(jobs)
-    return [study.trial(job, num_kills=num_kills) for job in jobs]
+def to_kill_at(num_calls: dict[str, int]) -> list[Stage]:
+    """Of the calls of each name the first, a middle and the last; also half-way through a write.
+
+    After a call is before the next one, save for what gives a name: there it is worth its own kill.
+    """
+    stages = []
+    for name, number in num_calls.items():
+        whens = ["before"]
+        whens += ["half"] * name.startswith(("write ", f"flush {WRITING}"))
+        whens += ["after"] * name.startswith(("rename ", "replace "))
+        for occurrence in sorted({1, (number + 1) // 2, number}):
+            stages += [Stage(name, occurrence, when) for when in whens]
+    return stages
 
 
-def signals(study):
-    num_runs = math.ceil(study.options.signals / 3)
-    jobs = list(itertools.islice(itertools.cycle(study.jobs), num_runs))
-    study.run_uninterrupted(jobs)
-    return [study.trial(job, num_kills=3) for job in jobs]
+def kill_after_every_save(run, whole, rng):
+    """Of a run that saves at each step nothing at all may be lost."""
+    run.may_lose = 0
+    for number in range(NUM_SAVES):
+        if run.start(fault=partial(die_at, SAVED)) != -SIGKILL:
+            run.problems.append(f"was not killed after {number} resumes")
+            break
+    run.finish_like(whole)
 
 
-def damages(study):
-    job = study.jobs[0].with_flags("keeps four", "--save_total_limit", "4")
-    study.run_uninterrupted([job])
-    numbers = range(study.options.damages)
-    return [study.trial(job, stage=SAVED_FOUR_TIMES, finishes=n % 4 == 0) for n in numbers]
+def send_signals(run, whole, rng):
+    """Signals that a run answers: one that ends it does so within a step, and leaves no halves."""
+    cases = [[SIGTERM]] * 4 + [[SIGINT], [SIGUSR1], [SIGUSR1, SIGTERM]]
+    cases += [[SIGTERM, another] for another in (SIGTERM, SIGINT, SIGKILL)]
+    for _ in range(3):
+        first = rng.uniform(0, whole.seconds)
+        instants = first, first + rng.uniform(0, 0.05)
+        code = run.start(zip(instants, cases[rng.integers(len(cases))], strict=False))
+        asked_to_end = [(number, step) for number, step in run.sent if number != SIGUSR1]
+        if code >= 0 and asked_to_end:
+            number, step = asked_to_end[0]
+            if run.last_step > step + 1:
+                run.problems.append(f"went on for {run.last_step - step} steps after {number.name}")
+            if run.unfinished:
+                run.problems.append(f"ended by {number.name} and left {', '.join(run.unfinished)}")
+        if code == 0:
+            break
+    run.finish_like(whole, checkpoints_count=False)  # a signal adds one
 
 
+def damage_newest(run, whole, rng):
+    """A damage to the newest of four checkpoints must be found, told and got over."""
+    if run.start(fault=partial(die_at, SAVED_FOUR_TIMES)) != -SIGKILL:
+        run.problems.append("was not killed before the damage")
+    checkpoints = in_folder(run.output_dir)
+    newest, older = [path for _, path in checkpoints[:2]]
+    what, name, damaged = damage(newest, older, rng)
+    run.may_lose *= 1 + len(damaged)
+    run.finish_like(whole)
+    if not any(name in line for line in run.said.splitlines() if DAMAGED in line):
+        run.problems.append(f"{name} was not named")
+    for checkpoint in damaged:
+        if not checkpoint.with_name(f"{DAMAGED}{checkpoint.name}-1").is_dir():
+            run.problems.append(f"{checkpoint.name} was not set aside")
+    if run.resumed_from != checkpoints[len(damaged)][0]:
+        run.problems.append(f"went on with {run.resumed_from}")
+    run.problems = [f"{problem} ({what})" for problem in run.problems]
+
+
+def damage(newest, older, rng):
+    """Do to a checkpoint what a disk or a careless hand does.
+
+    Returns what that was, in words; the name that the program should tell; which are damaged now.
+    """
+    kinds = ("flip", "cut", "zeros", "remove", "add", "swap", "swap folders")
+    kind = rng.choice(kinds, p=(0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1))
+    file = newest / rng.choice(sorted(os.listdir(newest)))
+    content = bytearray(file.read_bytes())
+    if kind == "flip":  # one bit, anywhere
+        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(content)
+    elif kind == "cut":
+        os.truncate(file, int(rng.integers(len(content))))
+    elif kind == "zeros":  # the right length: what a power cut leaves of a file not flushed
+        os.truncate(file, len(content) // 2)
+        os.truncate(file, len(content))
+    elif kind == "remove":
+        file.unlink()
+    elif kind == "add":
+        file = Path(shutil.copy(file, newest / f"copy-of-{file.name}"))
+    else:  # a file that is not the same in both, or all of them
+        names = ("model.safetensors", "optimizer.safetensors", "state.json", MANIFEST)
+        file = newest if kind == "swap folders" else newest / rng.choice(names)
+        other, aside = older / file.relative_to(newest), newest.with_name("aside")
+        for source, target in ((file, aside), (other, file), (aside, other)):
+            os.rename(source, target)
+    # a manifest that was changed accuses the files of not being what it says
+    name = newest.name if file.name == MANIFEST else file.name
+    return f"{kind} {file.name}", name, [newest, older] if "swap" in kind else [newest]
+
+
+# The experiments: what is done, to which jobs, and to how many runs in the short and the long form
 EXPERIMENTS = {
-    "random": random_kills,
-    "real": real_kills,
-    "stages": kill_at_stage,
-    "resumes": kill_after_every_save,
-    "signals": signals,
-    "damages": damages,
+    "random": (kill_at_random, JOBS, 14, 100),
+    "real": (partial(kill_at_random, is_real=True), JOBS[5:7], 2, 8),
+    "stages": (kill_at_stage, JOBS[:1], 24, 10_000),  # no more than there are
+    "resumes": (kill_after_every_save, SAVED_EACH_STEP, 2, 2),
+    "signals": (send_signals, JOBS, 6, 50),
+    "damages": (damage_newest, [Job("ner", "--save_total_limit 4")], 16, 200),
 }
 
 
-# Running and telling
-
-COLUMNS = ("runs", "kills", "inside", "signals", "other bits", "by hand", "most lost", "seconds")
-
-
-def run_experiment(name, study):
-    """Run an experiment and print its line and its problems; whether it has none."""
-    start_time = time.monotonic()
-    make_trials = EXPERIMENTS[name]
-    trials = make_trials(study)
-    results = study.pool.map(getattr(kill_trials, make_trials.__name__), trials)
-    runs = list(tqdm(results, name, len(trials), leave=False, disable=not sys.stderr.isatty()))
-    seconds = time.monotonic() - start_time
+def all_hold(name, options, folder, pool):
+    """Do an experiment and print its line and its problems; whether there are none."""
+    start_time, rng = time.monotonic(), np.random.default_rng(options.seed)
+    trial, jobs, short, long = EXPERIMENTS[name]
+    jobs = list(islice(cycle(jobs), long if options.long else short))
+    wholes = dict(zip(jobs, pool.map(run_whole, dict.fromkeys(jobs), repeat(folder)), strict=False))
+    trials = repeat(trial)
+    if trial is kill_at_stage:
+        stages = to_kill_at(wholes[jobs[0]].num_calls)
+        trials = [partial(trial, stage=stage) for stage in rng.permutation(stages)]
+    rngs = rng.spawn(len(jobs))
+    runs = list(pool.map(run_trial, trials, jobs, map(wholes.get, jobs), rngs, repeat(folder)))
     bad = [run for run in runs if run.problems]
-    numbers = (
-        len(runs),
-        sum(run.num_kills for run in runs),
-        sum(run.num_inside for run in runs),
-        sum(run.num_signals for run in runs),
-        sum(run.has_other_bits for run in runs),
-        sum(run.num_manual for run in runs),
-        max((run.most_lost for run in runs), default=0),
-        round(seconds),
+    print(
+        f"{name:<8}{len(runs):>7}"
+        f"{sum(run.num_kills for run in runs):>7}"
+        f"{sum(run.num_inside for run in runs):>8}"
+        f"{sum(run.num_signals for run in runs):>9}"
+        f"{max(run.most_lost for run in runs):>11}"
+        f"{time.monotonic() - start_time:>9.0f}"
+        f"  {f'{len(bad)} BAD' if bad else 'holds'}"
     )
-    cells = [f"{number:>{len(title) + 2}}" for number, title in zip(numbers, COLUMNS, strict=True)]
-    print(f"{name:<8}{''.join(cells)}  {f'{len(bad)} BAD' if bad else 'holds'}", flush=True)
     for run in bad:
-        print(f"  {run.folder}: {run.job.name}")
+        print(f"  {run.folder}: {run.job.task} {run.job.flags}")
         print("\n".join(f"    {problem}" for problem in run.problems), flush=True)
-    for run in runs:
-        if run not in bad:
-            shutil.rmtree(run.folder)
     return not bad
+
+
+def run_whole(job, parent):
+    run = KilledRun(job, parent)
+    run.start(fault=note)
+    if run.problems:
+        sys.exit(f"{job}, uninterrupted: {'; '.join(run.problems)}")
+    return run
+
+
+def run_trial(trial, job, whole, rng, parent):
+    run = KilledRun(job, parent)
+    trial(run, whole, rng)
+    if not run.problems:
+        shutil.rmtree(run.folder)
+    return run
 
 
 def main(arguments=None):
     """The command; exits with its verdict."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options, flags = parse(arguments)
-    folder = Path(tempfile.mkdtemp(prefix="rawtrain-kill-"))
-    print(f"seed {options.seed}; everything is in {folder}\n")
-    print(f"{'':<8}{''.join(f'  {title}' for title in COLUMNS)}", flush=True)
-    forking = multiprocessing.get_context("fork")
-    writer = forking.Process(target=write_data, args=(folder / "data",))  # torch computes there
-    writer.start()
-    writer.join()
-    # a child gets ^C with its default: Python's own exception could rise before it is the command
-    default = (signal.SIGINT, signal.SIG_DFL)
-    with ProcessPoolExecutor(options.processes, forking, signal.signal, default) as pool:
-        study = Study(options, folder, pool, make_jobs(folder / "data", flags))
-        all_hold = all([run_experiment(name, study) for name in options.experiments or EXPERIMENTS])
-    if all_hold:
-        shutil.rmtree(folder)
-    print("\nall runs hold" if all_hold else f"\nNOT all runs hold: see {folder}")
-    sys.exit(0 if all_hold else 1)
-
-
-def parse(arguments):
-    """The options, and the flags for the jobs, which stand after `--`."""
-    at = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(
         prog="python -m rawtrain.study.kill",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = partial(parser.add_argument, type=int, metavar="N")
-    parser.add_argument("experiments", nargs="*", help="which (default: all, in a short form)")
-    parser.add_argument(
-        "--long", action="store_true", help="the long form of all: a quarter of an hour"
-    )
-    add("--runs", default=14, help="random: runs (default: %(default)s)")
-    add("--kills", default=42, help="random: kills, over all runs (default: %(default)s)")
-    add("--real", default=2, help="real: kills (default: %(default)s)")
-    add("--stages", default=24, help="stages: as many of them, drawn (default: %(default)s)")
-    add("--resumes", default=20, help="resumes: of each of two runs (default: %(default)s)")
-    add("--signals", default=12, help="signals: starts that get some (default: %(default)s)")
-    add("--damages", default=24, help="damages (default: %(default)s)")
-    add("--seed", default=0, help="of all that is drawn (default: %(default)s)")
-    add("--processes", default=2, help="runs side by side (default: %(default)s)")
-    options = parser.parse_intermixed_args(arguments[:at])
-    unknown = [name for name in options.experiments if name not in EXPERIMENTS]
-    if unknown:
-        parser.error(f"{unknown[0]!r} is no experiment; there are {', '.join(EXPERIMENTS)}")
-    if options.long:
-        vars(options).update(LONG)
-    return options, tuple(arguments[at + 1 :])
+    parser.add_argument("experiments", nargs="*", metavar="experiment", help="default: all")
+    parser.add_argument("--long", action="store_true", help="many runs: a quarter of an hour")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.experiments) - EXPERIMENTS.keys():
+        parser.error(f"{min(unknown)!r} is no experiment; there are {', '.join(EXPERIMENTS)}")
+    folder = Path(tempfile.mkdtemp(prefix="kill-"))
+    print(f"seed {options.seed}; everything is in {folder}\n")
+    print("           runs  kills  inside  signals  most lost  seconds", flush=True)
+    forking = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, forking) as writer:  # a process that has computed does not fork
+        writer.submit(write_data, folder / "data").result()
+    # a child gets ^C with its default: Python's own exception could rise before it is the command
+    with ProcessPoolExecutor(2, forking, signal.signal, (SIGINT, signal.SIG_DFL)) as pool:
+        names = options.experiments or EXPERIMENTS
+        verdicts = [all_hold(name, options, folder, pool) for name in names]
+    if all(verdicts):
+        shutil.rmtree(folder)
+    print("\nall runs hold" if all(verdicts) else f"\nNOT all runs hold: see {folder}")
+    sys.exit(0 if all(verdicts) else 1)
 
 
 if __name__ == "__main__":
