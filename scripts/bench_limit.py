@@ -38,7 +38,7 @@ def model_size(model):
     """The `Size` of an encoder with a head.
 
     Weights are counted once: a model that passes one layer several times (ALBERT) does more work
-    than is counted here, and is shown nearer to zero than it is.
+    than is counted here, and its share of the limit is shown too low.
     """
     base = getattr(model, model.base_model_prefix, model)
     in_body = {id(module) for module in base.modules()}
@@ -64,28 +64,30 @@ def useful_flops(size, lengths, num_labels, passes=3):
     return float(passes * (linear + attention))
 
 
-def matmul_rates(precisions, device):
-    """For each of "fp32" and "bf16" the best rate of a linear layer, in FLOP/s, and how."""
-    on_cuda = device.type == "cuda"
+def measure_limit(connection, use_cpu, precisions):
+    """A process of bench.py, alone on the machine: sends the best rate of each precision."""
+    on_cuda = torch.cuda.is_available() and not use_cpu
+    device = torch.device("cuda" if on_cuda else "cpu")
     shapes = SHAPES + LARGE_SHAPES if on_cuda else SHAPES
-    rates = {}
+    capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+    on_cpu = f"CPU with {capability}, torch on {threads} threads"
+    found = {"device": torch.cuda.get_device_name() if on_cuda else on_cpu}
     for precision in precisions:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        rates[precision] = {"flops": best_rate(shapes, dtype, device), "how": "default"}
+        found[precision] = best_rate(shapes, dtype, device)
         if precision == "fp32" and not on_cuda:
             use_fastest_true_float32()  # for the rest of this process
-            faster = best_rate(shapes, dtype, device)
-            if faster > rates[precision]["flops"]:
-                rates[precision] = {"flops": faster, "how": "oneDNN"}
-    return rates
+            found[precision] = max(found[precision], best_rate(shapes, dtype, device))
+    connection.send(found)
 
 
 def best_rate(shapes, dtype, device):
-    """The highest rate over all shapes, in FLOP/s: the fastest of several tries of each."""
+    """The highest rate of a linear layer over all shapes, in FLOP/s."""
     return max(rate(*shape, dtype, device) for shape in shapes)
 
 
 def rate(rows, inputs, outputs, dtype, device):
+    """The fastest of several tries."""
     x = torch.randn(rows, inputs, device=device, dtype=dtype)
     weight = torch.randn(outputs, inputs, device=device, dtype=dtype)
 

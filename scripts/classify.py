@@ -133,12 +133,11 @@ def read_splits(settings):
 
 
 def read_texts(file, settings):
-    rows = read_csv_rows(file)
-    text = pick_column(
-        rows.columns, settings.text_column_name, ("text",), "--text_column_name", file
-    )
-    label = pick_column(rows.columns, "label", (), "the column name label", file)
-    return LabelledTexts([r[text] for r in rows.rows], [r[label] for r in rows.rows], file)
+    rows, asked = read_csv_rows(file), settings.text_column_name
+    text = pick_column(rows.columns, asked, ("text",), "--text_column_name", file)
+    if "label" not in rows.columns:
+        raise ValueError(f"{file}: the columns are {', '.join(rows.columns)}; expected text, label")
+    return LabelledTexts([r[text] for r in rows.rows], [r["label"] for r in rows.rows], file)
 
 
 def make_model(settings, splits, tokenizer):

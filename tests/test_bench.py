@@ -1,21 +1,24 @@
 """What scripts/bench.py says is counted right, and it runs; how fast anything is, no test says."""
 
-import doctest
-import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import bench
 import bench_contenders
 import bench_limit
-import bench_parts
-import bench_report
-import numpy as np
 import pytest
 import torch
 from conftest import tagged_sentences, tiny_bert, write_conll
 from torch.utils.flop_counter import FlopCounterMode
+
+from rawtrain.collate import route
+from rawtrain.fast import cpu, vocabulary
+from rawtrain.fast.attention import ROW_ATTENTION
+from rawtrain.fast.dropout import FastDropout
+from rawtrain.fast.head import cross_entropy_at_labels
 
 BENCH = Path(__file__).parent.parent / "scripts" / "bench.py"
 
@@ -37,95 +40,128 @@ def test_useful_work_is_what_torch_counts_in_a_forward_without_padding():
     assert bench_limit.useful_flops(size, [3, 7], num_labels=10) == 3 * found
 
 
-def test_the_limit_is_the_rate_of_the_best_shape():
-    rates = bench_limit.best_rate([(8, 16, 16), (16, 16, 16)], torch.bfloat16, torch.device("cpu"))
-    assert rates > 0
+def test_the_limit_is_the_rate_of_the_best_shape(monkeypatch):
+    monkeypatch.setattr(bench_limit, "rate", lambda rows, inputs, outputs, *_: rows)
+    assert bench_limit.best_rate([(8, 16, 16), (16, 16, 16), (9, 16, 16)], None, None) == 16
 
 
-def turn(seconds, tokens):
-    waited = {"waited_seconds": 1.0, "waited_cpu_seconds": 0.01}
-    return {"seconds": seconds, "cpu_seconds": seconds, "tokens": tokens, **waited}
+def side(seconds, tokens, flops):
+    found = {"steps": 2, "peak_mib": 1500, "peak_gpu_mib": 0, "result": "loss 1.0"}
+    return found | {"seconds": seconds, "tokens": tokens, "flops": flops}
 
 
-def test_the_first_turn_does_not_count():
-    turns = [turn(9.0, [1, 1]), turn(2.0, [30, 10]), turn(4.0, [20, 20]), turn(1.0, [10, 10])]
-    found = bench_report.summary(turns, flops=[0, 40, 40, 20], rate=100)
-    assert found == {
-        "tokens_per_second": 20.0,  # of 20, 10, 20
-        "ms_per_step": 1000.0,  # of 1000, 2000, 500
-        "cores_used": 1.0,
-        "share_of_limit": 0.2,  # of 0.2, 0.1, 0.2
+def test_figures_are_medians_over_the_turns_after_the_first():
+    ours = side([9.0, 1.0, 1.0, 1.0], [1, 1, 1, 1], [1, 1, 1, 1])
+    theirs = side([9.0, 2.0, 4.0, 1.0], [2, 40, 40, 20], [0, 40, 40, 20])
+    assert dict(zip(bench.FIGURES, bench.figures(theirs, ours, limit=100), strict=True)) == {
+        "ms": "1,000.0",  # of 1000, 2000, 500: a turn has two steps
+        "real tokens/s": "20",  # of 20, 10, 20
+        "of the limit": "20.0 %",  # of 20, 10, 20
+        "peak MiB": "1,500",
+        "GPU MiB": "0",
+        "ratio": "2.00 (1.00 to 4.00)",
+        "at the end": "loss 1.0",
     }
 
 
-def test_other_rows_are_noticed_in_a_single_step():
-    ours, theirs = [turn(1, [5, 7]), turn(1, [6, 8])], [turn(2, [5, 7]), turn(2, [6, 8])]
-    assert bench_report.other_rows({"rawtrain": ours, "plain": theirs}) is None
-    theirs[1]["tokens"] = [8, 6]  # as many in the turn
-    assert "turn 1 rawtrain had [6, 8]" in bench_report.other_rows({"rawtrain": ours, "p": theirs})
+@pytest.fixture
+def job(model_dir, settings, tmp_path):
+    file = write_conll(tmp_path / "train.conll", *tagged_sentences(30))
+    return bench_contenders.prepare(
+        settings(model_name_or_path=model_dir, train_file=file, do_train=True, max_steps=12)
+    )
 
 
-def test_a_worker_that_waits_in_circles_is_noticed():
-    calm, busy = [turn(1, [5])], [turn(1, [5]) | {"waited_cpu_seconds": 0.9}]
-    assert bench_report.busy_while_waiting({"rawtrain": calm, "plain": busy}) == ["plain"]
+def test_trainer_takes_the_rows_that_are_reckoned_for_each_step(job):
+    job = replace(job, settings=replace(job.settings, logging_steps=12))
+    turns = SimpleNamespace(step_done=lambda step: None)
+    _, counted = bench_contenders.by_trainer(job, turns, evaluates=False)
+    rows = bench_contenders.rows_of_steps(job, evaluates=False)
+    assert len(rows) == 12  # three epochs
+    assert counted == [job.columns.lengths[step].sum() for step in rows]
+    assert counted != sorted(counted)
 
 
-def test_collators_are_compared_up_to_the_choice_of_masks():
-    def batch(ids, labels):
-        return {"input_ids": torch.tensor([ids]), "labels": torch.tensor([labels])}
+def test_both_sides_score_one_model_alike(job):
+    job = replace(job, settings=replace(job.settings, max_steps=1))
+    turns = SimpleNamespace(step_done=lambda step: None)
+    theirs, _ = bench_contenders.by_trainer(job, turns, evaluates=True)
+    assert (
+        bench_contenders.by_rawtrain(job, turns, evaluates=True).split(", ")[1:]
+        == (
+            theirs.split(", ")[1:]  # Trainer's loss is a mean over rows, not over tokens
+        )
+    )
 
-    bench_parts.check_equal(batch([4, 9], [-100, 7]), batch([9, 7], [4, -100]))
-    with pytest.raises(RuntimeError, match="input_ids"):
-        bench_parts.check_equal(batch([4, 9], [-100, 7]), batch([9, 7], [5, -100]))
+
+def parts_in_use(job):
+    """What of rawtrain/fast a model is trained with; changes the model."""
+    batches, batch_loss = route.make_batches(
+        job.model, {"train": job.source}, job.tokenizer, job.settings
+    )
+    with vocabulary.compact_vocabulary(job.model, job.columns, job.settings):
+        is_compact = isinstance(job.model.get_input_embeddings(), vocabulary.CompactEmbedding)
+    return {
+        "without packed rows": "position_ids" in batches["train"][1][0],
+        "without row attention": job.model.config._attn_implementation == ROW_ATTENTION,
+        "without fast dropout": any(isinstance(m, FastDropout) for m in job.model.modules()),
+        "head at all tokens": batch_loss is cross_entropy_at_labels,
+        "whole vocabulary": is_compact,
+    }
 
 
-def test_the_plain_loop_and_rawtrain_take_the_rows_in_one_order(settings):
-    batch_settings = settings(per_device_train_batch_size=4)
-    batches = bench_contenders.TrainingBatches(10, batch_settings, collate=None)
-    ours = [rows.tolist() for step in range(1, 7) for rows in batches.rows(step)]
-    plain = bench_contenders.plain_batches(range(10), list, batch_settings)
-    assert ours == [next(plain) for _ in range(6)]
-    assert sorted(np.concatenate(ours[:3])) == list(range(10))
+@pytest.mark.parametrize("part", [None, *bench_contenders.PARTS])
+def test_a_part_that_is_left_out_is_left_out_alone(job, part, monkeypatch):
+    tuned = {"malloc as it is": False, "float32 by MKL": False}
+    monkeypatch.setattr(cpu, "keep_freed_memory", lambda: tuned.update({"malloc as it is": True}))
+    monkeypatch.setattr(
+        cpu, "use_fastest_true_float32", lambda: tuned.update({"float32 by MKL": True})
+    )
+    if part is not None:
+        switch = bench_contenders.PARTS[part]
+        if isinstance(switch, tuple):
+            monkeypatch.setattr(*switch[:2], getattr(*switch[:2]))  # put back afterwards
+        job = replace(job, settings=bench_contenders.without(part, job.settings))
+    if job.settings.is_fast:
+        cpu.tune_process(job.model.device)
+    in_use = parts_in_use(job) | tuned
+    left_out = set(in_use) if part == "without rawtrain/fast" else {part} - {None}
+    assert {name for name, is_used in in_use.items() if not is_used} == left_out
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "flags, message",
     [
         (["--stepz", "3"], "--stepz is not a setting; did you mean"),
-        (["--steps", "none"], "argument --steps: found 'none'"),
-        (["--train_file", "x.conll"], "--task ner"),
-        (["--task", "ner", "--train_file", "missing.conll", "--model", "x"], "does not exist"),
-        (["--max_steps", "3"], "--max_steps is the benchmark's to decide"),
-        (["--", "--per_device_train_batch_size", "3"], "per_device_train_batch_size is the bench"),
-        (["--task", "ner", "--blocks"], "--blocks is for --task mlm"),
-        (["--json", "no/such/folder/out.json"], "no such folder"),
+        (["--steps", "0"], "numbers from 1"),
+        (["--max_steps", "3"], "--max_steps is for the benchmark to decide"),
+        (["--gradient_accumulation_steps", "2"], "--gradient_accumulation_steps is for the bench"),
+        (["--train_file", "missing.conll"], "does not exist"),
     ],
 )
-def test_a_wrong_argument_gives_one_message_before_anything_is_measured(
-    arguments, message, tmp_path
-):
+def test_a_wrong_flag_gives_one_message_before_anything_is_measured(flags, message):
+    named = ["--task", "ner", "--model", "x", "--train_file", __file__]
     with pytest.raises(ValueError, match=message):
-        bench.parse(arguments, tmp_path)
+        bench.parse([*named, *flags])
 
 
-def test_the_examples_in_the_report_hold():
-    assert doctest.testmod(bench_report).failed == 0
-
-
-def test_a_small_run_prints_a_table_and_writes_every_turn(model_dir, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [["--task", "ner"], ["--task", "mlm", "--evaluate"]])
+def test_a_small_run_prints_a_table_of_both_sides(model_dir, tmp_path, flags):
     file = write_conll(tmp_path / "train.conll", *tagged_sentences(30))
-    flags = ["--task", "ner", "--model", model_dir, "--train_file", file, "--precision", "fp32"]
-    flags += ["--steps", "1", "--rounds", "1", "--threads", "1", "--batch_size", "4", "--use_cpu"]
-    flags += ["--json", str(tmp_path / "found.json"), "--", "--stride", "0"]
-    command = [sys.executable, BENCH, *flags]
-    run = subprocess.run(command, capture_output=True, text=True)
+    flags = [*flags, "--model", model_dir, "--train_file", file, "--precision", "fp32"]
+    flags += ["--steps", "1", "--rounds", "1", "--use_cpu", "--max_seq_length", "32"]
+    run = subprocess.run([sys.executable, BENCH, *flags], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert [name for name in bench_report.NAMES.values() if f"\n{name} " in run.stdout] == [
-        "rawtrain",
-        "Trainer",
-        "plain loop",
-    ]
-    (case,) = json.loads((tmp_path / "found.json").read_text())["cases"]
-    tokens = {name: [t["tokens"] for t in c["turns"]] for name, c in case["contenders"].items()}
-    assert tokens["rawtrain"] == tokens["trainer"] == tokens["plain"]
-    assert [len(turns) for turns in tokens.values()] == [2, 2, 2]
+    table = [line.split()[0] for line in run.stdout.splitlines() if "loss " in line]
+    assert table[:2] == ["Trainer", "rawtrain"]
+
+
+@pytest.mark.slow
+def test_a_mistake_that_a_process_finds_is_told_without_a_traceback(tmp_path, model_dir):
+    (tmp_path / "empty.conll").write_text("")
+    flags = ["--task", "ner", "--model", model_dir, "--train_file", tmp_path / "empty.conll"]
+    run = subprocess.run([sys.executable, BENCH, *flags], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr
+    assert "empty.conll" in run.stderr

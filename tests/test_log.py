@@ -32,3 +32,18 @@ def test_without_a_bar_a_line_tells_the_progress_every_20_seconds(monkeypatch, c
         "step 5/30  0.25 steps/s  01:40 left",
         "step 10/30  loss 0.5000  learning rate 0.01  0.25 steps/s  01:20 left",
     ]
+
+
+def test_a_bar_shows_the_loss_and_gives_way_to_lines(capfd, caplog):
+    log = RunLog(disable_tqdm=False)
+    log.bar.mininterval = 0
+    with caplog.at_level("INFO", logger="rawtrain"):
+        log.start(num_steps=4, first_step=1)
+        log.tick(2)
+        log.add({"loss": 0.5, "learning_rate": 0.01, "step": 2})
+        log.say("before the end")
+        log.close()
+        log.add({"eval_loss": 0.25, "epoch": 1.0, "step": 4})
+    shown = capfd.readouterr().err
+    assert "2/4" in shown and "loss 0.5000" in shown and "\rbefore the end\n" in shown
+    assert caplog.messages == ["epoch 1.00  step 4  loss 0.2500"]

@@ -62,23 +62,19 @@ def note(output_dir: str | Path, **facts) -> None:
 def note_run(settings, splits, figures) -> None:
     """Keep what a run is: its settings, its data, the versions of the packages.
 
-    figures: for each split the numbers that describe it, as `terminal.table` takes them.
+    splits: the data, each with a `source` and a `fingerprint`. figures: for each split the numbers
+    that describe it, as `terminal.table` takes them.
     """
-    note_data(settings.output_dir, splits, figures)
-    named = {"model": settings.model_name_or_path, "dataset": settings.dataset_name}
-    on_hub = {what: name for what, name in named.items() if name and not Path(name).exists()}
-    versions = {name: version(name) for name in ("torch", "transformers", "datasets", "tokenizers")}
-    versions["Python"] = platform.python_version()
-    note(settings.output_dir, settings=public_values(settings), on_hub=on_hub, versions=versions)
-
-
-def note_data(output_dir: str | Path, splits, figures) -> None:
-    """Keep what the data is; that of a later evaluation replaces that of an earlier one."""
     data = {
         name: {"source": splits[name].source, "sha256": splits[name].fingerprint, "figures": column}
         for name, column in figures.items()
     }
-    note(output_dir, data=data)
+    named = {"model": settings.model_name_or_path, "dataset": settings.dataset_name}
+    on_hub = {what: name for what, name in named.items() if name and not Path(name).exists()}
+    versions = {name: version(name) for name in ("torch", "transformers", "datasets", "tokenizers")}
+    versions["Python"] = platform.python_version()
+    facts = {"data": data, "settings": public_values(settings)}
+    note(settings.output_dir, **facts, on_hub=on_hub, versions=versions)
 
 
 def note_scores(split_name: str, sentences, scorer, evaluation, baseline) -> None:

@@ -1,12 +1,12 @@
 """The picture of a confusion: which types of entities are taken for which, missed or made up."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 
 from rawtrain.results.errors_by_kind import BOUNDARY, MISSED, SPURIOUS, Confusion
-from rawtrain.run.durable import write_bytes
+from rawtrain.results.plots import save_png
+from rawtrain.results.tables import shortened
 
 CELL_INCHES = (0.72, 0.5)
 LONGEST_INCHES = 60  # of a side; with more types than fit, the cells get smaller
@@ -15,9 +15,7 @@ LONGEST_NAME = 24
 
 def save_confusion_plot(confusion: Confusion, title: str, path: str | Path) -> None:
     """Write the picture as a PNG; a share is that of its row."""
-    picture = io.BytesIO()
-    confusion_figure(confusion, title).savefig(picture, format="png", dpi=100, bbox_inches="tight")
-    write_bytes(Path(path), picture.getvalue())
+    save_png(confusion_figure(confusion, title), path, bbox_inches="tight")
 
 
 def confusion_figure(confusion: Confusion, title: str):
@@ -29,13 +27,13 @@ def confusion_figure(confusion: Confusion, title: str):
     scale = min(1.0, LONGEST_INCHES / (num_columns * CELL_INCHES[0]))
     width, height = (scale * inches for inches in CELL_INCHES)
     figure = Figure(figsize=(num_columns * width, num_rows * height))
-    axes = figure.add_axes((0, 0, 1, 1))  # names stand outside; the file is cut around all of it
+    axes = figure.add_axes((0, 0, 1, 1))  # the names are outside; the file is cut around all of it
     shares = row_shares(counts)
     is_right = np.eye(num_rows, num_columns, dtype=bool)
     is_right[-1] = False
     _shade(axes, np.where(is_right, shares, np.nan), "Blues")
     is_wrong = ~is_right & (counts > 0)
-    _shade(axes, np.where(is_wrong, np.sqrt(shares), np.nan), "Oranges")  # few are seen too
+    _shade(axes, np.where(is_wrong, np.sqrt(shares), np.nan), "Oranges")  # shows few errors too
     _write_counts(axes, counts, shares, is_right, 9 * scale)
     _write_names(axes, confusion.types, 10 * scale)
     axes.invert_yaxis()
@@ -63,7 +61,7 @@ def _write_counts(axes, counts, shares, is_right, size):
 
 
 def _write_names(axes, types, size):
-    names = [_short(name) for name in types]
+    names = [shortened(name, LONGEST_NAME) for name in types]
     axes.xaxis.tick_top()
     axes.set_xticks(np.arange(len(names) + 2) + 0.5, [*names, BOUNDARY, MISSED], rotation=45)
     axes.set_yticks(np.arange(len(names) + 1) + 0.5, [*names, SPURIOUS])
@@ -72,7 +70,7 @@ def _write_names(axes, types, size):
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_parse_math(False)  # a type may have a $ in its name
     for label in (*axes.get_xticklabels()[-2:], axes.get_yticklabels()[-1]):
-        label.set_style("italic")  # no types, though a type may have such a name
+        label.set_style("italic")  # these are no types, though a type may have such a name
     axes.tick_params(length=0, labelsize=size)
 
 
@@ -94,7 +92,3 @@ def percent(share: float) -> str:
     if 0 < share < 0.005:
         return "<1 %"
     return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
-
-
-def _short(name):
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"

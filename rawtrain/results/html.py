@@ -1,10 +1,10 @@
 """report.html: one file about a run, for any browser, without scripts and without a network.
 
-The page has settings, data and curves, and a section for each split that was evaluated. The jobs
-make the sections (ner_page.py, mlm_page.py); one of another split that is there already is kept,
-so that a later --do_predict adds to what --do_eval wrote.
+The page has settings, data and curves, and a section for each split that was evaluated, which
+ner_page.py or mlm_page.py makes. A section of another split that is there already is kept, so a
+later --do_predict adds to what --do_eval wrote.
 
-All text of the data, of the settings and of the labels is escaped by the templates.
+The templates escape all text of the data, of the settings and of the labels.
 """
 
 import base64
@@ -20,7 +20,7 @@ import torch
 import transformers
 from markupsafe import Markup
 
-from rawtrain.config import public_values
+from rawtrain.config import TrainingSettings, public_values
 from rawtrain.results.files import read_history
 from rawtrain.results.plots import panel_figure, panels_of
 from rawtrain.run.durable import write_text
@@ -29,19 +29,23 @@ REPORT = "report.html"
 SPLITS = ("validation", "test")
 
 
-def write_report(settings, splits, figures, split, section) -> None:
+def write_report(
+    settings: TrainingSettings, splits, figures: dict[str, dict], split: str, section: Markup
+) -> None:
     """Write report.html with this section for `split`, beside those of other splits.
 
-    splits: the data by split, each with a `source`. figures: what the data is in numbers, as
-    `terminal.table` takes them. section: HTML that `render` made.
+    splits: the data by split, each with a `source`. figures: as `terminal.table` takes them.
+    section: HTML that `render` made.
     """
-    output_dir = Path(settings.output_dir)
+    output_dir, values = Path(settings.output_dir), public_values(settings)
+    fields = [field for field in dataclasses.fields(settings) if field.name in values]
+    rows = [(field.name, values[field.name], field.default) for field in fields]
     sections = {**_sections_in(output_dir / REPORT), split: section}
     page = render(
         "page.html.jinja",
         settings=settings,
-        changed=_changed(settings),
-        unchanged=_unchanged(settings),
+        changed=[row for row in rows if row[1] != row[2]],
+        unchanged=[row for row in rows if row[1] == row[2]],
         sources={name: data.source for name, data in splits.items()},
         figures=figures,
         figure_names=list(dict.fromkeys(name for column in figures.values() for name in column)),
@@ -54,7 +58,7 @@ def write_report(settings, splits, figures, split, section) -> None:
 
 
 def render(template: str, **values) -> Markup:
-    """The HTML of one of the templates, every value in it escaped that is not HTML already."""
+    """The HTML of one of the templates. A value is escaped unless it is HTML that this returned."""
     return Markup(_templates().get_template(template).render(values))
 
 
@@ -69,27 +73,11 @@ def _templates():
     )
 
 
-def _sections_in(page: Path) -> dict[str, Markup]:
+def _sections_in(page):
     """The sections of an earlier page. Text of the data cannot be taken for one: it is escaped."""
     html = page.read_text(encoding="utf-8") if page.exists() else ""
     found = re.findall(r'<section id="(\w+)">(.*?)</section><!-- \1 -->', html, re.DOTALL)
     return {name: Markup(content) for name, content in found}
-
-
-def _changed(settings):
-    """(name, value, default) of the settings that are not at their default."""
-    fields = [(field.name, getattr(settings, field.name), field.default) for field in _of(settings)]
-    return [field for field in fields if field[1] != field[2]]
-
-
-def _unchanged(settings):
-    values = [(field.name, getattr(settings, field.name), field.default) for field in _of(settings)]
-    return [(name, value) for name, value, default in values if value == default]
-
-
-def _of(settings):
-    public = public_values(settings)
-    return [field for field in dataclasses.fields(settings) if field.name in public]
 
 
 def _curves(history):

@@ -1,25 +1,26 @@
-"""--push_to_hub, before the training: what would make the upload fail is told at the start.
+"""--push_to_hub, before the training: what would make the upload fail is said at the start.
 
-The token is --hub_token, or that of HF_TOKEN or of `hf auth login`, wherever huggingface_hub finds
-it; it is written nowhere and never shown. publish.py uploads at the end. Nothing here imports
-torch.
+The token is --hub_token, or what huggingface_hub finds: that of HF_TOKEN or of `hf auth login`. It
+is written nowhere and never shown. publish.py uploads at the end. Nothing here imports torch.
 """
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
-logger = logging.getLogger(__name__)
+from rawtrain.config import TrainingSettings
 
+logger = logging.getLogger(__name__)
 
 LOG_IN = "run `hf auth login` or set HF_TOKEN"
 
 
-def problems_of(settings):
+def problems_of(settings: TrainingSettings) -> Iterator[str]:
     """What is wrong with the settings of an upload, as far as it shows without the Hub."""
     if not settings.push_to_hub:
         for name in ("hub_model_id", "hub_token", "hub_private_repo"):
@@ -40,14 +41,14 @@ def problems_of(settings):
         yield "--push_to_hub is given, but HF_HUB_OFFLINE is set; unset it, or upload afterwards"
 
 
-def log_in(settings):
+def log_in(settings: TrainingSettings) -> str | None:
     """The name OWNER/NAME of the repository to upload to; None if nothing is to be uploaded.
 
-    Asks the Hub whose the token is. Raises ValueError if there is none, or none that may write.
+    Asks the Hub whose token it is. Raises ValueError without one, or if it may not write.
     """
     if not settings.push_to_hub:
         return None
-    if token_of(settings) is None:
+    if settings.hub_token is None and get_token() is None:
         raise ValueError(f"--push_to_hub: there is no token for {constants.ENDPOINT}; {LOG_IN}")
     try:
         user = HfApi(token=settings.hub_token).whoami()
@@ -58,7 +59,7 @@ def log_in(settings):
                 f"(--hub_token comes before HF_TOKEN, and that before the login)"
             ) from None
         raise ValueError(f"--push_to_hub: {without_token(error, settings)}") from None
-    except Exception as error:  # of the HTTP library, which is not always the same one
+    except Exception as error:  # of the HTTP library, which changes
         raise ValueError(
             f"--push_to_hub: {constants.ENDPOINT} cannot be reached: "
             f"{without_token(error, settings)}; mend this, or leave out --push_to_hub and upload "
@@ -76,17 +77,12 @@ def log_in(settings):
     return f"{owner or user['name']}/{name}"
 
 
-def _name(settings):
-    return settings.hub_model_id or Path(os.path.abspath(settings.output_dir)).name
-
-
-def token_of(settings):
-    """The token of an upload; None if there is none."""
-    return settings.hub_token or get_token()
-
-
-def without_token(error, settings):
+def without_token(error: Exception, settings: TrainingSettings) -> str:
     """The message of an error in one line; a server or a library may have put the token in it."""
     text = " ".join(str(error).split()) or repr(error)
-    token = token_of(settings)
+    token = settings.hub_token or get_token()
     return text.replace(token, "<token>") if token else text
+
+
+def _name(settings):
+    return settings.hub_model_id or Path(os.path.abspath(settings.output_dir)).name

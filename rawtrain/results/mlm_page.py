@@ -1,11 +1,14 @@
-"""What report.html says of a masked-language model: its losses, and some rows with their masks."""
+"""What a run says of a masked-language model: on standard output and in report.html."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from rawtrain.collate.keyed_mask import MaskedTokens
+from rawtrain.config import MlmSettings
 from rawtrain.data.text import count_tokens
+from rawtrain.evaluation import Evaluation
 from rawtrain.results import terminal
 from rawtrain.results.adaptation import adaptation, adaptation_table, unigram_scores
 from rawtrain.results.card import note
@@ -15,7 +18,7 @@ from rawtrain.results.html import render, write_report
 
 
 class MaskedToken(NamedTuple):
-    """A token that the model had to say, and what it said."""
+    """A token that the model had to predict, and what it predicted."""
 
     seen: str
     label: str
@@ -24,16 +27,18 @@ class MaskedToken(NamedTuple):
     prediction_probability: float
 
     @property
-    def is_right(self):
+    def is_right(self) -> bool:
         return self.prediction == self.label
 
 
 class MaskedRow(NamedTuple):
     number: int  # in the data, from 1
-    tokens: list  # as the model saw them: a str, or a `MaskedToken` where it had to say what was
+    tokens: list[str | MaskedToken]  # as the model saw them; a `MaskedToken` is to be predicted
 
 
-def write_mlm_report(settings, splits, encoded, evaluation, rows, changes):
+def write_mlm_report(
+    settings: MlmSettings, splits, encoded, evaluation: Evaluation, rows: list[MaskedRow], changes
+) -> None:
     """Write report.html with a section for the evaluation.
 
     rows: what `masked_rows` returns. changes: what `show_adaptation` returns.
@@ -53,8 +58,8 @@ def write_mlm_report(settings, splits, encoded, evaluation, rows, changes):
     write_report(settings, splits, figures, "validation", section)
 
 
-def show_data(splits, encoded, tokenizer, settings):
-    """Print what the data is, and how a row begins as the model sees it; returns the figures."""
+def show_data(splits, encoded, tokenizer, settings: MlmSettings) -> dict[str, dict]:
+    """Print what the data is, and how a row begins as the model sees it; returns its figures."""
     for name in encoded:
         print(f"{name}: {splits[name].source}")
     figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
@@ -65,10 +70,10 @@ def show_data(splits, encoded, tokenizer, settings):
     return figures
 
 
-def show_adaptation(output_dir, encoded, evaluation):
-    """Print the scores before and after training beside those of a count of tokens; returns them.
+def show_adaptation(output_dir: Path, encoded, evaluation: Evaluation) -> dict[str, dict]:
+    """Print the scores before and after training beside those of token frequencies; returns them.
 
-    evaluation: of the validation data, after training. Without a training there is nothing to show.
+    evaluation: of the validation data, after training. Nothing is shown if nothing was trained.
     """
     history = read_history(output_dir)
     if not history:

@@ -1,45 +1,67 @@
-"""What report.html says of tagged data: scores, kinds of errors, confusion, the worst sentences."""
+"""What a run says of tagged data: on standard output, in report.html and in predictions.conll."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from rawtrain.config import NerSettings
+from rawtrain.evaluation import Evaluation
 from rawtrain.results import terminal
 from rawtrain.results.bootstrap import NUM_DRAWS, f1_intervals
 from rawtrain.results.card import note_scores
 from rawtrain.results.confusion_plot import percent, row_shares, save_confusion_plot
 from rawtrain.results.entities import Entities
-from rawtrain.results.errors_by_kind import (
-    BOUNDARY,
-    CORRECT,
-    MISSED,
-    SPURIOUS,
-    TYPE,
-    confusion_of,
-    kinds_of,
-)
+from rawtrain.results.errors_by_kind import CORRECT, confusion_of, kinds_of
 from rawtrain.results.html import render, write_report
 from rawtrain.results.metrics import format_scores, majority_baseline, table_rows
 from rawtrain.results.predictions import write_predictions
+from rawtrain.results.word_scorer import WordScorer
 
 NUM_SENTENCES = 50
 LONGEST_SHOWN = 300  # words of a sentence
 
-KINDS_OF_ERROR = {
-    BOUNDARY: "the right type, but other first or last words",
-    TYPE: "another type, with the right words or with some of them",
-    MISSED: "in the gold data, and nothing was predicted there",
-    SPURIOUS: "predicted where the gold data has nothing",
-}
+
+def show_data(corpus, splits, encoded, tokenizer, label_names: list[str]) -> dict[str, dict]:
+    """Print what the data is, and one row as the model sees it; returns the figures by split."""
+    figures = {
+        name: terminal.describe_tagged(split, encoded[name]) for name, split in splits.items()
+    }
+    name, rows = next(iter(encoded.items()))
+    print("\n".join(terminal.describe_corpus(corpus)))
+    print("\n" + "\n".join(terminal.table(figures)))
+    print(f"\na row of {name}:\n")
+    print("\n".join(terminal.aligned_example(tokenizer, rows.columns, label_names)))
+    return figures
 
 
-class Part(NamedTuple):
-    """Words of a sentence side by side: an entity, or what is between two."""
+def show_scores(
+    name: str, settings: NerSettings, splits, encoded, scorer: WordScorer, evaluation: Evaluation
+) -> None:
+    """Print the scores by type, and write them with all the rest to report.html.
 
-    text: str
-    type: str | None = None
-    kind: str | None = None
+    If there is training data, the scores of a look-up stand beside them.
+    """
+    baseline = None
+    if "train" in splits:
+        train_split = splits["train"]
+        tagged = majority_baseline(train_split.words, train_split.tags, splits[name].words)
+        baseline = scorer.scores_of([tag for tags in tagged for tag in tags])
+    print(f"\n{name}: {terminal.accounting(encoded[name])}\n")
+    intervals = f1_intervals(*scorer.entities(evaluation), scorer.rows.sentence_offsets)
+    print(format_scores(scorer.scores(evaluation), baseline, intervals[None]))
+    if baseline:
+        print("baseline: every word tagged as it mostly is in the training data")
+    write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals)
+    note_scores(name, splits[name], scorer, evaluation, baseline)
+
+
+def write_test_predictions(settings: NerSettings, split, tags: list[list[str]]) -> None:
+    """Write predictions.conll, and print a sentence as it is tagged."""
+    file = Path(settings.output_dir) / "predictions.conll"
+    columns = (settings.token_column, settings.tag_column)
+    write_predictions(file, settings.test_file, split.words, split.tags, tags, *columns)
+    print(f"\na sentence as tagged: {terminal.tagged_example(split, tags)}")
 
 
 def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals):
@@ -63,15 +85,10 @@ def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseli
         accounting=terminal.accounting(encoded[name]),
         loss=evaluation.loss,
         scores=scores,
-        rows=[
-            (*row, interval)
-            for row, interval in zip(table_rows(scores), row_intervals, strict=True)
-        ],
+        rows=[(*row, one) for row, one in zip(table_rows(scores), row_intervals, strict=True)],
         baseline_f1=baseline and {title: row.f1 for title, row in table_rows(baseline)},
         num_draws=NUM_DRAWS,
         kinds=confusion.kinds,
-        kinds_of_error=KINDS_OF_ERROR,
-        num_errors=sum(number for kind, number in confusion.kinds.items() if kind != CORRECT),
         confusion=confusion,
         shares=row_shares(confusion.counts),
         percent=percent,
@@ -82,7 +99,15 @@ def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseli
     write_report(settings, splits, figures, name, section)
 
 
-def worst_sentences(words, gold, found, scorer, evaluation):
+class Part(NamedTuple):
+    """Adjacent words of a sentence: an entity, or what is between two."""
+
+    text: str
+    type: str | None = None
+    kind: str | None = None
+
+
+def worst_sentences(words, gold, found, scorer, evaluation) -> list[dict]:
     """The sentences with the highest loss, as the template shows them."""
     losses = scorer.sentence_losses(evaluation)
     gold_kinds, found_kinds = kinds_of(gold, found)
@@ -105,8 +130,13 @@ def worst_sentences(words, gold, found, scorer, evaluation):
     ]
 
 
-def parts_of_sentence(words, offset, entities: Entities, kinds, hides_correct=False):
-    """Sentence `words`, the first of which is word `offset` of the split, as a list of `Part`."""
+def parts_of_sentence(
+    words, offset: int, entities: Entities, kinds: list[str], hides_correct: bool = False
+) -> list[Part]:
+    """A sentence in parts, cut after `LONGEST_SHOWN` words.
+
+    offset: the place of its first word in the split. kinds: of the entities, from `kinds_of`.
+    """
     parts, place = [], 0
     begin, end = np.searchsorted(entities.first, [offset, offset + len(words)])
     for number in range(begin, end):
@@ -121,49 +151,3 @@ def parts_of_sentence(words, offset, entities: Entities, kinds, hides_correct=Fa
         place = last + 1
     rest = words[place:LONGEST_SHOWN]
     return parts + ([Part(" ".join(rest))] if rest else [])
-
-
-def show_scores(name, settings, splits, encoded, scorer, evaluation):
-    """Print the scores by type, and write them with all the rest to report.html.
-
-    Beside them, if there is training data, stands what a look-up scores.
-    """
-    baseline = None
-    if "train" in splits:
-        train_split = splits["train"]
-        tagged = majority_baseline(train_split.words, train_split.tags, splits[name].words)
-        baseline = scorer.scores_of([tag for tags in tagged for tag in tags])
-    print(f"\n{name}: {terminal.accounting(encoded[name])}\n")
-    intervals = f1_intervals(*scorer.entities(evaluation), scorer.rows.sentence_offsets)
-    print(format_scores(scorer.scores(evaluation), baseline, intervals[None]))
-    if baseline:
-        print("baseline: every word tagged as it mostly is in the training data")
-    write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals)
-    note_scores(name, splits[name], scorer, evaluation, baseline)
-
-
-def write_test_predictions(settings, split, tags):
-    """Write predictions.conll, and print a sentence as it is tagged."""
-    write_predictions(
-        Path(settings.output_dir) / "predictions.conll",
-        settings.test_file,
-        split.words,
-        split.tags,
-        tags,
-        settings.token_column,
-        settings.tag_column,
-    )
-    print(f"\na sentence as tagged: {terminal.tagged_example(split, tags)}")
-
-
-def show_data(corpus, splits, encoded, tokenizer, label_names):
-    """Print what the data is, and one row as the model sees it; returns the figures by split."""
-    print("\n".join(terminal.describe_corpus(corpus)))
-    columns = {
-        name: terminal.describe_tagged(split, encoded[name]) for name, split in splits.items()
-    }
-    print("\n" + "\n".join(terminal.table(columns)))
-    name = next(iter(encoded))
-    print(f"\na row of {name}:\n")
-    print("\n".join(terminal.aligned_example(tokenizer, encoded[name].columns, label_names)))
-    return columns

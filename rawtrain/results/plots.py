@@ -3,10 +3,14 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rawtrain.run.durable import write_bytes
 
-TRAINING_COLOR, VALIDATION_COLOR = "#0072b2", "#d55e00"  # distinct for the colour-blind too
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLORS = {"training": "#0072b2", "validation": "#d55e00"}  # distinct for the colour-blind too
 ANOTHER_COLOR = "#666666"
 
 
@@ -20,37 +24,38 @@ class Panel:
 
     @property
     def last_values(self) -> str:
-        """The values at the ends of the lines, for who cannot see them."""
+        """The values at the ends of the lines, for a reader who cannot see them."""
         ends = {name: points[-1][1] for name, points in self.lines.items()}
         return ", ".join(f"{name} {value:{self.number_format}}" for name, value in ends.items())
 
 
 def save_loss_plot(log_history: list[dict], path: str | Path) -> None:
     """Write the picture of a log history with Trainer's keys as a PNG 900 pixels wide."""
+    save_png(loss_figure(log_history), path)
+
+
+def save_png(figure: "Figure", path: str | Path, **options) -> None:
+    """Write a figure; options: of its `savefig`."""
     picture = io.BytesIO()
-    loss_figure(log_history).savefig(picture, format="png", dpi=100)
+    figure.savefig(picture, format="png", dpi=100, **options)
     write_bytes(Path(path), picture.getvalue())
 
 
-def loss_figure(log_history: list[dict]):
+def loss_figure(log_history: list[dict]) -> "Figure":
     """All panels as one matplotlib Figure, to show in a notebook or to change."""
     # imported here because it takes a second; no pyplot, which keeps every figure in memory
     from matplotlib.figure import Figure
 
     panels = panels_of(log_history)
-    layout = {
-        1: [[0]],
-        2: [[0, 1]],
-        3: [[0, 0], [1, 2]],
-        4: [[0, 1], [2, 3]],
-    }[len(panels)]
+    layouts: list[list] = [[[0]], [[0, 1]], [[0, 0], [1, 2]], [[0, 1], [2, 3]]]
+    layout = layouts[len(panels) - 1]
     figure = Figure(figsize=(9, 5 if len(layout) == 1 else 7), layout="constrained")
     for number, axes in figure.subplot_mosaic(layout).items():
         _draw(axes, panels[number])
     return figure
 
 
-def panel_figure(panel: Panel):
+def panel_figure(panel: Panel) -> "Figure":
     """One panel as a matplotlib Figure without a background, for a page of any colour."""
     from matplotlib.figure import Figure
 
@@ -63,46 +68,44 @@ def panel_figure(panel: Panel):
 
 def panels_of(log_history: list[dict]) -> list[Panel]:
     """The loss first, then what else the history tells."""
-    losses = _lines(log_history, training="loss", validation="eval_loss")
+    losses = _lines(log_history, {"training": "loss", "validation": "eval_loss"})
     if not losses:
         raise ValueError(
             'the log history has neither "loss" nor "eval_loss" beside an "epoch": expected the'
             " list that train() returns, which is log_history in trainer_state.json"
         )
-    f1 = _lines(log_history, validation="eval_f1") or _lines(
-        log_history, validation="eval_overall_f1"
-    )
-    learning_rate = {"learning rate": _points(log_history, "learning_rate")}
-    grad_norm = {"gradient norm": _points(log_history, "grad_norm")}
+    f1 = _lines(log_history, {"validation": "eval_f1"})
+    f1 = f1 or _lines(log_history, {"validation": "eval_overall_f1"})
+    rate = _lines(log_history, {"learning rate": "learning_rate"})
+    norm = _lines(log_history, {"gradient norm": "grad_norm"})
     title = f"{' and '.join(losses).capitalize()} loss"
     panels = [
         Panel(title, "loss (nats per label)", losses),
         Panel("Validation F1", "F1", f1, ylim=(0, 1)),
-        Panel("Learning rate", "learning rate", learning_rate, ".2g", ylim=(0, None)),
-        Panel("Gradient norm", "norm before clipping", grad_norm, ".3g", ylim=(0, None)),
+        Panel("Learning rate", "learning rate", rate, ".2g", ylim=(0, None)),
+        Panel("Gradient norm", "norm before clipping", norm, ".3g", ylim=(0, None)),
     ]
-    return [panel for panel in panels if any(panel.lines.values())]
+    return [panel for panel in panels if panel.lines]
 
 
-def _lines(log_history, **keys):
-    lines = {name: _points(log_history, key) for name, key in keys.items()}
+def _lines(log_history, keys):
+    """By name, the points (epoch, value) of each key that the history has."""
+    lines = {
+        name: [(entry["epoch"], entry[key]) for entry in log_history if {"epoch", key} <= {*entry}]
+        for name, key in keys.items()
+    }
     return {name: points for name, points in lines.items() if points}
-
-
-def _points(log_history, key):
-    return [(entry["epoch"], entry[key]) for entry in log_history if {"epoch", key} <= entry.keys()]
 
 
 def _draw(axes, panel):
     """The lines of a panel, with the last value written at the end of each."""
     from matplotlib.ticker import MaxNLocator
 
-    colors = {"training": TRAINING_COLOR, "validation": VALIDATION_COLOR}
     lower = min(panel.lines, key=lambda name: panel.lines[name][-1][1])
     is_alone = len(panel.lines) == 1
     for name, points in panel.lines.items():
         epochs, values = zip(*points, strict=True)
-        color = colors.get(name, ANOTHER_COLOR)
+        color = COLORS.get(name, ANOTHER_COLOR)
         axes.plot(
             epochs,
             values,
@@ -118,7 +121,7 @@ def _draw(axes, panel):
             xytext=(6, 0),
             textcoords="offset points",
             color=color,
-            # apart, also where both lines end in a point
+            # below and above, so that they stay apart where both lines end in one point
             va="top" if name == lower and not is_alone else "bottom",
         )
     last_epoch = max(points[-1][0] for points in panel.lines.values()) or 1
@@ -128,5 +131,5 @@ def _draw(axes, panel):
     axes.ticklabel_format(axis="y", scilimits=(-2, 4))
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    if panel.lines.keys() & colors.keys():
+    if panel.lines.keys() & COLORS.keys():
         axes.legend(frameon=False)

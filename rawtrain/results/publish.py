@@ -8,16 +8,16 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import disable_progress_bars
 
+from rawtrain.config import TrainingSettings
 from rawtrain.errors import RunError
 from rawtrain.results.card import write_card
 from rawtrain.results.hub import without_token
-from rawtrain.run.directory import WRITTEN
 from rawtrain.run.durable import read_manifest
 
 logger = logging.getLogger(__name__)
 
-# Beside the files of the model, which the manifest names, and nothing else. What holds whole data
-# (predictions.conll), paths of this machine (settings.json) or the run itself stays here.
+# What is uploaded beside the files of the model, which the manifest names. Files with whole data
+# (predictions.conll), with paths of this machine (settings.json) or of the run itself stay here.
 RESULTS = (
     "README.md",
     "report.html",
@@ -29,15 +29,16 @@ RESULTS = (
     "eval_results.json",
     "predict_results.json",
     "all_results.json",
+    "loss.png",
+    "confusion.png",
 )
-PICTURES = (".png", ".svg")
 
 
-def publish(settings, repository):
+def publish(settings: TrainingSettings, repository: str | None) -> None:
     """Write the model card and, if there is a repository, upload what `published_files` lists.
 
-    Raises RunError, with the command that repeats it, if the upload fails; everything is on the
-    disk then.
+    Raises RunError, with a command that repeats the upload, if it fails; all files are on the disk
+    then.
     """
     output_dir = Path(settings.output_dir)
     write_card(settings, repository)
@@ -56,7 +57,7 @@ def publish(settings, repository):
             allow_patterns=files,
             commit_message=settings.hub_commit_message,
         )
-    except Exception as error:  # the Hub, the network, the HTTP library, a file: all end alike
+    except Exception as error:  # of the Hub, the network, the HTTP library, a file
         raise RunError(
             f"the upload to {repository} failed: {without_token(error, settings)}\n"
             f"Nothing is lost: the model and the results are in {output_dir}. To repeat it, start "
@@ -66,21 +67,16 @@ def publish(settings, repository):
     print(f"uploaded: {repo}")
 
 
-def published_files(output_dir):
-    """The names of the files of a finished run that others get to see."""
-    model = read_manifest(output_dir)
+def published_files(output_dir: Path) -> list[str]:
+    """The names of the files of a finished run that are uploaded."""
     results = [name for name in RESULTS if (output_dir / name).is_file()]
-    return [*results, *_pictures(output_dir), *model]
+    return [*results, *read_manifest(output_dir)]
 
 
-def upload_command(settings, repository, files):
+def upload_command(settings: TrainingSettings, repository: str, files: list[str]) -> str:
     """The `hf` command that uploads these files of the output directory."""
     words = ["hf", "upload", repository, settings.output_dir, "."]
     if settings.hub_private_repo is not None:
         words.append("--private" if settings.hub_private_repo else "--no-private")
     words += [word for file in files for word in ("--include", file)]
     return shlex.join([*words, "--commit-message", settings.hub_commit_message])
-
-
-def _pictures(output_dir):
-    return [name for name in WRITTEN if name.endswith(PICTURES) and (output_dir / name).is_file()]

@@ -62,7 +62,6 @@ def replaced(folder: Path, num_bytes: int, last: str) -> Iterator[Path]:
         for name in names:
             _flush(aside / name)
             os.replace(aside / name, folder / name)
-        aside.rmdir()
         write_manifest(folder, [folder / name for name in names])
 
 
@@ -199,9 +198,8 @@ def _aside(folder, num_bytes):
         aside.mkdir()
         try:
             yield aside
-        except BaseException:
+        finally:
             shutil.rmtree(aside, ignore_errors=True)
-            raise
 
 
 def _replace(file, content):

@@ -57,7 +57,7 @@ class RunLog:
         self.metrics_file = metrics_file
         self.trackers = trackers
         show_bar = sys.stderr.isatty() if disable_tqdm is None else not disable_tqdm
-        self.bar = tqdm(unit="step", file=sys.stderr, leave=False) if show_bar else None
+        self.bar = tqdm(unit="step", file=sys.stderr, leave=False, disable=not show_bar)
         self.num_steps = self.first_step = 0
 
     def restore(self, history: list[dict]) -> None:
@@ -73,15 +73,13 @@ class RunLog:
         self.num_steps, self.first_step = num_steps, first_step
         self.start_time = time.monotonic()
         self.next_plain_line = self.start_time + FIRST_PLAIN_LINE_SECONDS
-        if self.bar is not None:
-            self.bar.reset(total=num_steps)
-            self.bar.update(first_step)
+        self.bar.reset(total=num_steps)
+        self.bar.update(first_step)
 
     def tick(self, step: int) -> None:
         """A step is done. Nothing here reads from the device."""
-        if self.bar is not None:
-            self.bar.update(step - self.bar.n)
-        elif time.monotonic() >= self.next_plain_line:
+        self.bar.update(step - self.bar.n)
+        if self.bar.disable and time.monotonic() >= self.next_plain_line:
             self.next_plain_line = time.monotonic() + PLAIN_LINE_SECONDS
             self.say(self._progress(step))
 
@@ -96,21 +94,19 @@ class RunLog:
             tracker.add(entry)
         if "eval_loss" in entry:
             self.say(evaluation_line(entry))
-        elif "loss" in entry and self.bar is not None:
+        elif "loss" in entry:
             self.bar.set_postfix_str(f"loss {entry['loss']:.4f}")
 
     def say(self, line: str) -> None:
         """Log a line without tearing the bar."""
-        if self.bar is None:
+        if self.bar.disable:
             logger.info(line)
         elif logger.isEnabledFor(logging.INFO):
             self.bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
         """Remove the bar; entries may follow."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self.bar.close()  # which disables it
 
     def finish(self) -> None:
         """Nothing follows."""

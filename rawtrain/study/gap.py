@@ -15,7 +15,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     write_json(options.run / "deployment_gap.json", gap)
     print(f"deployment gap on {sentences.source}, words joined by blanks:")
     print("\n".join(gap_table(gap, options.run)))
-    note(options.run, aggregation_strategy=best_strategy(gap))
+    note(options.run, aggregation_strategy=gap["best_strategy"])
     if settings.push_to_hub:  # only an upload knows the name that its card has
         print(f"to upload this: {settings.command} {options.run}/settings.json")
     else:
@@ -87,20 +86,20 @@ def validation_sentences(settings: NerSettings, file: str | None) -> TaggedSente
 def measure_gap(tagger: Tagger, sentences: TaggedSentences, settings: NerSettings) -> dict:
     """The scores of each way to use the model, in the form of deployment_gap.json."""
     words, texts = sentences.words, [" ".join(words) for words in sentences.words]
-    gold = _spans_of_tags(words, sentences.tags)
-    as_evaluated = _spans_of_tags(words, _tags_as_evaluated(tagger, words, settings))
+    gold = _spans_of_tags(words, [tag for tags in sentences.tags for tag in tags])
+
+    def scores(found: Spans) -> dict[str, float]:
+        return vars(type_scores(len(gold & found), len(found), len(gold)))
+
     piped = {name: _piped(tagger, texts, settings.output_dir, name) for name in STRATEGIES}
+    pipeline_scores = {name: scores(_spans(found)) for name, found in piped.items()}
     return {
         "num_sentences": len(texts),
-        "as_evaluated": _scores(gold, as_evaluated),
-        "tagger": _scores(gold, _spans(tagger(texts))),
-        "pipeline": {name: _scores(gold, _spans(found)) for name, found in piped.items()},
+        "as_evaluated": scores(_spans_of_tags(words, _tags_as_evaluated(tagger, words, settings))),
+        "tagger": scores(_spans(tagger(texts))),
+        "pipeline": pipeline_scores,
+        "best_strategy": max(STRATEGIES, key=lambda name: pipeline_scores[name]["f1"]),
     }
-
-
-def best_strategy(gap: dict) -> str:
-    """The aggregation strategy of the pipeline that loses least; of equals the first."""
-    return max(STRATEGIES, key=lambda strategy: gap["pipeline"][strategy]["f1"])
 
 
 def gap_table(gap: dict, model: Path) -> list[str]:
@@ -112,7 +111,7 @@ def gap_table(gap: dict, model: Path) -> list[str]:
     for way, scores in ways.items():
         numbers = [f"{scores[name]:.3f}" for name in ("precision", "recall", "f1")]
         rows.append([way, *numbers, f"{scores['f1'] - evaluated_f1:+.3f}"])
-    call = f'model={json.dumps(str(model))}, aggregation_strategy="{best_strategy(gap)}"'
+    call = f'model={json.dumps(str(model))}, aggregation_strategy="{gap["best_strategy"]}"'
     return [
         f"{gap['num_sentences']:,} sentences with {gap['tagger']['number']:,} entities\n",
         *text_table(["", "precision", "recall", "F1", "gap"], rows),
@@ -121,17 +120,15 @@ def gap_table(gap: dict, model: Path) -> list[str]:
     ]
 
 
-def _tags_as_evaluated(tagger, words, settings) -> list[list[str]]:
-    """The tags of words; long sentences in windows as in the run's evaluations."""
+def _tags_as_evaluated(tagger, words, settings) -> list[str]:
+    """The tag of each word; long sentences in windows as in the run's evaluations."""
     tagger = copy.copy(tagger)
     tagger.max_seq_length = settings.max_seq_length or tagger.max_seq_length
     stride = 0 if settings.match_trainer else settings.stride
     if stride is None:
         stride = default_stride(tagger.tokenizer, tagger.max_seq_length)
     tagger.stride = stride
-    labels, _, offsets = tagger.tag_words(words)
-    names = [tagger.label_names[label] for label in labels]
-    return [names[start:end] for start, end in pairwise(offsets)]
+    return [tagger.label_names[label] for label in tagger.tag_words(words)[0]]
 
 
 def _piped(tagger, texts, folder, strategy) -> list[list[dict]]:
@@ -152,19 +149,15 @@ def _spans(found) -> Spans:
 
 
 def _spans_of_tags(words, tags) -> Spans:
-    """The entities of tagged sentences, in texts that are their words joined by blanks."""
-    spans = set()
-    for number, (sentence, of_sentence) in enumerate(zip(words, tags, strict=True)):
-        names = label_list([of_sentence, ["O"]])
-        labels = np.array([names.index(tag) for tag in of_sentence], dtype=np.int64)
-        starts = np.cumsum([0, *(len(word) + 1 for word in sentence)]).tolist()
-        for first, last, kind in find_entities(labels, names, np.array([0, len(labels)])).spans():
-            spans.add((number, starts[first], starts[last] + len(sentence[last]), kind))
-    return spans
-
-
-def _scores(gold: Spans, found: Spans) -> dict[str, float]:
-    return vars(type_scores(len(gold & found), len(found), len(gold)))
+    """The entities of tagged words, in texts that are the words of a sentence joined by blanks."""
+    places = []  # of each word: its text, first character and end
+    for number, sentence in enumerate(words):
+        ends = np.cumsum([len(word) + 1 for word in sentence]) - 1
+        places += [(number, end - len(word), end) for word, end in zip(sentence, ends, strict=True)]
+    names = label_list([tags, ["O"]])
+    labels = np.array([names.index(tag) for tag in tags], dtype=np.int64)
+    entities = find_entities(labels, names, np.cumsum([0, *map(len, words)]))
+    return {(*places[first][:2], places[last][2], kind) for first, last, kind in entities.spans()}
 
 
 if __name__ == "__main__":

@@ -162,9 +162,8 @@ def report(probes: list[dict], general: dict | None) -> list[str]:
         ]
     if probes:
         sides = [[probe[when]["probability"] for probe in probes] for when in ("before", "after")]
-        lines += [
-            "mean probability of the hidden word: {:.3f} -> {:.3f}".format(*np.mean(sides, 1))
-        ]
+        old, new = np.mean(sides, axis=1)
+        lines += [f"mean probability of the hidden word: {old:.3f} -> {new:.3f}"]
     else:
         lines += ["  none in the validation data" + ("" if general else "; try a --general_file")]
     if general:
