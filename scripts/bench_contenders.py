@@ -26,7 +26,6 @@ from rawtrain.data.text import encode_documents
 from rawtrain.data.words import encode_words
 from rawtrain.errors import RunError
 from rawtrain.fast import cpu, vocabulary
-from rawtrain.loss import summed_cross_entropy
 from rawtrain.models.loading import (
     check_length,
     load_config,
@@ -48,7 +47,7 @@ PARTS = {
     "without packed rows": {"padding": True},
     "without row attention": (route, "ROW_ATTENTION", "sdpa"),
     "without fast dropout": (route, "use_fast_dropout", lambda model: None),
-    "head at all tokens": (route, "cross_entropy_at_labels", summed_cross_entropy),
+    "head at all tokens": (route, "cross_entropy_at_labels", None),  # which the probe turns down
     "whole vocabulary": (vocabulary, "compact_vocabulary", lambda *_: contextlib.nullcontext()),
     "malloc as it is": (cpu, "keep_freed_memory", lambda: None),
     "float32 by MKL": (cpu, "use_fastest_true_float32", lambda: None),
