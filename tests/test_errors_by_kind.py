@@ -74,6 +74,8 @@ def test_kinds_and_confusion_are_those_of_the_definition(names):
         counts = [[cells[row, column] for column in columns] for row in rows]
         assert confusion.counts.tolist() == counts
         assert sum(cells.values()) == confusion.counts.sum()
+        for row, shares in zip(counts, confusion.row_shares.tolist(), strict=True):
+            assert shares == [count / (sum(row) or 1) for count in row]
 
     check()
 

@@ -2,11 +2,8 @@
 
 import struct
 
-import numpy as np
 import pytest
 
-from rawtrain.results.confusion_plot import confusion_figure, row_shares, save_confusion_plot
-from rawtrain.results.errors_by_kind import Confusion
 from rawtrain.results.plots import loss_figure, panels_of, save_loss_plot
 
 
@@ -98,50 +95,3 @@ def test_last_values_are_written_at_the_ends_without_covering_each_other():
 def test_a_history_without_losses_is_refused():
     with pytest.raises(ValueError, match=r'neither "loss" nor "eval_loss".*trainer_state\.json'):
         save_loss_plot([{"train_loss": 0.1, "epoch": 1.0}, {"loss": 0.1}], "never-written.png")
-
-
-# The confusion
-
-
-def some_confusion(types, seed=0):
-    counts = np.random.default_rng(seed).integers(0, 12_000, (len(types) + 1, len(types) + 2))
-    counts[-1, -2:] = 0
-    return Confusion(types, counts)
-
-
-CONFUSIONS = {
-    "three types": some_confusion(["LOC", "ORG", "PER"]),
-    "one type": some_confusion(["PER"]),
-    "eighteen types": some_confusion([f"TYPE_OF_{number}" for number in range(18)]),
-    "no entities": Confusion([], np.zeros((1, 2), int)),
-    "names that mean something to matplotlib": some_confusion(["$\\frac$", "_", "%d", "x" * 300]),
-}
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("confusion", CONFUSIONS.values(), ids=CONFUSIONS.keys())
-def test_the_counts_of_a_confusion_stand_in_their_cells_and_nothing_overlaps(confusion, tmp_path):
-    save_confusion_plot(confusion, "entities", tmp_path / "confusion.png")
-    assert (tmp_path / "confusion.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-
-    figure = confusion_figure(confusion, "entities")
-    figure.draw_without_rendering()
-    (axes,) = figure.axes
-    written = {}
-    for text in axes.texts:
-        column, row = (int(place) for place in text.get_position())
-        written[row, column] = text.get_text().split("\n")[0]
-        corners = axes.transData.transform([(column, row + 1), (column + 1, row)])
-        box = text.get_window_extent()
-        assert corners[0][0] < box.x0 and box.x1 < corners[1][0]
-        assert corners[0][1] < box.y0 and box.y1 < corners[1][1]
-    cells = np.ndenumerate(confusion.counts)
-    assert written == {place: f"{count:,}" for place, count in cells if count}
-    names = [label.get_text() for label in axes.get_xticklabels()]
-    assert names[-2:] == ["boundary", "missed"] and len(names) == len(confusion.types) + 2
-    assert axes.get_yticklabels()[-1].get_text() == "spurious"
-
-
-def test_shares_are_those_of_the_row():
-    shares = row_shares(np.array([[3, 1, 0], [0, 0, 0]]))
-    assert shares.tolist() == [[0.75, 0.25, 0], [0, 0, 0]]

@@ -51,6 +51,11 @@ class Confusion:
         numbers = (correct, boundary, square.sum() - correct, missed, spurious)
         return dict(zip(KINDS, map(int, numbers), strict=True))
 
+    @property
+    def row_shares(self) -> np.ndarray:
+        """The share of each count in its row; 0 in a row of nothing."""
+        return self.counts / np.maximum(self.counts.sum(1, keepdims=True), 1)
+
 
 def pair_entities(gold: Entities, found: Entities) -> np.ndarray:
     """For each gold entity [E] the number of the predicted one that it is paired with, or -1."""

@@ -57,6 +57,17 @@ def write_report(
     write_text(output_dir / REPORT, page)
 
 
+def percent(share: float) -> str:
+    """A share for a narrow cell.
+
+    >>> percent(0.934), percent(0.0004), percent(0.9996), percent(1)
+    ('93 %', '<1 %', '>99 %', '100 %')
+    """
+    if 0 < share < 0.005:
+        return "<1 %"
+    return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
+
+
 def render(template: str, **values) -> Markup:
     """The HTML of one of the templates. A value is escaped unless it is HTML that this returned."""
     return Markup(_templates().get_template(template).render(values))

@@ -12,9 +12,8 @@ from rawtrain.evaluation import Evaluation
 from rawtrain.results import terminal
 from rawtrain.results.adaptation import adaptation, adaptation_table, unigram_scores
 from rawtrain.results.card import note
-from rawtrain.results.confusion_plot import percent
 from rawtrain.results.files import read_history
-from rawtrain.results.html import render, write_report
+from rawtrain.results.html import percent, render, write_report
 
 
 class MaskedToken(NamedTuple):

@@ -10,10 +10,9 @@ from rawtrain.evaluation import Evaluation
 from rawtrain.results import terminal
 from rawtrain.results.bootstrap import NUM_DRAWS, f1_intervals
 from rawtrain.results.card import note_scores
-from rawtrain.results.confusion_plot import percent, row_shares, save_confusion_plot
 from rawtrain.results.entities import Entities
 from rawtrain.results.errors_by_kind import CORRECT, confusion_of, kinds_of
-from rawtrain.results.html import render, write_report
+from rawtrain.results.html import percent, render, write_report
 from rawtrain.results.metrics import format_scores, majority_baseline, table_rows
 from rawtrain.results.predictions import write_predictions
 from rawtrain.results.word_scorer import WordScorer
@@ -65,16 +64,13 @@ def write_test_predictions(settings: NerSettings, split, tags: list[list[str]]) 
 
 
 def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals):
-    """Write confusion.png, and report.html with a section for the evaluation of the split `name`.
+    """Write report.html with a section for the evaluation of the split `name`.
 
     baseline: the `EntityScores` to set beside those of the evaluation, or None.
     intervals: of F1, from `f1_intervals`.
     """
     gold, found = scorer.entities(evaluation)
     confusion = confusion_of(gold, found)
-    picture = Path(settings.output_dir) / "confusion.png"
-    save_confusion_plot(confusion, f"entities of the {name} data", picture)
-
     scores = scorer.scores(evaluation)
     row_intervals = [*(intervals[title] for title in scores.per_type), intervals[None], None]
     section = render(
@@ -90,7 +86,7 @@ def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseli
         num_draws=NUM_DRAWS,
         kinds=confusion.kinds,
         confusion=confusion,
-        shares=row_shares(confusion.counts),
+        shares=confusion.row_shares,
         percent=percent,
         sentences=worst_sentences(splits[name].words, gold, found, scorer, evaluation),
         hides_correct=settings.task_name == "pos",

@@ -31,13 +31,8 @@ class Panel:
 
 def save_loss_plot(log_history: list[dict], path: str | Path) -> None:
     """Write the picture of a log history with Trainer's keys as a PNG 900 pixels wide."""
-    save_png(loss_figure(log_history), path)
-
-
-def save_png(figure: "Figure", path: str | Path, **options) -> None:
-    """Write a figure; options: of its `savefig`."""
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=100, **options)
+    loss_figure(log_history).savefig(picture, format="png", dpi=100)
     write_bytes(Path(path), picture.getvalue())
 
 

@@ -30,7 +30,6 @@ RESULTS = (
     "predict_results.json",
     "all_results.json",
     "loss.png",
-    "confusion.png",
 )
 
 

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 # All that a run writes, and therefore all that another run may remove.
 WRITTEN = (
     MANIFEST,  # first: without it nothing here passes for a finished run
-    *("README.md", "card.json", "report.html", "loss.png", "confusion.png"),
+    *("README.md", "card.json", "report.html", "loss.png"),
     *("settings.json", "metrics.jsonl", "trainer_state.json", "trackers"),
     *("train_results.json", "eval_results.json", "predict_results.json", "all_results.json"),
     *("predictions.conll", "deployment_gap.json", "probes.json"),
