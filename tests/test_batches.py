@@ -70,9 +70,19 @@ def test_loading_draws_nothing_from_the_global_generator():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(
+    "rows, size, accumulation", [(26, 4, 3), (26, 4, 1), (10, 4, 3), (3, 4, 2)]
+)
+def test_the_steps_that_trainer_takes_hold_the_same_rows(rows, size, accumulation):
+    batches = row_batches(rows, size, accumulation)
+    steps = range(1, 3 * batches.steps_per_epoch)  # the last epoch ends before its last step
+    found = prepared(batches, steps, NerSettings(match_trainer=True), CPU)
+    assert list(found) == [batches[step] for step in steps]
+
+
 def test_evaluation_batches_hold_all_rows_in_the_order_of_the_data():
     settings = NerSettings(per_device_eval_batch_size=4)
-    batches = EvaluationBatches(10, settings, lambda rows: rows)
+    batches = EvaluationBatches(10, settings, collated_rows)
     assert np.concatenate([batches[i] for i in range(len(batches))]).tolist() == list(range(10))
     assert [len(batches[i]) for i in range(len(batches))] == [4, 4, 2]
 

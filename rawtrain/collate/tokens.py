@@ -1,16 +1,16 @@
-"""Where the tokens of a micro-batch come from: flat columns, in masked-LM masked on the way.
+"""Where the tokens of a micro-batch come from: flat columns, masked on the way for a masked LM.
 
-pad.py and pack.py lay them out in rows. N sub-words of a micro-batch, its sentences end to end.
+pad.py and pack.py lay them out in rows. Shapes: N sub-words of a micro-batch, its rows end to end.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
+from rawtrain.batches import EVALUATION
 from rawtrain.data.columns import IGNORED, Columns
-
-EVALUATION = -1  # stands for the epoch where nothing is trained
 
 
 class TokenSource(Protocol):
@@ -18,7 +18,7 @@ class TokenSource(Protocol):
     def columns(self) -> Columns: ...
 
     def tokens(self, rows: np.ndarray, epoch: int = EVALUATION) -> dict[str, np.ndarray]:
-        """Arrays [N] of the rows of these numbers: "input_ids", "labels" and what else there is."""
+        """Arrays (N,) of the rows of these numbers: "input_ids", "labels", perhaps more."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class TaggedTokens:
 
     columns: Columns
 
-    def tokens(self, rows, epoch=EVALUATION):
+    def tokens(self, rows: np.ndarray, epoch: int = EVALUATION) -> dict[str, np.ndarray]:
         where, _ = self.columns.token_index(rows)
         return {name: values[where] for name, values in self.columns.values.items()}
 
 
-def gap_values(tokenizer):
-    """What stands in the slots that no token takes."""
+def gap_values(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """What fills the slots that no token takes."""
     return {
         "input_ids": tokenizer.pad_token_id,
         "token_type_ids": tokenizer.pad_token_type_id,
@@ -41,7 +41,7 @@ def gap_values(tokenizer):
     }
 
 
-def placed(values, places, shape, gap):
+def placed(values: np.ndarray, places: np.ndarray, shape: tuple[int, int], gap: int) -> np.ndarray:
     """int64 array of this shape: `values` at `places` of its rows laid end to end, else `gap`."""
     array = np.full(shape, gap, dtype=np.int64)
     array.reshape(-1)[places] = values

@@ -157,7 +157,7 @@ def run_both(settings, make_model, collator, columns, eval_columns, init=False, 
     def collate(rows, epoch=0):
         return collator([columns_row(columns, row) for row in rows])
 
-    def collate_eval(rows):
+    def collate_eval(rows, epoch):
         return collator([columns_row(eval_columns, row) for row in rows])
 
     history = train(
