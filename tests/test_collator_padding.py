@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from transformers import BatchEncoding
 from transformers.utils import PaddingStrategy
 
-from rawtrain.collate.pad import DataCollatorForTokenClassification, pad_rows
+from rawtrain.collate.pad import DataCollatorForTokenClassification
 
 PADDINGS = [True, True, True, False, "longest", "max_length", "do_not_pad", *PaddingStrategy]
 COLLATOR_SETTINGS = st.fixed_dictionaries(
@@ -121,16 +121,6 @@ def test_return_tensors_is_switched_on_a_living_collator():
     collator.return_tensors = "np"
     assert isinstance(collator(features)["input_ids"], np.ndarray)
     assert isinstance(collator(features, return_tensors="pt")["input_ids"], torch.Tensor)
-
-
-@pytest.mark.parametrize(
-    "side, expected", [("right", [[5, 6, 9], [7, 9, 9]]), ("left", [[9, 5, 6], [9, 9, 7]])]
-)
-def test_pad_rows_fills_up_one_side_and_keeps_the_dtype(side, expected):
-    rows = [np.array([5, 6], dtype=np.int32), np.array([7], dtype=np.int32)]
-    padded = pad_rows(rows, value=9, length=3, side=side)
-    assert padded.tolist() == expected
-    assert padded.dtype == np.int32
 
 
 @pytest.mark.parametrize(

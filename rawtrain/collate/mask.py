@@ -2,31 +2,30 @@
 
 Of all tokens that are not special, 15 % are chosen. Of these, 80 % become the mask token, 10 % a
 random token and 10 % stay as they are; the model is to predict them all, and nothing else. The rule
-stands here once; keyed_mask.py applies it with draws of another origin.
+is written once, in `replace_masked`; keyed_mask.py applies it with draws of another origin.
 
-B rows, T sub-words of a padded row.
+Shapes: B rows, T sub-words of a padded row.
 """
 
 import multiprocessing
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rawtrain.collate.draws import NumpyDraws, TorchDraws
 from rawtrain.collate.pad import (
     as_tensor,
-    call_for_framework,
+    chosen_framework,
     columns_of,
     pad_columns,
-    pad_rows,
     require_pad_token,
     round_up,
 )
+from rawtrain.data.columns import IGNORED
 
 
 @dataclass
@@ -66,14 +65,30 @@ class DataCollatorForLanguageModeling:
         self.random_replace_prob = float(self.random_replace_prob)
         self.generator = None
 
-    def __call__(self, features, return_tensors: str | None = None) -> dict[str, Any]:
-        return call_for_framework(self, features, return_tensors)
-
-    def torch_call(self, examples) -> dict[str, Any]:
-        return self._collate(examples, "pt")
-
-    def numpy_call(self, examples) -> dict[str, Any]:
-        return self._collate(examples, "np")
+    def __call__(self, features: Sequence, return_tensors: str | None = None) -> Mapping[str, Any]:
+        """The batch; `features` are a dict for each row, or its token ids alone."""
+        framework, multiple = chosen_framework(self, return_tensors), self.pad_to_multiple_of
+        if self.seed is not None and self.generator is None:
+            self.generator = self._own_generator(self.seed)
+        batch: MutableMapping[str, Any]
+        if isinstance(features[0], Mapping):
+            columns = columns_of(features)
+            batch = pad_columns(self.tokenizer, columns, framework, pad_to_multiple_of=multiple)
+        else:
+            ids = _pad_id_lists(features, self.tokenizer, framework, multiple)
+            batch = {"input_ids": as_tensor(ids, framework)}
+        special_tokens_mask = batch.pop("special_tokens_mask", None)
+        offset_mapping = batch.pop("offset_mapping", None)
+        if self.mlm:
+            mask_tokens = self.torch_mask_tokens if framework == "pt" else self.numpy_mask_tokens
+            batch["input_ids"], batch["labels"] = mask_tokens(
+                batch["input_ids"], special_tokens_mask, offset_mapping
+            )
+        else:
+            labels = np.asarray(batch["input_ids"]).copy()
+            labels[labels == self.tokenizer.pad_token_id] = IGNORED
+            batch["labels"] = as_tensor(labels, framework)
+        return batch
 
     def torch_mask_tokens(self, inputs, special_tokens_mask=None, offset_mapping=None):
         """(input_ids, labels), int64 (B, T) both; `inputs` itself is not changed."""
@@ -88,20 +103,6 @@ class DataCollatorForLanguageModeling:
         """As `torch_mask_tokens`, from arrays and drawn by numpy."""
         draws = NumpyDraws(inputs.shape, len(self.tokenizer), self.generator)
         return self._mask(inputs, special_tokens_mask, offset_mapping, draws)
-
-    def create_rng(self) -> None:
-        worker = torch.utils.data.get_worker_info()
-        if worker is None and multiprocessing.current_process().name != "MainProcess":
-            raise ValueError(
-                "a seed was given, but this process is neither the main one nor a DataLoader "
-                "worker, so its number is not known: collate in one of these, or leave the seed out"
-            )
-        self.generator = self.get_generator(self.seed + (worker.id if worker else 0))
-
-    def get_generator(self, seed: int) -> torch.Generator | np.random.Generator:
-        if self.return_tensors == "pt":
-            return torch.Generator().manual_seed(seed)
-        return np.random.default_rng(seed)
 
     def _problems(self) -> list[str]:
         problems = []
@@ -124,61 +125,58 @@ class DataCollatorForLanguageModeling:
             )
         return problems
 
-    def _collate(self, examples, framework: str) -> dict[str, Any]:
-        if self.seed is not None and self.generator is None:
-            self.create_rng()  # only now is it known which worker this is
-        multiple = self.pad_to_multiple_of
-        if isinstance(examples[0], Mapping):
-            columns = columns_of(examples)
-            batch = pad_columns(self.tokenizer, columns, framework, pad_to_multiple_of=multiple)
-        else:
-            ids = _pad_id_lists(examples, self.tokenizer, framework, multiple)
-            batch = {"input_ids": as_tensor(ids, framework)}
-        special_tokens_mask = batch.pop("special_tokens_mask", None)
-        offset_mapping = batch.pop("offset_mapping", None)
-        if self.mlm:
-            mask_tokens = self.torch_mask_tokens if framework == "pt" else self.numpy_mask_tokens
-            batch["input_ids"], batch["labels"] = mask_tokens(
-                batch["input_ids"], special_tokens_mask, offset_mapping
+    def _own_generator(self, seed: int) -> torch.Generator | np.random.Generator:
+        """Made at the first call: only then is it known which worker this is."""
+        worker = torch.utils.data.get_worker_info()
+        if worker is None and multiprocessing.current_process().name != "MainProcess":
+            raise ValueError(
+                "a seed was given, but this process is neither the main one nor a DataLoader "
+                "worker, so its number is not known: collate in one of these, or leave the seed out"
             )
-        else:
-            labels = np.asarray(batch["input_ids"]).copy()
-            labels[labels == self.tokenizer.pad_token_id] = -100
-            batch["labels"] = as_tensor(labels, framework)
-        return batch
+        seed += worker.id if worker else 0
+        if self.return_tensors == "pt":
+            return torch.Generator().manual_seed(seed)
+        return np.random.default_rng(seed)
 
     def _mask(self, input_ids, special_tokens_mask, offset_mapping, draws):
         if special_tokens_mask is None:  # asked once: a token is special by its id, wherever it is
             ids = [token_id for row in input_ids.tolist() for token_id in row]
             flat = self.tokenizer.get_special_tokens_mask(ids, already_has_special_tokens=True)
             special_tokens_mask = np.reshape(flat, input_ids.shape)
-        special = np.asarray(special_tokens_mask)
+        special_tokens_mask = np.asarray(special_tokens_mask)
+        may_be_masked = ~special_tokens_mask.astype(bool)
         if self.whole_word_mask:
-            starts = _word_starts(special, offset_mapping)
+            starts = _word_starts(special_tokens_mask, offset_mapping)
             chosen = draws.coins(self.mlm_probability, starts)  # a word's first token decides
-            chosen = np.take_along_axis(chosen, first_of_word(starts), axis=1)
-            chosen &= ~special.astype(bool)
+            chosen = np.take_along_axis(chosen, first_of_word(starts), axis=1) & may_be_masked
         else:
-            chosen = draws.coins(self.mlm_probability, ~special.astype(bool))
+            chosen = draws.coins(self.mlm_probability, may_be_masked)
         mask_token_id = self.tokenizer.convert_tokens_to_ids(self.tokenizer.mask_token)
         shares = self.mask_replace_prob, self.random_replace_prob
         return replace_masked(input_ids, chosen, draws, mask_token_id, *shares)
 
 
+class Draws(Protocol):
+    """A source of chance for the rule, such as `TorchDraws`."""
+
+    def coins(self, probability: float) -> np.ndarray:
+        """At each position, true with this probability, independently of all others."""
+
+    def tokens(self, where: np.ndarray) -> np.ndarray:
+        """A random token id for each true position of `where`."""
+
+
 def replace_masked(
     input_ids: np.ndarray,
     chosen: np.ndarray,
-    draws,
+    draws: Draws,
     mask_token_id: int,
     mask_replace_prob: float,
     random_replace_prob: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(what the model sees, labels), both like `input_ids`; labels are -100 where not `chosen`.
-
-    `draws` are of draws.py: TorchDraws, NumpyDraws or KeyedDraws.
-    """
+    """(what the model sees, labels), both like `input_ids`; labels are -100 where not `chosen`."""
     seen, labels = input_ids.copy(), input_ids.copy()
-    labels[~chosen] = -100
+    labels[~chosen] = IGNORED
     replaced = draws.coins(mask_replace_prob) & chosen
     seen[replaced] = mask_token_id
     if mask_replace_prob < 1 and random_replace_prob > 0:
@@ -197,30 +195,8 @@ def first_of_word(starts: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(np.where(starts, np.arange(starts.shape[-1]), 0), axis=-1)
 
 
-def _pad_id_lists(
-    examples, tokenizer, framework: str, pad_to_multiple_of: int | None
-) -> np.ndarray:
-    """Plain lists, arrays or tensors of token ids as one array (B, T)."""
-    rows = [_id_row(example, framework) for example in examples]
-    lengths = [len(row) for row in rows]
-    length = round_up(max(lengths), pad_to_multiple_of)
-    if min(lengths) == length:
-        return np.stack(rows)
-    require_pad_token(tokenizer)
-    padded = pad_rows(rows, tokenizer.pad_token_id, length, tokenizer.padding_side)
-    return padded.astype(rows[0].dtype, copy=False)
-
-
-def _id_row(example, framework: str) -> np.ndarray:
-    """One row of plain ids; as in transformers, torch makes int64 of all but its own tensors."""
-    to_int64 = (list, tuple, np.ndarray) if framework == "pt" else (list, tuple)
-    if isinstance(example, to_int64):
-        return np.array(example, dtype=np.int64)
-    return example.numpy() if framework == "pt" else np.asarray(example)
-
-
 def _word_starts(special_tokens_mask: np.ndarray, offset_mapping) -> np.ndarray:
-    """Bool (B, T): tokens that do not follow on the previous one's last character."""
+    """Bool (B, T): tokens that do not start where the previous one ends."""
     if offset_mapping is None:  # an IndexError, because it is one in transformers
         raise IndexError(
             "whole_word_mask=True found no 'offset_mapping' in the features: "
@@ -232,3 +208,68 @@ def _word_starts(special_tokens_mask: np.ndarray, offset_mapping) -> np.ndarray:
     is_apart[:, :1] = True
     follows_special = np.roll(special_tokens_mask, 1, axis=1) == 1
     return (is_apart | follows_special) & ~special_tokens_mask.astype(bool)
+
+
+def _pad_id_lists(
+    examples, tokenizer, framework: str, pad_to_multiple_of: int | None
+) -> np.ndarray:
+    """Plain lists, arrays or tensors of token ids as one array (B, T) of the first one's dtype."""
+    rows = [_id_row(example, framework) for example in examples]
+    lengths = [len(row) for row in rows]
+    length = round_up(max(lengths), pad_to_multiple_of)
+    if min(lengths) == length:
+        return np.stack(rows)
+    require_pad_token(tokenizer)
+    padded = np.full((len(rows), length), tokenizer.pad_token_id, dtype=rows[0].dtype)
+    for slots, row in zip(padded, rows, strict=True):
+        first = 0 if tokenizer.padding_side == "right" else length - len(row)
+        slots[first : first + len(row)] = row
+    return padded
+
+
+def _id_row(example, framework: str) -> np.ndarray:
+    """One row of plain ids; as in transformers, torch makes int64 of all but its own tensors."""
+    to_int64 = (list, tuple, np.ndarray) if framework == "pt" else (list, tuple)
+    if isinstance(example, to_int64):
+        return np.array(example, dtype=np.int64)
+    return example.numpy() if framework == "pt" else np.asarray(example)
+
+
+@dataclass(frozen=True)
+class TorchDraws:
+    """What transformers draws from torch, in its order: always a number for each position."""
+
+    shape: tuple[int, ...]
+    vocab_size: int
+    generator: torch.Generator | None  # None: the global one
+
+    def coins(self, probability: float, where: np.ndarray | None = None) -> np.ndarray:
+        probabilities = torch.full(self.shape, probability)
+        if where is not None:
+            probabilities.masked_fill_(torch.from_numpy(~where), 0.0)
+        return torch.bernoulli(probabilities, generator=self.generator).bool().numpy()
+
+    def tokens(self, where: np.ndarray) -> np.ndarray:
+        tokens = torch.randint(self.vocab_size, self.shape, generator=self.generator)
+        return tokens.numpy()[where]
+
+
+@dataclass(frozen=True)
+class NumpyDraws:
+    """What transformers draws from numpy, in its order: random tokens only where needed."""
+
+    shape: tuple[int, ...]
+    vocab_size: int
+    generator: np.random.Generator | None  # None: the global state
+
+    def coins(self, probability: float, where: np.ndarray | None = None) -> np.ndarray:
+        source = self.generator or np.random
+        if where is None:
+            return source.binomial(1, probability, size=self.shape).astype(bool)
+        probabilities = np.full(self.shape, probability)
+        probabilities[~where] = 0
+        return source.binomial(1, probabilities).astype(bool)
+
+    def tokens(self, where: np.ndarray) -> np.ndarray:
+        integers = self.generator.integers if self.generator else np.random.randint
+        return integers(0, self.vocab_size, size=np.count_nonzero(where), dtype=np.int64)

@@ -5,7 +5,8 @@ into a few rows of about the length of the longest, they fill them nearly to the
 Positions restart with each sentence, and the mask lets a token see its own sentence only: the model
 computes the same numbers for every token, which probe.py checks before the first step.
 
-B sentences with N sub-words in all; R rows of S slots.
+A sentence is a row of the data here, and a row is a packed one. Shapes: S sentences with N
+sub-words in all; B rows of T slots.
 """
 
 from bisect import bisect_left, insort
@@ -15,8 +16,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rawtrain.collate.tokens import EVALUATION, TokenSource, gap_values, placed
+from rawtrain.batches import EVALUATION
+from rawtrain.collate.tokens import TokenSource, gap_values, placed
 from rawtrain.data.columns import offsets_of, positions_in_rows
+from rawtrain.loss import Batch
 
 ALIGNMENT = 8  # slots: what matrix kernels like best
 
@@ -27,7 +30,7 @@ HIDDEN = -3.3895313892515355e38
 def choose_rows(
     lengths: np.ndarray, width: int, most_slots: float = np.inf
 ) -> tuple[np.ndarray, int]:
-    """(the row of each sentence [B], the number of slots S), so that the rows cost least.
+    """(the row of each sentence (S,), the number of slots T), so that the rows cost least.
 
     A slot costs the matrix products of its token, which grow with the model's `width`, and scores
     against all slots of its row. Lengths of rows are tried from the longest sentence on, those with
@@ -38,11 +41,10 @@ def choose_rows(
     shortest_row = int(min(-(-longest // ALIGNMENT) * ALIGNMENT, most_slots))
     bounds = []
     for num_slots in range(shortest_row, 2 * shortest_row + 8 * ALIGNMENT, ALIGNMENT):
-        if num_slots > most_slots:
-            break
-        cost_of_row = num_slots * (width + num_slots)
-        bounds.append((-(-total // num_slots) * cost_of_row, cost_of_row, num_slots))
-    best_cost, best = np.inf, None
+        if num_slots <= most_slots:
+            cost_of_row = num_slots * (width + num_slots)
+            bounds.append((-(-total // num_slots) * cost_of_row, cost_of_row, num_slots))
+    best_cost, best = np.inf, (np.zeros_like(lengths), shortest_row)  # until one has been tried
     for bound, cost_of_row, num_slots in sorted(bounds):
         if bound >= best_cost:
             break
@@ -54,7 +56,7 @@ def choose_rows(
 
 
 def fit(lengths: np.ndarray, num_slots: int) -> np.ndarray:
-    """The row of each sentence [B]: the longest first, each into the fullest row that has room.
+    """The row of each sentence (S,): the longest first, each into the fullest row that has room.
 
     >>> fit(np.array([2, 7, 3, 5]), num_slots=10).tolist()
     [1, 0, 0, 1]
@@ -78,8 +80,8 @@ class PackedRows:
     """Makes the micro-batch of some sentences: packed, with the mask that keeps them apart.
 
     `source` gives their tokens: `TaggedTokens` or `MaskedTokens`. `width` is the model's hidden
-    size. `first_position` is the number that the model gives to the first place of a sentence, and
-    `num_positions` how many it has: some count through the whole row, whatever they are told.
+    size. `first_position` is the position id of the first token of a sentence, and `num_positions`
+    how many the model has: some count through the whole row, whatever they are told.
     """
 
     source: TokenSource
@@ -88,17 +90,19 @@ class PackedRows:
     first_position: int = 0
     num_positions: float = np.inf
 
-    def __call__(self, rows, epoch=EVALUATION):
+    def __call__(self, rows: np.ndarray, epoch: int = EVALUATION) -> Batch:
         lengths = self.source.columns.lengths_of(rows)
         row, num_slots = choose_rows(lengths, self.width, self.num_positions)
         batch, _ = self.laid_out(self.source.tokens(rows, epoch), lengths, row, num_slots)
         return batch
 
-    def laid_out(self, tokens, lengths, row, num_slots):
-        """A micro-batch, and the slot of each token [N] in its rows laid end to end.
+    def laid_out(
+        self, tokens: dict[str, np.ndarray], lengths: np.ndarray, row: np.ndarray, num_slots: int
+    ) -> tuple[Batch, np.ndarray]:
+        """A micro-batch, and the slot of each token (N,) in its rows laid end to end.
 
-        tokens: arrays [N] of the sentences end to end. row: the row of each sentence [B].
-        The tensors are int64 (R, S), but "attention_mask" float32 (R, 1, S, S), added to scores.
+        tokens: arrays (N,) of the sentences end to end. lengths, row: of each sentence (S,).
+        The tensors are int64 (B, T), but "attention_mask" float32 (B, 1, T, T), added to scores.
         """
         positions = positions_in_rows(lengths)
         slots = np.repeat(_first_slots(lengths, row, num_slots), lengths) + positions
@@ -111,8 +115,8 @@ class PackedRows:
         return {name: torch.from_numpy(array) for name, array in batch.items()}, slots
 
 
-def _first_slots(lengths, row, num_slots):
-    """Where each sentence begins in the rows laid end to end: behind the one before it there."""
+def _first_slots(lengths: np.ndarray, row: np.ndarray, num_slots: int) -> np.ndarray:
+    """Where each sentence begins (S,) in the rows laid end to end: behind the one before it."""
     in_order = np.argsort(row, kind="stable")
     before = offsets_of(lengths[in_order])[:-1]
     row_begins = np.searchsorted(row[in_order], row[in_order])

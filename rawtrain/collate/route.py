@@ -6,11 +6,17 @@ real rows are run both ways before the first step, and the padded way is taken w
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rawtrain.batches import EvaluationBatches, TrainingBatches
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.probe import Probe, packed_rows
+from rawtrain.collate.tokens import TokenSource
+from rawtrain.config import TrainingSettings
 from rawtrain.fast.attention import ROW_ATTENTION, set_attention
 from rawtrain.fast.dropout import use_fast_dropout
 from rawtrain.fast.head import cross_entropy_at_labels
@@ -33,21 +39,32 @@ class Route:
     packs: bool = False
     sorts: bool = False  # by length: rows of a step that is not packed, and of an evaluation
 
-    def batches(self, split, source, tokenizer, model, settings):
-        """The `TrainingBatches` or `EvaluationBatches` of a split."""
+    def batches(
+        self,
+        split: str,
+        source: TokenSource,
+        tokenizer: PreTrainedTokenizerBase,
+        model: PreTrainedModel,
+        settings: TrainingSettings,
+    ) -> TrainingBatches | EvaluationBatches:
+        """The `TrainingBatches` of "train", the `EvaluationBatches` of any other split."""
+        num_rows = len(source.columns)
+        if split == "train" and self.packs:
+            return TrainingBatches(num_rows, settings, packed_rows(source, tokenizer, model))
+        kind = TrainingBatches if split == "train" else EvaluationBatches
         lengths = source.columns.lengths if self.sorts else None
-        num_rows, padded = len(source.columns), PaddedRows(source, tokenizer)
-        if split != "train":
-            return EvaluationBatches(num_rows, settings, padded, lengths)
-        if not self.packs:
-            return TrainingBatches(num_rows, settings, padded, lengths)
-        return TrainingBatches(num_rows, settings, packed_rows(source, tokenizer, model))
+        return kind(num_rows, settings, PaddedRows(source, tokenizer), lengths)
 
 
-def make_batches(model, sources, tokenizer, settings):
-    """The batches of each split, and the `batch_loss` to train and evaluate them with.
+def make_batches(
+    model: PreTrainedModel,
+    sources: Mapping[str, TokenSource],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: TrainingSettings,
+) -> tuple[dict[str, Any], BatchLoss]:
+    """The batches of each split, and the `BatchLoss` to train and evaluate them with.
 
-    sources: the `TokenSource` of each split. What can be fast is made fast, see `choose_route`.
+    What can be fast is made fast, see `choose_route`; one of the sources is its example.
     """
     route = choose_route(model, next(iter(sources.values())), tokenizer, settings)
     batches = {
@@ -57,11 +74,15 @@ def make_batches(model, sources, tokenizer, settings):
     return batches, route.batch_loss
 
 
-def choose_route(model, source, tokenizer, settings):
-    """The fast way through this model that it agrees with; said in one line.
+def choose_route(
+    model: PreTrainedModel,
+    source: TokenSource,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: TrainingSettings,
+) -> Route:
+    """The fastest way through this model that leaves its logits as they are; logged in one line.
 
-    source: the `TokenSource` of one of the splits. Changes the model's attention and dropout
-    functions, and no weight.
+    source: of any split. Changes the model's attention and dropout functions, and no weight.
     """
     if not settings.is_fast:
         return Route(summed_cross_entropy)
@@ -85,7 +106,7 @@ def choose_route(model, source, tokenizer, settings):
     return Route(batch_loss, packs=problem is None, sorts=sorts)
 
 
-def _choose_attention(probe, batch_loss, padding):
+def _choose_attention(probe: Probe, batch_loss: BatchLoss, padding: bool) -> tuple[str, str | None]:
     """The attention function to take, and why rows are not to be packed; None if they are."""
     attentions = (ROW_ATTENTION, probe.own_attention)
     usable = [name for name in attentions if not probe.problem(probe.padded, batch_loss, name)]
