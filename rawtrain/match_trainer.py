@@ -1,7 +1,7 @@
-"""What --match_trainer computes in the place of the loop's own arithmetic, as Trainer 5.23 does.
+"""What --match_trainer computes in place of the loop's own arithmetic, as Trainer 5.23 does.
 
 Its draws are made in randomness.py and batches.py. study/parity.py proves the whole, and
-study/TRAINER.md says which function of Trainer does what.
+study/TRAINER.md says which function of Trainer does what. Shapes: K labelled tokens, C classes.
 """
 
 import inspect
@@ -9,10 +9,12 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import nn
 
 from rawtrain.batches import EvaluationBatches, TrainingBatches
 from rawtrain.collate.mask import DataCollatorForLanguageModeling
 from rawtrain.data.columns import collate_rows
+from rawtrain.loss import Batch
 
 GIVEN_UP = (
     "--match_trainer gives up speed, resuming, and right gradient accumulation for models that "
@@ -20,13 +22,15 @@ GIVEN_UP = (
 )
 
 
-def models_own_loss(model, batch, labelled):
+def models_own_loss(
+    model: nn.Module, batch: Batch, labelled: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss () as the model computes it, and the logits (K, C) of the labelled tokens."""
     output = model(**batch)
     return output.loss, output.logits.flatten(0, 1).index_select(0, labelled)
 
 
-def tell_num_labels(model, micro_batches, num_labelled_tokens) -> bool:
+def tell_num_labels(model: nn.Module, micro_batches: list[Batch], num_labelled_tokens: int) -> bool:
     """Tell the number to a model whose forward takes any keyword; whether it is such a model.
 
     Trainer then trusts it to divide its loss by the number. Most encoders ignore it: their mean
@@ -41,7 +45,7 @@ def tell_num_labels(model, micro_batches, num_labelled_tokens) -> bool:
     return True
 
 
-def mean_of_rows(losses, batches):
+def mean_of_rows(losses: np.ndarray, batches: EvaluationBatches) -> float:
     """The mean over rows of their batch's mean loss, without the rows whose loss is non-finite."""
     num_rows = [len(batches.rows(index)) for index in range(len(batches))]
     row_losses = np.repeat(losses, num_rows)

@@ -2,17 +2,21 @@
 
 import math
 import re
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import get_scheduler
 
-# Weight decay pulls weights to zero. For a bias or the gain of a normalisation that pull has no
-# use as regularisation, so these are left out; the patterns are those of Trainer 5.23.
+from rawtrain.config import TrainingSettings
+
+# Weight decay pulls weights towards zero, which does not regularise a bias or the gain of a
+# normalisation: these are left out. The patterns are those of Trainer 5.23.
 NOT_DECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
 
 
-def decay_groups(model, weight_decay):
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two parameter groups for an optimizer: with weight decay, and without.
 
     Every trainable parameter is in exactly one of them; a tied one appears once.
@@ -36,11 +40,11 @@ def decay_groups(model, weight_decay):
     ]
 
 
-def make_optimizer(model, settings):
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """AdamW as Trainer makes it: fused, one kernel for all parameters instead of one for each.
 
-    With fp16 it spares a wait too: GradScaler hands a fused optimizer the flag of an overflow on
-    the device (`_step_supports_amp_scaling`), and for any other has the host read it first.
+    With fp16 that spares a wait too: a fused optimizer looks on the device whether gradients have
+    overflowed, and for any other GradScaler has the host read it first.
     """
     return torch.optim.AdamW(
         decay_groups(model, settings.weight_decay),
@@ -51,15 +55,16 @@ def make_optimizer(model, settings):
     )
 
 
-def learning_rate_schedule(settings, num_steps):
+def learning_rate_schedule(settings: TrainingSettings, num_steps: int) -> Callable[[int], float]:
     """A function from the number of updates done (from 0) to the learning rate of the next one.
 
-    The formulas are transformers' own. Its scheduler objects multiply a base rate with a function
-    of a counter that they keep; taken out of them, that function needs no state, so a resumed run
-    has nothing to restore and a skipped step nothing to undo.
+    The formulas are transformers' own. Its scheduler objects multiply a base rate by a function of
+    a counter that they keep. Taken out of them, that function needs no state: a resumed run has
+    nothing to restore, and a skipped step nothing to undo.
 
     Raises ValueError for lr_scheduler_kwargs that the schedule does not take.
     """
+    kwargs: Any = settings.lr_scheduler_kwargs
     unused_optimizer = torch.optim.SGD([torch.zeros(1)], lr=settings.learning_rate)
     try:
         scheduler = get_scheduler(
@@ -67,22 +72,22 @@ def learning_rate_schedule(settings, num_steps):
             unused_optimizer,
             num_warmup_steps=num_warmup_steps(settings.warmup_steps, num_steps),
             num_training_steps=num_steps,
-            scheduler_specific_kwargs=settings.lr_scheduler_kwargs,
+            scheduler_specific_kwargs=kwargs,
         )
     except (TypeError, ValueError) as mistake:
         raise ValueError(
-            f"--lr_scheduler_kwargs {settings.lr_scheduler_kwargs} does not suit "
+            f"--lr_scheduler_kwargs {kwargs} does not suit "
             f"--lr_scheduler_type {settings.lr_scheduler_type}: {mistake}"
         ) from None
     (factor,) = scheduler.lr_lambdas
     return lambda num_updates: settings.learning_rate * factor(num_updates)
 
 
-def num_warmup_steps(warmup_steps, num_steps):
+def num_warmup_steps(warmup_steps: float, num_steps: int) -> int:
     """Whole warm-up steps; a value below 1 is a share of the run, rounded up as Trainer does."""
     return int(warmup_steps) if warmup_steps >= 1 else math.ceil(num_steps * warmup_steps)
 
 
-def set_learning_rate(optimizer, learning_rate):
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate

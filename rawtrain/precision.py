@@ -1,20 +1,23 @@
-"""Device, memory and AMP: which precision, and the scaler that keeps fp16 gradients from vanishing.
+"""The device, its memory and the precision of a step, with the gradient scaler that fp16 needs.
 
 Weights and optimizer state are float32 always. Under autocast the matrix products run in 16 bits;
-the loss is computed in float32 (`loop.summed_cross_entropy`).
+the loss is computed in float32 (`loss.label_loss`).
 """
 
 import contextlib
 import logging
+from collections.abc import Iterator
 
 import torch
 
+from rawtrain.config import TrainingSettings
+from rawtrain.data.columns import IGNORED
 from rawtrain.errors import RunError
 
 logger = logging.getLogger(__name__)
 
 
-def choose_device(settings):
+def choose_device(settings: TrainingSettings):
     """The CUDA device if there is one and `use_cpu` does not forbid it, else the CPU.
 
     Raises ValueError for a precision that this device cannot run.
@@ -24,19 +27,15 @@ def choose_device(settings):
         raise ValueError(
             "--fp16 needs a CUDA device and none was found; use --bf16, which runs on a CPU too"
         )
-    if settings.bf16 and device.type == "cpu" and _has_no_16_bit_arithmetic():
+    emulates_bf16 = torch.backends.cpu.get_cpu_capability() == "AVX2"  # 40 times slower
+    if settings.bf16 and device.type == "cpu" and emulates_bf16:
         logger.warning("--bf16: this CPU has no bfloat16 instructions; without it a run is faster")
     if settings.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ValueError("--bf16: this GPU cannot compute in bfloat16; use --fp16")
     return device
 
 
-def _has_no_16_bit_arithmetic():
-    """Whether the CPU is of the x86 kind that has to imitate bfloat16, 40 times slower."""
-    return torch.backends.cpu.get_cpu_capability() == "AVX2"
-
-
-def autocast(settings, device):
+def autocast(settings: TrainingSettings, device: torch.device) -> torch.autocast:
     """The context of a forward: matrix products in bf16 or fp16 if set, else unchanged.
 
     Backward runs outside of it: each backward kernel takes the precision of its forward.
@@ -45,17 +44,17 @@ def autocast(settings, device):
     return torch.autocast(device.type, dtype=dtype, enabled=settings.bf16 or settings.fp16)
 
 
-def make_scaler(settings, device):
-    """The gradient scaler of fp16, and for every other precision one that does nothing.
+def make_scaler(settings: TrainingSettings, device: torch.device) -> torch.amp.GradScaler:
+    """The gradient scaler of fp16; for every other precision, one that does nothing.
 
-    float16 has no numbers below 6e-8, where many gradients lie. So the loss is multiplied by a
-    large power of two, the gradients divided by it again before clipping, and a step whose
-    gradients overflowed is skipped and the power halved. bfloat16 has float32's range: no scaler.
+    float16 has no numbers below 6e-8, and many gradients are smaller. So the loss is multiplied by
+    a large power of two and the gradients are divided by it before clipping; a step whose gradients
+    overflow is skipped, and the power halved. bfloat16 has the range of float32 and needs none.
     """
     return torch.amp.GradScaler(device.type, enabled=settings.fp16)
 
 
-def was_skipped(scaler, scale_before):
+def was_skipped(scaler: torch.amp.GradScaler, scale_before: float) -> bool:
     """Whether the last `scaler.step` left the weights alone because gradients overflowed.
 
     With fp16, and only then, the host waits here for the device, to read the scale. `scale_before`
@@ -69,7 +68,7 @@ class OutOfMemoryError(RunError):
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(batch, advice):
+def explain_out_of_memory(batch: dict[str, torch.Tensor], advice: str) -> Iterator[None]:
     """Turn an out-of-memory error within into one that tells the batch's shape and what to do."""
     try:
         yield
@@ -80,7 +79,7 @@ def explain_out_of_memory(batch, advice):
         rows, length = batch["labels"].shape
         raise OutOfMemoryError(
             f"out of memory in a batch of {rows} rows of {length} sub-words, which hold "
-            f"{int((batch['labels'] != -100).sum())} labels; {advice}"
+            f"{int((batch['labels'] != IGNORED).sum())} labels; {advice}"
         ) from error
 
 

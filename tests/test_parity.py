@@ -121,7 +121,7 @@ def test_canary_trainer_still_multiplies_the_loss_by_the_micro_batches():
         trainer = canary(per_device_train_batch_size=size, gradient_accumulation_steps=accumulation)
         trainer.train()
         losses.append(trainer.state.log_history[0]["loss"])
-    what = "gradient accumulation no longer inflates BERT's loss (divisor in match_trainer.py)"
+    what = "gradient accumulation no longer inflates BERT's loss (train_step in loop.py)"
     assert 3.5 < losses[1] / losses[0] < 4.5, MOVED.format(
         version=transformers.__version__, what=what
     )
@@ -129,7 +129,7 @@ def test_canary_trainer_still_multiplies_the_loss_by_the_micro_batches():
 
 def test_canary_trainers_evaluation_loss_still_depends_on_the_batch_size():
     losses = {canary(per_device_eval_batch_size=n).evaluate()["eval_loss"] for n in (1, 2, 7)}
-    what = "evaluation weighs tokens equally (the reduction of evaluate in loop.py)"
+    what = "evaluation weighs tokens equally (_mean_loss in evaluation.py)"
     assert len(losses) == 3, MOVED.format(version=transformers.__version__, what=what)
 
 

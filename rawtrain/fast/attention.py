@@ -6,14 +6,14 @@ attention has no dropout, so training falls back to a slow form of it; here soft
 two products are written out, with a backward that keeps no more than it needs. That takes a tenth
 off a whole step.
 
-B rows, H heads, S slots of a row, D width of a head.
+Shapes: B rows, T sub-words of a row, H heads, D width of a head.
 """
 
 import contextlib
 
 import torch
 from torch.nn import functional as F
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
 from rawtrain.fast.dropout import keep, keep_mask
@@ -22,7 +22,7 @@ from rawtrain.models.loading import without_warnings
 ROW_ATTENTION = "rawtrain_rows"
 
 
-def set_attention(model, name):
+def set_attention(model: PreTrainedModel, name: str) -> None:
     """Let the model attend with `row_attention` (ROW_ATTENTION) or another registered function.
 
     A model that takes no such function stays as it is.
@@ -36,11 +36,11 @@ def set_attention(model, name):
 def row_attention(
     module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None, **_
 ):
-    """The attention output (B, S, H, D), and None for the weights.
+    """The attention output (B, T, H, D), and None for the weights.
 
-    query, key, value: (B, H, S, D). attention_mask: None or what is added to the scores, broadcast
-    to (B, H, S, S). sliding_window: a token sees those fewer than so many places away. What else
-    a model hands over is not looked at; collate/probe.py finds out whether it matters.
+    query, key, value: (B, H, T, D). attention_mask: None or what is added to the scores, broadcast
+    to (B, H, T, T). sliding_window: a token sees those fewer than so many places away. What else
+    a model hands over is ignored; collate/probe.py finds out whether it matters.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     device = query.device.type
@@ -60,13 +60,13 @@ def row_attention(
 def _bias(attention_mask, sliding_window, query):
     """What is added to the scores: mask and window, in the query's dtype and finite in it.
 
-    Not -inf: a padding slot from whose window all tokens are hidden would have no weights but NaN,
-    and NaN spreads even with weight 0.
+    Not -inf: a padding slot in whose window all tokens are hidden would have NaN for weights, and
+    NaN spreads even with weight 0.
     """
-    bias, num_slots = attention_mask, query.shape[2]
-    if sliding_window is not None and sliding_window < num_slots:
-        places = torch.arange(num_slots, device=query.device)
-        outside = (places[:, None] - places).abs() >= sliding_window
+    bias, length = attention_mask, query.shape[2]
+    if sliding_window is not None and sliding_window < length:
+        positions = torch.arange(length, device=query.device)
+        outside = (positions[:, None] - positions).abs() >= sliding_window
         window = torch.zeros_like(outside, dtype=query.dtype).masked_fill_(outside, -torch.inf)
         bias = window if bias is None else bias.to(query.dtype) + window
     if bias is None:
@@ -77,12 +77,12 @@ def _bias(attention_mask, sliding_window, query):
 class _RowAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, key, value, bias, dropout, scaling):
-        B, H, S, D = query.shape
-        query, key, value = (x.reshape(B * H, S, D) for x in (query, key, value))
-        query = query * scaling  # D numbers a token, and not S
+        B, H, T, D = query.shape
+        query, key, value = (x.reshape(B * H, T, D) for x in (query, key, value))
+        query = query * scaling  # D numbers a token, and not T
         scores = torch.bmm(query, key.transpose(1, 2))
         if bias is not None:
-            scores.view(B, H, S, S).add_(bias)
+            scores.view(B, H, T, T).add_(bias)
         weights = torch.softmax(scores, -1)
         mask, kept = None, weights
         if dropout:
@@ -90,14 +90,14 @@ class _RowAttention(torch.autograd.Function):
             kept = keep(weights, mask)
         output = torch.bmm(kept, value).mul_(1 / (1 - dropout))
         ctx.save_for_backward(query, key, value, weights, mask)
-        ctx.shape, ctx.dropout, ctx.scaling = (B, H, S, D), dropout, scaling
-        return output.view(B, H, S, D).transpose(1, 2).contiguous()
+        ctx.shape, ctx.dropout, ctx.scaling = (B, H, T, D), dropout, scaling
+        return output.view(B, H, T, D).transpose(1, 2).contiguous()
 
     @staticmethod
     def backward(ctx, gradient):
         query, key, value, weights, mask = ctx.saved_tensors
-        B, H, S, D = ctx.shape
-        gradient = gradient.transpose(1, 2).reshape(B * H, S, D) * (1 / (1 - ctx.dropout))
+        B, H, T, D = ctx.shape
+        gradient = gradient.transpose(1, 2).reshape(B * H, T, D) * (1 / (1 - ctx.dropout))
         kept, d_weights = weights, torch.bmm(gradient, value.transpose(1, 2))
         if mask is not None:  # drawn once: what was dropped has no gradient
             kept, d_weights = keep(weights, mask), keep(d_weights, mask)
@@ -105,4 +105,4 @@ class _RowAttention(torch.autograd.Function):
         d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
         d_query = torch.bmm(d_scores, key).mul_(ctx.scaling)
         d_key = torch.bmm(d_scores.transpose(1, 2), query)
-        return *(x.view(B, H, S, D) for x in (d_query, d_key, d_value)), None, None, None
+        return *(x.view(B, H, T, D) for x in (d_query, d_key, d_value)), None, None, None

@@ -1,4 +1,4 @@
-"""Settings of the process that make the same arithmetic on a CPU cheaper; made by the commands."""
+"""Settings of the process that make the same arithmetic on a CPU cheaper; the commands set them."""
 
 import ctypes
 import sys
@@ -9,18 +9,18 @@ from torch.nn import functional as F
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, from glibc's malloc.h
 
 
-def tune_process(device):
+def tune_process(device: torch.device) -> None:
     if device.type == "cpu":
         keep_freed_memory()
         use_fastest_true_float32()
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> None:
     """Have malloc keep large blocks for the next step instead of giving them back to the kernel.
 
     By default glibc returns every freed block above 32 MB, and the next step pays for clearing it
-    page by page: a tenth of a masked-LM step in bfloat16. Other C libraries do not know the call,
-    or refuse it, and nothing changes.
+    page by page: a tenth of a masked-LM step in bfloat16. Other C libraries lack the call or refuse
+    it, and nothing changes.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -29,12 +29,12 @@ def keep_freed_memory():
             mallopt(M_TRIM_THRESHOLD, 2**28)  # more than that is given back
 
 
-def use_fastest_true_float32():
+def use_fastest_true_float32() -> None:
     """Have oneDNN multiply float32 matrices, if it computes them in true float32 on this CPU.
 
-    torch asks MKL otherwise, whose kernels for processors of other makers than Intel are slower, by
-    a tenth to a half. The only switch permits oneDNN to round to bfloat16; it does so where the CPU
-    has matrix units for it (AMX), and then the switch is put back. Whether it does is measured.
+    By default torch asks MKL, whose kernels are slower by a tenth to a half on processors that are
+    not Intel's. The only switch permits oneDNN to round to bfloat16; it does so where the CPU has
+    matrix units for it (AMX), and then the switch is put back. Whether it does is measured.
     """
     matmul = getattr(torch.backends.mkldnn, "matmul", None)
     if matmul is None:  # before torch 2.9
@@ -45,7 +45,7 @@ def use_fastest_true_float32():
         matmul.fp32_precision = before
 
 
-def _multiplies_in_float32():
+def _multiplies_in_float32() -> bool:
     """Whether products of several shapes are as exact as float32 allows, and not as bfloat16."""
     generator = torch.Generator().manual_seed(0)
     for rows, width, columns in ((8, 64, 64), (128, 384, 1536), (520, 768, 768)):

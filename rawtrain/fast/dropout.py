@@ -1,9 +1,11 @@
-"""Dropout with masks made of whole random integers; the same distribution, other units.
+"""Dropout whose masks are cut from 64-bit integers: the same distribution, other units dropped.
 
-On most CPUs torch draws one number after the other for dropout, on one core: 4 to 6 ns for each
-unit. Here one 64-bit draw of the same generator makes four masks, and a mask is applied with
-integer arithmetic: 1 ns, which takes 6 % off a masked-LM step. A probability is exact to 2**-16.
+On most CPUs torch draws one number after the other for dropout, on one core: 4 to 6 ns a unit. Here
+one 64-bit draw of the same generator makes the masks of four units, and they are applied with
+integer arithmetic: 1 ns a unit, 6 % less for a masked-LM step. A probability is exact to 2**-16.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -15,15 +17,15 @@ SAME_SIZE_INTEGER = {
 }
 
 
-def use_fast_dropout(model):
-    """Make every `nn.Dropout` of the model draw in the fast way; those of functions stay."""
+def use_fast_dropout(model: nn.Module) -> None:
+    """Make every `nn.Dropout` of the model draw in the fast way; calls of F.dropout stay."""
     for module in model.modules():
         if type(module) is nn.Dropout:
             module.__class__ = FastDropout
 
 
 class FastDropout(nn.Dropout):
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         drops = self.training and 0 < self.p < 1 and x.dtype in SAME_SIZE_INTEGER
         return _Dropout.apply(x, self.p) if drops else super().forward(x)
 
@@ -43,7 +45,7 @@ class _Dropout(torch.autograd.Function):
         return keep(gradient.contiguous(), mask).mul_(ctx.scale), None
 
 
-def keep_mask(shape, probability, dtype):
+def keep_mask(shape: Sequence[int], probability: float, dtype: torch.dtype) -> torch.Tensor:
     """An integer of the size of `dtype` for each unit: all bits set where it is kept, else none.
 
     A unit is dropped with `probability`, drawn from the global generator: 15 random bits are
@@ -57,6 +59,6 @@ def keep_mask(shape, probability, dtype):
     return mask.to(SAME_SIZE_INTEGER[dtype])
 
 
-def keep(x, mask):
+def keep(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """`x` where the mask is set, 0 elsewhere, without a multiplication."""
     return torch.bitwise_and(x.view(mask.dtype), mask).view(x.dtype)

@@ -2,15 +2,24 @@
 
 A masked-LM head computes a logit for every word of the vocabulary at every token, and the loss
 looks at 15 % of the tokens: the other logits are most of a step's work and nearly all its memory.
+
+Shapes: B rows, T sub-words of a row, K labelled tokens, C classes.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from rawtrain.loss import label_loss
+import torch
+from torch import nn
+
+from rawtrain.loss import Batch, label_loss
 
 
-def cross_entropy_at_labels(model, batch, labelled):
-    """As `loss.summed_cross_entropy`: the same loss and the same logits (K, C), for less."""
+def cross_entropy_at_labels(
+    model: nn.Module, batch: Batch, labelled: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `BatchLoss` of `loss.summed_cross_entropy`, the same loss and logits (K, C), for less."""
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     with head_at(model, labelled):
         logits = model(**inputs).logits[0]
@@ -18,13 +27,13 @@ def cross_entropy_at_labels(model, batch, labelled):
 
 
 @contextmanager
-def head_at(model, positions):
+def head_at(model: nn.Module, positions: torch.Tensor) -> Iterator[None]:
     """Within it, the model's head sees the hidden states at `positions` alone.
 
     positions: int64 (K,) into the rows (B, T) laid end to end. The logits become (1, K, C). It
     works for every model whose head takes the encoder's `last_hidden_state` token by token. Where
-    the last layer is built like BERT's, it too runs at `positions` only, but for its keys and
-    values, which every token must have: 7 % of a masked-LM step.
+    the last layer is built like BERT's, it too runs at `positions` only, except for its keys and
+    values, which all tokens need: 7 % less for a masked-LM step.
     """
 
     def at_positions(hidden_states):
@@ -43,7 +52,8 @@ def head_at(model, positions):
 
     last_attention = _last_attention_like_berts(model)
     if last_attention is None:
-        hooks = [model.base_model.register_forward_hook(keep_output)]
+        encoder: Any = model.base_model
+        hooks = [encoder.register_forward_hook(keep_output)]
     else:
         hooks = [
             last_attention.self.register_forward_hook(keep_attended),
@@ -57,9 +67,9 @@ def head_at(model, positions):
 
 
 def _last_attention_like_berts(model):
-    """The last layer's attention, if it is a part `self` and a part `output(attended, residual)`.
+    """The last layer's attention, if it has the parts `self` and `output(attended, residual)`.
 
-    None with gradient checkpointing: its layers run again in backward, when no hook is there.
+    None with gradient checkpointing: layers run again in backward, when the hooks are gone.
     """
     layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
     if layers is None or model.is_activation_checkpointing:

@@ -5,33 +5,40 @@ have no gradient, but a dense optimizer reads and writes them and their two mome
 20,000 sentences of PAN-X use 16,248 of the 30,522 rows of BERT's table, which saves 3 % of a step;
 of the 250,002 rows of XLM-R's, any data uses a small share.
 
-This holds for AdamW alone, whose decay is decoupled: a row without a gradient is multiplied by
-1 - learning rate * decay, and that factor is the same for all absent rows. Adam puts the decay
-through the moments, so that an absent row's path depends on its values; Adafactor and others look
-at the whole table. With any optimizer but `torch.optim.AdamW` the table stays whole.
+This holds for AdamW, whose weight decay is decoupled: each step multiplies a row without a gradient
+by 1 - learning rate * decay, the same number for all absent rows. Adam passes the decay through its
+moments, so where an absent row ends depends on its values. With any optimizer but
+`torch.optim.AdamW` the table stays whole.
 
-V rows of the whole table, U rows that are used, D width.
+Shapes: V rows of the whole table, U of them used, D width.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
+from rawtrain.config import TrainingSettings
+from rawtrain.data.columns import Columns
 from rawtrain.optim import make_optimizer
 
 
 @contextmanager
-def compact_vocabulary(model, columns, settings):
+def compact_vocabulary(
+    model: PreTrainedModel, columns: Columns, settings: TrainingSettings
+) -> Iterator[None]:
     """Within it, the input embeddings train the rows of the words in `columns` alone.
 
-    Whoever evaluates or saves it in between sees the whole table, and on leaving, the table is put
-    back, with what was learnt. Rows of absent words change by weight decay as they would have. A
-    table that other modules share (a masked-LM decoder) is left as it is.
+    Whoever evaluates or saves the model meanwhile sees the whole table, and on leaving, the table
+    is put back, with what was learnt. Rows of absent words change by weight decay as they would
+    have. A table that other modules share (a masked-LM decoder) is left as it is.
     """
-    table = model.get_input_embeddings()
+    table: Any = model.get_input_embeddings()
     if not (settings.is_fast and _can_be_compact(model, table, settings)):
         yield
         return
@@ -47,34 +54,39 @@ def compact_vocabulary(model, columns, settings):
 
 
 class CompactEmbedding(nn.Module):
-    """An embedding of which only some rows are a parameter."""
+    """An embedding of which only some rows are a parameter (U + 1, D).
 
-    def __init__(self, table, used):
+    The last row stands for all absent words: it is 1 and no token of the training data reads it, so
+    weight decay multiplies it by the very factors that it would multiply their rows by.
+    """
+
+    whole: torch.Tensor  # (V, D)
+    used: torch.Tensor  # (U,) word ids
+    place: torch.Tensor  # (V,) the row of each word in `weight`; U of an absent one
+
+    def __init__(self, table: nn.Embedding, used: torch.Tensor):
         super().__init__()
-        device = table.weight.device
+        whole = table.weight.detach()
+        used = used.to(whole.device)
+        place = torch.full((len(whole),), len(used), device=whole.device)
+        place[used] = torch.arange(len(used), device=whole.device)
+        self.register_buffer("whole", whole, persistent=False)
+        self.register_buffer("used", used, persistent=False)
+        self.register_buffer("place", place, persistent=False)
         self.embedding_dim = table.embedding_dim
-        self.register_buffer("whole", table.weight.detach(), persistent=False)  # (V, D)
-        self.register_buffer("used", used.to(device), persistent=False)  # (U,)
-        place = torch.zeros(len(self.whole), dtype=torch.int64, device=device)
-        place[self.used] = torch.arange(len(used), device=device)
-        self.register_buffer("place", place, persistent=False)  # (V,) of a word among the used
-        is_used = torch.zeros(len(self.whole), dtype=torch.bool, device=device)
-        self.register_buffer("is_used", is_used.index_fill_(0, self.used, True), persistent=False)
         self.padding_idx = None if table.padding_idx is None else int(place[table.padding_idx])
-        # The last row stands for all absent words: it is 1 and no token reads it, so weight decay
-        # multiplies it by the very factors that it multiplies their rows by.
-        rows = torch.cat([self.whole[self.used], self.whole.new_ones(1, self.embedding_dim)])
-        self.weight = nn.Parameter(rows)  # (U + 1, D)
+        self.weight = nn.Parameter(torch.cat([whole[used], whole.new_ones(1, whole.shape[1])]))
 
-    def forward(self, input_ids):
-        rows = F.embedding(self.place[input_ids], self.weight, self.padding_idx)
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        place = self.place[input_ids]
+        rows = F.embedding(place, self.weight, self.padding_idx)
         if self.training:
             return rows
-        absent = self.whole[input_ids] * self.weight[-1]  # other data has other words
-        return torch.where(self.is_used[input_ids][..., None], rows, absent)
+        is_absent = (place == len(self.used))[..., None]  # other data has other words
+        return torch.where(is_absent, self.whole[input_ids] * rows, rows)
 
     @torch.no_grad()
-    def whole_table(self):
+    def whole_table(self) -> torch.Tensor:
         """All rows (V, D) as they are now."""
         table = self.whole * self.weight[-1]
         table[self.used] = self.weight[:-1]
