@@ -24,8 +24,9 @@ from rawtrain.randomness import uniform
 class MaskedTokens:
     """Tokens of rows, some of them hidden, and the labels that say what they were.
 
-    The masks are a function of (seed, epoch, row, position); those of evaluation are always the
-    same, so that two evaluations of one model give one number.
+    The columns hold "input_ids", "special" (bool: never masked) and, for whole words, "word_starts"
+    (bool). The masks of evaluation are always the same, whatever the seed, so that two evaluations
+    of one model give one number.
     """
 
     columns: Columns
@@ -33,64 +34,32 @@ class MaskedTokens:
     settings: MlmSettings
 
     def tokens(self, rows: np.ndarray, epoch: int = EVALUATION) -> dict[str, np.ndarray]:
-        """ "input_ids" and "labels" (N,) of the rows end to end."""
-        settings, values = self.settings, self.columns.values
-        where, positions = self.columns.token_index(rows)
-        input_ids, labels = mask_tokens(
-            values["input_ids"][where],
-            values["special"][where],
-            np.repeat(rows, self.columns.lengths_of(rows)),
-            positions,
-            seed=0 if epoch == EVALUATION else settings.seed,
-            epoch=epoch,
-            vocab_size=len(self.tokenizer),
-            mask_token_id=self.tokenizer.mask_token_id,
-            mlm_probability=settings.mlm_probability,
-            mask_replace_prob=settings.mask_replace_prob,
-            random_replace_prob=settings.random_replace_prob,
-            word_starts=values["word_starts"][where] if settings.whole_word_mask else None,
+        """ "input_ids" and "labels" (N,) of the rows end to end; labels are -100 but where masked.
+
+        With --whole_word_mask all tokens of a word are masked or none.
+        """
+        settings, columns = self.settings, self.columns
+        key = (0 if epoch == EVALUATION else settings.seed, epoch)
+        where, positions = columns.token_index(rows)
+        row_of_token = np.repeat(rows, columns.lengths_of(rows))
+        deciding = positions  # of the token whose draw decides
+        if settings.whole_word_mask:
+            starts = columns.values["word_starts"][where] | (positions == 0)
+            deciding = positions[first_of_word(starts)]
+        is_chosen = uniform(*key, 0, row_of_token, deciding) < settings.mlm_probability
+        chosen = np.flatnonzero(is_chosen & ~columns.values["special"][where])
+
+        input_ids = columns.values["input_ids"][where]
+        labels = np.full_like(input_ids, IGNORED)
+        input_ids[chosen], labels[chosen] = replace_masked(
+            input_ids[chosen],
+            np.ones(len(chosen), dtype=bool),
+            KeyedDraws(key, row_of_token[chosen], positions[chosen], len(self.tokenizer)),
+            self.tokenizer.mask_token_id,
+            settings.mask_replace_prob,
+            settings.random_replace_prob,
         )
         return {"input_ids": input_ids, "labels": labels}
-
-
-def mask_tokens(
-    input_ids: np.ndarray,
-    special_tokens_mask: np.ndarray,
-    rows: np.ndarray,
-    positions: np.ndarray,
-    *,
-    seed: int,
-    epoch: int,
-    vocab_size: int,
-    mask_token_id: int,
-    mlm_probability: float = 0.15,
-    mask_replace_prob: float = 0.8,
-    random_replace_prob: float = 0.1,
-    word_starts: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(masked input_ids, labels), both (N,); labels are -100 where nothing is to be predicted.
-
-    `rows` (N,) is a token's row number in the data, `positions` (N,) its place in the row, from 0;
-    special tokens (bool (N,)) are never masked. With `word_starts` (bool (N,)) all tokens of a word
-    are masked or none; a row's first token starts a word, whatever `word_starts` says of it.
-    """
-    deciding = positions  # of the token whose draw decides
-    if word_starts is not None:
-        deciding = positions[first_of_word(word_starts | (positions == 0))]
-    is_chosen = uniform(seed, epoch, 0, rows, deciding) < mlm_probability
-    chosen = np.flatnonzero(is_chosen & ~special_tokens_mask)
-
-    draws = KeyedDraws(seed, epoch, rows[chosen], positions[chosen], vocab_size)
-    masked_ids, labels = input_ids.copy(), np.full_like(input_ids, IGNORED)
-    masked_ids[chosen], labels[chosen] = replace_masked(
-        input_ids[chosen],
-        np.ones(len(chosen), dtype=bool),
-        draws,
-        mask_token_id,
-        mask_replace_prob,
-        random_replace_prob,
-    )
-    return masked_ids, labels
 
 
 class KeyedDraws:
@@ -100,10 +69,9 @@ class KeyedDraws:
     """
 
     def __init__(
-        self, seed: int, epoch: int, rows: np.ndarray, positions: np.ndarray, vocab_size: int
+        self, key: tuple[int, int], rows: np.ndarray, positions: np.ndarray, vocab_size: int
     ):
-        self.key, self.token = (seed, epoch), (rows, positions)
-        self.vocab_size = vocab_size
+        self.key, self.token, self.vocab_size = key, (rows, positions), vocab_size
         self.draw_numbers = itertools.count(1)  # 0 was the choice of the tokens
 
     def coins(self, probability: float) -> np.ndarray:

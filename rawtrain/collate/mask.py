@@ -11,7 +11,7 @@ import multiprocessing
 import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -156,25 +156,14 @@ class DataCollatorForLanguageModeling:
         return replace_masked(input_ids, chosen, draws, mask_token_id, *shares)
 
 
-class Draws(Protocol):
-    """A source of chance for the rule, such as `TorchDraws`."""
-
-    def coins(self, probability: float) -> np.ndarray:
-        """At each position, true with this probability, independently of all others."""
-
-    def tokens(self, where: np.ndarray) -> np.ndarray:
-        """A random token id for each true position of `where`."""
-
-
 def replace_masked(
-    input_ids: np.ndarray,
-    chosen: np.ndarray,
-    draws: Draws,
-    mask_token_id: int,
-    mask_replace_prob: float,
-    random_replace_prob: float,
+    input_ids, chosen, draws, mask_token_id, mask_replace_prob, random_replace_prob
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(what the model sees, labels), both like `input_ids`; labels are -100 where not `chosen`."""
+    """(what the model sees, labels), arrays like `input_ids`; labels are -100 where not `chosen`.
+
+    draws: `TorchDraws`, `NumpyDraws` or `KeyedDraws`. `coins(p)` is true at each position with
+    probability p; `tokens(where)` is a random token id for each true position of `where`.
+    """
     seen, labels = input_ids.copy(), input_ids.copy()
     labels[~chosen] = IGNORED
     replaced = draws.coins(mask_replace_prob) & chosen
