@@ -65,7 +65,8 @@ def show_data(splits, encoded, tokenizer, settings: MlmSettings) -> dict[str, di
     print("\n" + "\n".join(terminal.table(figures)))
     columns = next(iter(encoded.values())).columns
     first_row = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)
-    print("\n" + "\n".join(terminal.masked_example(tokenizer, **first_row)))
+    example = terminal.masked_example(tokenizer, first_row["input_ids"], first_row["labels"])
+    print("\n" + "\n".join(example))
     return figures
 
 
