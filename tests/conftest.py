@@ -52,6 +52,14 @@ def settings(tmp_path):
     return make
 
 
+@pytest.fixture(scope="module")
+def undrawn():
+    """Pictures are saved empty: drawing them takes two thirds of a short run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
+        yield
+
+
 def tiny_bert(dropout=0.0, seed=0, num_labels=5):
     torch.manual_seed(seed)
     config = BertConfig(

@@ -24,7 +24,8 @@ class FakeHub:
         self.lfs_names = r".*\.safetensors"
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        # the argument: how often it looks whether it is to shut down
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def fail(self, pattern, answer):
         self.failing, self.answer = re.compile(pattern), answer
