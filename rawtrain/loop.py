@@ -62,7 +62,7 @@ def train_step(
     if settings.match_trainer:  # a model that is told the number divides by it, others do not
         told = match_trainer.tell_num_labels(model, micro_batches, num_labelled_tokens)
         divisor = 1 if told else len(micro_batches)
-    losses = []
+    losses, scale = [], scaler.get_scale()  # fp16: read before the device has work to finish
     model.train()
     for micro_batch, where in zip(micro_batches, labelled, strict=True):
         with explain_out_of_memory(micro_batch, SMALLER_MICRO_BATCHES):
@@ -75,7 +75,6 @@ def train_step(
     scaler.unscale_(optimizer)  # so that the clip below sees true gradients
     max_norm = settings.max_grad_norm or math.inf  # inf: measured, not clipped
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-    scale = scaler.get_scale()
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
