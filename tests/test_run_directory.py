@@ -67,7 +67,7 @@ def test_an_unfinished_run_is_resumed_and_says_so(settings, caplog):
     with caplog.at_level("INFO", logger="rawtrain"):
         directory = reopened(settings())
     assert directory.resumes_from.name == "checkpoint-10"
-    assert "holds this run, unfinished; it goes on with checkpoint-10" in caplog.text
+    assert "holds this run, unfinished; it resumes from checkpoint-10" in caplog.text
     assert (directory.path / "metrics.jsonl").exists()
 
 
@@ -83,7 +83,7 @@ def test_a_run_killed_before_its_first_checkpoint_restarts_from_scratch(settings
     folder = start(settings())
     with caplog.at_level("INFO", logger="rawtrain"):
         assert reopened(settings()).resumes_from is None
-    assert "it goes on with its first step: it has no checkpoint yet" in caplog.text
+    assert "it restarts from scratch: it has no checkpoint" in caplog.text
     assert not (folder / "metrics.jsonl").exists()
 
 

@@ -132,8 +132,8 @@ def _choose_checkpoint(path, settings, identity, is_known):
         logger.info(f"{path}: restarts from scratch, since --match_trainer cannot resume")
         return None
     found = newest_good(settings, identity)
-    how = found.name if found else "its first step: it has no checkpoint yet"
-    logger.info(f"{path} holds this run, unfinished; it goes on with {how}")
+    how = f"resumes from {found.name}" if found else "restarts from scratch: it has no checkpoint"
+    logger.info(f"{path} holds this run, unfinished; it {how}")
     return found
 
 

@@ -41,7 +41,7 @@ from rawtrain.run.log import RunLog
 
 IMPORT_SECONDS = time.process_time()
 IDLE_SECONDS = 120  # a run that has something to do gets a processor in that time, on any machine
-RESUMES = re.compile(r"goes on with (?:checkpoint-(\d+)|its first step)")
+RESUMES = re.compile(r"it (?:resumes from checkpoint-(\d+)|restarts from scratch)")
 TASKS = {"ner": (ner.main, NerSettings), "mlm": (mlm.main, MlmSettings)}
 
 
