@@ -18,13 +18,14 @@ import pytest
 import torch
 from fake_hub import TOKEN, fake_hub
 from huggingface_hub import constants
-from transformers import BertConfig, BertForTokenClassification
+from transformers import BertConfig
 
 from rawtrain import MlmSettings, NerSettings
 from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.columns import Columns, offsets_of
 from rawtrain.run import signals
+from rawtrain.study.tiny import tiny_model
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
 
@@ -62,18 +63,8 @@ def undrawn():
 
 def tiny_bert(dropout=0.0, seed=0, num_labels=5):
     torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=60,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=40,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-        num_labels=num_labels,
-    )
-    return BertForTokenClassification(config)
+    sizes = {"num_labels": num_labels, "max_position_embeddings": 40}
+    return tiny_model("ner", dropout=dropout, **sizes)
 
 
 class NoTokenizer:

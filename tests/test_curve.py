@@ -12,7 +12,7 @@ from rawtrain import ner
 from rawtrain.cli.command import settings_from
 from rawtrain.config import NerSettings
 from rawtrain.study import curve
-from rawtrain.study.tables import Scores
+from rawtrain.study.runs import Scores
 
 
 @pytest.fixture(scope="module")

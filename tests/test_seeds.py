@@ -1,5 +1,6 @@
 """study/seeds.py: a mean and a deviation of runs of rawtrain.ner, none of which is done twice."""
 
+import argparse
 import json
 import statistics
 from pathlib import Path
@@ -12,7 +13,7 @@ from rawtrain.batches import row_order
 from rawtrain.cli.command import settings_from
 from rawtrain.config import NerSettings
 from rawtrain.study import seeds
-from rawtrain.study.runs import seeds_from
+from rawtrain.study.runs import Study
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +95,10 @@ def test_the_table_has_a_row_for_each_type_and_says_what_it_is_of(study):
 
 
 def test_no_two_seeds_of_a_study_share_an_order_of_the_rows():
-    orders = [
-        tuple(row_order(26, seed, epoch)) for seed in seeds_from(42, 5) for epoch in range(20)
-    ]
+    study = Study(argparse.ArgumentParser(), ["--output_dir", "out", "--seeds", "5"])
+    some = study.seeds(NerSettings())
+    orders = [tuple(row_order(26, seed, epoch)) for seed in some for epoch in range(20)]
+    assert some[0] == 42 and len(orders) == 100
     assert len(set(orders)) == len(orders)
     assert tuple(row_order(26, 43, 0)) in orders  # what a study with seeds 42, 43 ... would repeat
 

@@ -37,7 +37,16 @@ SIGNIFICANT = 0.05
 
 def main(arguments: list[str]) -> None:
     """Compare two runs and print the result."""
-    options = parse(arguments)
+    parser = argparse.ArgumentParser(prog="python -m rawtrain.study.compare", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("run_a", type=Path, metavar="RUN_A", help="output directory of a run")
+    add("run_b", type=Path, metavar="RUN_B", help="and that of another")
+    add("--draws", type=int, default=10_000, metavar="N", help="of each test (default: 10,000)")
+    add("--seed", type=int, default=0, help="of the draws (default: 0)")
+    options = parser.parse_args(arguments)
+    if options.draws < 1 or options.seed < 0:
+        parser.error("--draws must be 1 or more, and --seed 0 or more")
     with reported_mistakes():
         gold, tags_a, tags_b = read_predictions(options.run_a, options.run_b)
     types, num_gold, counts_a, counts_b = entity_counts(gold, tags_a, tags_b)
@@ -53,23 +62,6 @@ def main(arguments: list[str]) -> None:
         f"{options.draws:,} draws for each test, seed {options.seed}. Each type is a test of its "
         f"own: of twenty\ntests, one has p below {SIGNIFICANT} by chance."
     )
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rawtrain.study.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run_a", type=Path, metavar="RUN_A", help="output directory of a run")
-    parser.add_argument("run_b", type=Path, metavar="RUN_B", help="and that of another")
-    add = parser.add_argument
-    add("--draws", type=int, default=10_000, metavar="N", help="of each test (default: 10,000)")
-    add("--seed", type=int, default=0, help="of the draws (default: 0)")
-    options = parser.parse_args(arguments)
-    if options.draws < 1 or options.seed < 0:
-        parser.error("--draws must be 1 or more, and --seed 0 or more")
-    return options
 
 
 def read_predictions(run_a: Path, run_b: Path) -> tuple[list, list, list]:
@@ -91,22 +83,16 @@ def read_predictions(run_a: Path, run_b: Path) -> tuple[list, list, list]:
                 raise ValueError(f"{file}: the tag {tag!r} is no IOB2 tag; entities are compared")
         read.append((right.words, right.tags, found.tags))
     (words, gold, tags_a), (other_words, other_gold, tags_b) = read
-    for what, a, b in (("words", words, other_words), ("gold tags", gold, other_gold)):
-        if a != b:
-            raise ValueError(
-                f"{run_a} and {run_b} predicted different test data ({len(a):,} and {len(b):,} "
-                f"sentences): the {what} of {first_difference(a, b)}\n"
-                f"predict the same --test_file, and as much of it, with both models"
-            )
+    for what, all_a, all_b in (("words", words, other_words), ("gold tags", gold, other_gold)):
+        for number, pair in enumerate(zip_longest(all_a, all_b), start=1):
+            if pair[0] != pair[1]:
+                a, b = (shorten(" ".join(s or ["(none)"]), 90, placeholder=" ...") for s in pair)
+                raise ValueError(
+                    f"{run_a} and {run_b} predicted different test data ({len(all_a):,} and "
+                    f"{len(all_b):,} sentences): the {what} of sentence {number} differ\n  {a}\n"
+                    f"  {b}\npredict the same --test_file, and as much of it, with both models"
+                )
     return gold, tags_a, tags_b
-
-
-def first_difference(sentences_a, sentences_b) -> str:
-    """The number of the first sentence that differs, and both of its forms."""
-    pairs = enumerate(zip_longest(sentences_a, sentences_b), start=1)
-    number, pair = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
-    a, b = (shorten(" ".join(words or ["(none)"]), 90, placeholder=" ...") for words in pair)
-    return f"sentence {number} differ\n  {a}\n  {b}"
 
 
 def entity_counts(gold, tags_a, tags_b):

@@ -1,7 +1,8 @@
 """Corpora in folders, for the studies that train on one after another, and all of them as one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ ALL = "all"  # corpora together
 
 @dataclass(frozen=True)
 class Corpus:
-    """The files of a corpus, by split, and hashes of what is in them."""
+    """The files of a corpus, by split."""
 
     name: str
     files: dict[str, Path]  # of "train", "validation" and "test" those that there are
-    hashes: dict[str, str]
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        return {split: sha256_of(file) for split, file in self.files.items()}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -48,30 +52,16 @@ def find_corpus(name: str, folder: str | Path) -> Corpus:
             )
         if found:
             files[split] = found[0]
-    return Corpus(name, files, {split: sha256_of(file) for split, file in files.items()})
+    return Corpus(name, files)
 
 
-def corpus_of_all(corpora: Sequence[Corpus], settings: NerSettings, folder: Path) -> Corpus:
-    """All corpora as one without test data; its hashes are known before its files are written."""
-    files, hashes = {}, {}
-    for split, limit in _limits(settings):
-        if parts := [corpus.hashes[split] for corpus in corpora if split in corpus.hashes]:
-            files[split] = folder / ALL / f"{split}.conll"
-            hashes[split] = sha256_of(f"{parts} {limit}".encode())
-    return Corpus(ALL, files, hashes)
+def write_corpus_of_all(
+    corpora: Sequence[Corpus], settings: NerSettings, folder: Path
+) -> tuple[Corpus, NerSettings]:
+    """All corpora as one without test data, and the settings of a run on it.
 
-
-def settings_of_all(settings: NerSettings) -> NerSettings:
-    """The settings of a run on its files, which are cut already and have columns of their own."""
-    return replace(
-        settings, max_train_samples=None, max_eval_samples=None, token_column=0, tag_column=-1
-    )
-
-
-def write_corpus_of_all(together: Corpus, corpora: Sequence[Corpus], settings: NerSettings) -> None:
-    """Write its files: the first sentences of each corpus, up to max_train_samples or max_eval_...
-
-    Raises ValueError if test data have tags that the training data of another corpus do not have.
+    It holds the first sentences of each, up to max_train_samples and max_eval_samples. Raises
+    ValueError if test data have tags that the training data of another corpus do not have.
     """
     from rawtrain.data.sources import read_tagged  # pyarrow takes a second
 
@@ -84,18 +74,18 @@ def write_corpus_of_all(together: Corpus, corpora: Sequence[Corpus], settings: N
         if (unknown := sorted(set().union(*corpus.splits["test"].tags) - set(other.label_names)))
     ]
     raise_problems(problems, "Corpora of one table share their tags: rename what means the same.")
-    together.files["train"].parent.mkdir(parents=True, exist_ok=True)
-    for split, limit in _limits(settings):
-        parts = [corpus.splits[split] for corpus in read.values() if split in corpus.splits]
+    (folder / ALL).mkdir(parents=True, exist_ok=True)
+    limits = {"train": settings.max_train_samples, "validation": settings.max_eval_samples}
+    files = {}
+    for split, limit in limits.items():
         sentences = [
             "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True))
-            for part in parts
+            for corpus in read.values()
+            if (part := corpus.splits.get(split))
             for words, tags in zip(part.words[:limit], part.tags[:limit], strict=True)
         ]
         if sentences:
-            write_text(together.files[split], "\n".join(sentences))
-
-
-def _limits(settings: NerSettings) -> Iterator[tuple[str, int | None]]:
-    yield "train", settings.max_train_samples
-    yield "validation", settings.max_eval_samples
+            files[split] = folder / ALL / f"{split}.conll"
+            write_text(files[split], "\n".join(sentences))
+    whole: dict[str, Any] = {"max_train_samples": None, "max_eval_samples": None}
+    return Corpus(ALL, files), replace(settings, **whole, token_column=0, tag_column=-1)

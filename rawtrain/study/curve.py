@@ -17,7 +17,6 @@ if __name__ == "__main__":
     signals.listen()  # imports take seconds, and a signal may come in the first of them
 
 import argparse
-import io
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,53 +26,16 @@ from rawtrain.config import NerSettings
 from rawtrain.data.conll import read_conll
 from rawtrain.data.files import sha256_of
 from rawtrain.results.tables import markdown_table
-from rawtrain.run.durable import MANIFEST, write_bytes
+from rawtrain.run.durable import MANIFEST
 from rawtrain.study.corpora import Corpus, find_corpus
-from rawtrain.study.runs import (
-    Run,
-    check_runs,
-    do_runs,
-    parse_study,
-    prediction_run,
-    seeds_from,
-    study_settings,
-    training_run,
-    unfinished,
-)
-from rawtrain.study.tables import Scores, show
+from rawtrain.study.runs import Run, Scores, Study, scores_of
 
 SIZES = (250, 500, 1000, 2000, 4000)  # those of the book
-ZERO_SHOT = "zero-shot"
 CURVE_COLOR, ZERO_SHOT_COLOR = "#0072b2", "#d55e00"  # distinct for the colour-blind too
 
 
 def main(arguments: list[str]) -> None:
     """Do what is left of the study; write its picture and table, and print the table."""
-    options, flags = parse(arguments)
-    folder = options.output_dir
-    with reported_mistakes():
-        corpus = find_corpus("curve", options.corpus)
-        settings = study_settings(flags, folder, max_train_samples=None, **corpus.settings)
-        sizes = check_sizes(options.sizes, corpus, settings)
-        runs: dict[tuple[int, int], Run] = {}  # by number of sentences, and seed
-        if options.zero_shot_from:  # first: whether its labels fit is known at once
-            runs[0, 0] = zero_shot_run(folder, settings, corpus, options.zero_shot_from)
-        for seed in seeds_from(settings.seed, options.seeds):
-            for size in sizes:
-                own = replace(settings, max_train_samples=size, seed=seed)
-                runs[size, seed] = training_run(f"{size}-seed{seed}", folder, own, corpus)
-        left = unfinished(runs.values(), folder)
-        check_runs(left)
-    curve = collect(do_runs(runs, left, folder), options)
-    picture = io.BytesIO()
-    curve.figure().savefig(picture, format="png", dpi=100)
-    write_bytes(folder / "curve.png", picture.getvalue())
-    show(curve, "curve", folder)
-    print(f"picture: {folder / 'curve.png'}")
-
-
-def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The options, and the flags for rawtrain.ner."""
     parser = argparse.ArgumentParser(prog="python -m rawtrain.study.curve", description=__doc__)
     add = parser.add_argument
     add("--corpus", required=True, type=Path, metavar="DIR", help="what to train and evaluate on")
@@ -81,7 +43,30 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--sizes", nargs="+", type=int, default=SIZES, metavar="N", help=help_text)
     help_text = "a run of rawtrain.ner on other data"
     add("--zero_shot_from", type=Path, metavar="RUN_DIR", help=help_text)
-    return parse_study(parser, arguments)
+    study = Study(parser, arguments)
+    with reported_mistakes():
+        corpus = find_corpus("curve", study.options.corpus)
+        settings = study.settings(max_train_samples=None, **corpus.settings)
+        sizes = check_sizes(study.options.sizes, corpus, settings)
+        runs: dict[tuple[int, int | None], Run] = {}  # by number of sentences, and seed
+        if study.options.zero_shot_from:  # first: whether its labels fit is known at once
+            runs[0, None] = zero_shot_run(study, settings, corpus)
+        for seed in study.seeds(settings):
+            for size in sizes:
+                own = replace(settings, max_train_samples=size, seed=seed)
+                runs[size, seed] = study.training(f"{size}-seed{seed}", own, corpus)
+    metrics = study.do(runs)
+    f1, zero_shot_from = scores_of(metrics, "predict_f1"), study.options.zero_shot_from
+    curve = Curve(
+        corpus=study.options.corpus.resolve().name,
+        zero_shot=f1.pop(0).mean if zero_shot_from else None,
+        zero_shot_from=zero_shot_from and str(zero_shot_from),
+        f1=f1,
+        predict_samples=next(iter(metrics.values()))["predict_samples"],
+    )
+    study.show(curve)
+    curve.figure().savefig(study.folder / "curve.png", dpi=100)
+    print(f"picture: {study.folder / 'curve.png'}")
 
 
 def check_sizes(sizes: list[int], corpus: Corpus, settings: NerSettings) -> list[int]:
@@ -90,23 +75,21 @@ def check_sizes(sizes: list[int], corpus: Corpus, settings: NerSettings) -> list
     num_sentences = len(read_conll(file, settings.token_column, settings.tag_column).words)
     for size in sizes:
         if not 1 <= size <= num_sentences:
-            raise ValueError(
-                f"--sizes {size}: expected a number from 1 to {num_sentences:,}, the sentences of "
-                f"{file}"
-            )
+            expected = f"expected a number from 1 to {num_sentences:,}, the sentences of {file}"
+            raise ValueError(f"--sizes {size}: {expected}")
     return sorted(set(sizes))
 
 
-def zero_shot_run(folder: Path, settings: NerSettings, corpus: Corpus, run_dir: Path) -> Run:
+def zero_shot_run(study: Study, settings: NerSettings, corpus: Corpus) -> Run:
     """The prediction of the corpus' test data by the model of a finished run on other data."""
-    manifest = run_dir / MANIFEST
+    manifest = study.options.zero_shot_from / MANIFEST
     if not manifest.is_file():
         raise ValueError(
-            f"--zero_shot_from {run_dir}: expected the output directory of a finished run of "
-            f"rawtrain.ner; there is no {MANIFEST}"
+            f"--zero_shot_from {manifest.parent}: expected the output directory of a finished run "
+            f"of rawtrain.ner; there is no {MANIFEST}"
         )
     hashes = {"model": sha256_of(manifest)}
-    return prediction_run(ZERO_SHOT, folder, settings, corpus, str(run_dir), hashes)
+    return study.prediction("zero-shot", settings, corpus, str(manifest.parent), hashes)
 
 
 @dataclass(frozen=True)
@@ -144,10 +127,9 @@ class Curve:
         axes = figure.subplots()
         sizes, means = list(self.f1), [scores.mean for scores in self.f1.values()]
         stds = [scores.std or 0 for scores in self.f1.values()]
-        label, num_seeds = "fine-tuned", len(next(iter(self.f1.values())).by_seed)
-        if num_seeds > 1:
-            label += f", mean ± standard deviation of {num_seeds} seeds"
-        bars = stds if num_seeds > 1 else None
+        label, bars = "fine-tuned", None
+        if (num_seeds := len(self.f1[sizes[0]].by_seed)) > 1:
+            label, bars = f"{label}, mean ± standard deviation of {num_seeds} seeds", stds
         axes.errorbar(sizes, means, bars, color=CURVE_COLOR, marker="o", capsize=4, label=label)
         for size, mean, std in zip(sizes, means, stds, strict=True):
             # above the bar, and to the left, where a rising line is not
@@ -166,21 +148,6 @@ class Curve:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="best")
         return figure
-
-
-def collect(metrics: dict[tuple[int, int], dict], options: argparse.Namespace) -> Curve:
-    """The scores of finished runs."""
-    zero_shot = metrics.pop((0, 0), {})
-    by_size: dict[int, dict[int, float]] = {}
-    for (size, seed), of_run in metrics.items():
-        by_size.setdefault(size, {})[seed] = of_run["predict_f1"]
-    return Curve(
-        corpus=options.corpus.resolve().name,
-        f1={size: Scores(by_seed) for size, by_seed in by_size.items()},
-        zero_shot=zero_shot.get("predict_f1"),
-        zero_shot_from=str(options.zero_shot_from) if zero_shot else None,
-        predict_samples=next(iter(metrics.values()))["predict_samples"],
-    )
 
 
 if __name__ == "__main__":

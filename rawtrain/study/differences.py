@@ -4,65 +4,80 @@ Part of `python -m rawtrain.study.parity`, which prints what the functions here 
 Trainer's numbers, ours, and whether the sentence is true of ours.
 """
 
-import resource
-import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import transformers
+from transformers import PreTrainedModel, Trainer
 
 from rawtrain.batches import EvaluationBatches, TrainingBatches, prepared
 from rawtrain.collate.keyed_mask import MaskedTokens
-from rawtrain.collate.mask import DataCollatorForLanguageModeling
-from rawtrain.collate.pad import DataCollatorForTokenClassification, PaddedRows
-from rawtrain.config import MlmSettings, NerSettings
-from rawtrain.data.columns import Columns, collate_rows
-from rawtrain.data.text import encode_documents
+from rawtrain.collate.pad import PaddedRows
+from rawtrain.data.columns import IGNORED, Columns, collate_rows
 from rawtrain.evaluation import evaluate
 from rawtrain.loop import train
-from rawtrain.study import parity
+from rawtrain.study.parity import SETTINGS, largest_difference, make_collator, make_trainer
+from rawtrain.study.tiny import tiny_model, tiny_rows, tiny_tokenizer
 
-QUIET = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1}
+TOKENIZER = tiny_tokenizer()
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     sentence: str
     trainer: str
     ours: str
     holds: bool
 
 
-def all_differences():
-    """Yield what each comparison shows."""
-    yield accumulation()
-    yield evaluation_batch_size()
-    yield evaluating_while_training()
-    yield evaluating_twice()
-    yield masks()
-    yield no_labels()
-    yield evaluation_growth()
+class Small:
+    """A task with a tiny model and random rows, to train on and to evaluate on."""
+
+    def __init__(self, task: str, num_rows: int, **settings: Any) -> None:
+        quiet = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1}
+        self.task, self.settings = task, SETTINGS[task](**quiet, **settings)
+        self.columns, self.collator = tiny_rows(task, num_rows), make_collator(task, TOKENIZER)
+
+    def model(self) -> PreTrainedModel:
+        torch.manual_seed(0)
+        return tiny_model(self.task, dropout=0.0 if self.task == "ner" else 0.1)
+
+    def trainer(self) -> Trainer:
+        return make_trainer(self.settings, self.model(), self.collator, self.columns, self.columns)
+
+    @property
+    def masked(self) -> MaskedTokens:
+        special = np.isin(self.columns.values["input_ids"], TOKENIZER.all_special_ids)
+        columns = Columns(self.columns.values | {"special": special}, self.columns.offsets)
+        return MaskedTokens(columns, TOKENIZER, self.settings)
+
+    def batches(self, kind: Callable) -> Any:
+        collate: Callable = partial(collate_rows, self.collator, self.columns)
+        if self.task == "mlm":  # Trainer's collator draws, the loop's masks are a function
+            collate = PaddedRows(self.masked, TOKENIZER)
+        return kind(len(self.columns), self.settings, collate)
+
+    def train(self, model: PreTrainedModel) -> list[dict]:
+        eval_batches = self.batches(EvaluationBatches)
+        return train(model, self.batches(TrainingBatches), self.settings, eval_batches=eval_batches)
+
+    def eval_loss(self) -> float:
+        return evaluate(self.model(), self.batches(EvaluationBatches), self.settings).loss
 
 
-def accumulation():
-    columns, tokenizer = ner_rows(8)
+def accumulation() -> Shown:
     theirs, ours = [], []
     for size, micro_batches in [(8, 1), (4, 2), (2, 4), (1, 8)]:
-        settings = NerSettings(
-            **QUIET,
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=micro_batches,
-            max_steps=1,
-        )
-        model = partial(ner_model, tokenizer)
-        collator = DataCollatorForTokenClassification(tokenizer)
-        trainer = parity.run_trainer(settings, model, collator, columns, None, False, False)
+        split = {"per_device_train_batch_size": size, "gradient_accumulation_steps": micro_batches}
+        small = Small("ner", 8, max_steps=1, eval_strategy="no", **split)
+        trainer = small.trainer()
+        trainer.train()
         theirs.append(trainer.state.log_history[0]["loss"])
-        ours.append(train(model(), training(columns, collator, settings), settings)[0]["loss"])
+        ours.append(small.train(small.model())[0]["loss"])
     return Shown(
         "The loss of the same eight rows does not depend on how accumulation splits them "
         "(8x1, 4x2, 2x4, 1x8).",
@@ -72,109 +87,74 @@ def accumulation():
     )
 
 
-def evaluation_batch_size():
-    columns, tokenizer = ner_rows(10)
-    collator = DataCollatorForTokenClassification(tokenizer)
-    theirs, ours = [], []
-    for size in (1, 2, 4, 10):
-        settings = NerSettings(**QUIET, per_device_eval_batch_size=size)
-        theirs.append(make_trainer(settings, tokenizer, collator, columns).evaluate()["eval_loss"])
-        batches = EvaluationBatches(10, settings, partial(collate_rows, collator, columns))
-        ours.append(evaluate(ner_model(tokenizer), batches, settings).loss)
+def evaluation_batch_size() -> Shown:
+    smalls = [Small("ner", 10, per_device_eval_batch_size=size) for size in (1, 2, 4, 10)]
+    ours = [small.eval_loss() for small in smalls]
     return Shown(
         "The evaluation loss does not depend on the evaluation batch size (1, 2, 4, 10).",
-        numbers(theirs),
+        numbers(small.trainer().evaluate()["eval_loss"] for small in smalls),
         numbers(ours),
         max(ours) - min(ours) < 1e-6,  # float32 logits of differently padded rows
     )
 
 
-def evaluating_while_training():
-    case = parity.Case("mlm")
-    tokenizer, columns, eval_columns = parity.small_data(case)
-    make = partial(parity.small_model, case, tokenizer)
-    collator = DataCollatorForLanguageModeling(tokenizer)
-    never = MlmSettings(**QUIET, per_device_train_batch_size=4, eval_strategy="no", max_steps=6)
-    often = replace(never, eval_strategy="steps", eval_steps=1)
+def evaluating_while_training() -> Shown:
     their_models, our_models = [], []
-    for settings, held_out in ((never, None), (often, eval_columns)):
-        torch.manual_seed(0)
-        trainer = parity.run_trainer(settings, make, collator, columns, held_out, False, False)
+    for when in ({"eval_strategy": "no"}, {"eval_strategy": "steps", "eval_steps": 1}):
+        small = Small("mlm", 26, per_device_train_batch_size=4, max_steps=6, **when)
+        trainer, model = small.trainer(), small.model()
+        trainer.train()
+        small.train(model)
         their_models.append(trainer.model)
-        torch.manual_seed(0)
-        model = make()
-        rows, held_out_rows = mlm_rows(tokenizer, 26, 0), mlm_rows(tokenizer, 10, 1)
-        train(
-            model,
-            TrainingBatches(26, settings, masked_rows(rows, tokenizer, settings)),
-            settings,
-            eval_batches=held_out
-            and EvaluationBatches(10, settings, masked_rows(held_out_rows, tokenizer, settings)),
-        )
         our_models.append(model)
-    theirs, ours = largest_difference(*their_models), largest_difference(*our_models)
+    ours = largest_difference(*our_models)
     return Shown(
         "Evaluating does not change what is learnt (largest difference of a weight).",
-        f"{theirs:.1e}",
+        f"{largest_difference(*their_models):.1e}",
         f"{ours:.1e}",
         ours == 0,
     )
 
 
-def evaluating_twice():
-    case = parity.Case("mlm")
-    tokenizer, _, eval_columns = parity.small_data(case)
-    settings = MlmSettings(**QUIET)
-    torch.manual_seed(0)
-    model = parity.small_model(case, tokenizer)
-    collator = DataCollatorForLanguageModeling(tokenizer)
-    trainer = make_trainer(settings, tokenizer, collator, eval_columns, model)
-    theirs = [trainer.evaluate()["eval_loss"] for _ in range(2)]
-    masking = masked_rows(mlm_rows(tokenizer, 10, 1), tokenizer, settings)
-    batches = EvaluationBatches(10, settings, masking)
-    ours = [evaluate(model, batches, settings).loss for _ in range(2)]
+def evaluating_twice() -> Shown:
+    small = Small("mlm", 10)
+    trainer = small.trainer()
+    ours = [small.eval_loss() for _ in range(2)]
     return Shown(
         "Two evaluations of one masked-language model give one number.",
-        numbers(theirs),
+        numbers(trainer.evaluate()["eval_loss"] for _ in range(2)),
         numbers(ours),
         ours[0] == ours[1],
     )
 
 
-def masks():
-    case = parity.Case("mlm")
-    tokenizer, columns, _ = parity.small_data(case)
-    collator = DataCollatorForLanguageModeling(tokenizer)
+def masks() -> Shown:
     theirs, ours = [], []
     for num_workers in (0, 2):
-        settings = MlmSettings(**QUIET, dataloader_num_workers=num_workers)
-        trainer = make_trainer(settings, tokenizer, collator, columns)
-        theirs.append([batch["input_ids"] for batch in trainer.get_train_dataloader()])
-        masking = masked_rows(mlm_rows(tokenizer, 26, 0), tokenizer, settings)
-        batches = TrainingBatches(26, settings, masking)
+        small = Small("mlm", 26, dataloader_num_workers=num_workers)
+        loader = small.trainer().get_train_dataloader()
+        theirs.append([batch["input_ids"] for batch in loader])
+        batches = small.batches(TrainingBatches)
         steps = range(1, 2 * batches.steps_per_epoch + 1)
-        loaded = prepared(batches, steps, settings, torch.device("cpu"))
+        loaded = prepared(batches, steps, small.settings, torch.device("cpu"))
         ours.append([batch["input_ids"] for step in loaded for batch in step])
-    everything = np.arange(26)
-    labels = [masking.source.tokens(everything, epoch)["labels"] for epoch in (0, 1)]
-    renewed = (labels[0] != labels[1]).any()
+    epochs = [small.masked.tokens(np.arange(26), epoch)["labels"] for epoch in (0, 1)]
+    is_renewed = bool((epochs[0] != epochs[1]).any())
     same = [all(map(torch.equal, *runs)) for runs in (theirs, ours)]
     return Shown(
         "Masks do not depend on the number of workers, and differ from epoch to epoch.",
         "the same" if same[0] else "others with 2 workers",
-        "the same, new each epoch" if same[1] and renewed else "not so",
-        same[1] and bool(renewed),
+        "the same, new each epoch" if same[1] and is_renewed else "not so",
+        same[1] and is_renewed,
     )
 
 
-def no_labels():
-    columns, tokenizer = ner_rows(8)
-    columns.values["labels"][:] = -100
-    collator = DataCollatorForTokenClassification(tokenizer)
-    settings = NerSettings(**QUIET, max_steps=1)
-    model = partial(ner_model, tokenizer)
-    trainer = parity.run_trainer(settings, model, collator, columns, None, False, False)
-    entry = train(model(), training(columns, collator, settings), settings)[0]
+def no_labels() -> Shown:
+    small = Small("ner", 8, max_steps=1, eval_strategy="no")
+    small.columns.values["labels"][:] = IGNORED
+    trainer = small.trainer()
+    trainer.train()
+    entry = small.train(small.model())[0]
     return Shown(
         "A step without a single label is neither NaN nor a hidden loss of 0.",
         f"logs loss {trainer.state.log_history[0]['loss']}",
@@ -183,90 +163,52 @@ def no_labels():
     )
 
 
-def evaluation_growth():
+def evaluation_growth() -> Shown:
     """Rows doubled three times; every measurement in a process of its own, for its peak memory."""
-    theirs, ours = [], []
+    found: dict[str, list[tuple[float, float]]] = {"trainer": [], "ours": []}
     for num_rows in (1000, 2000, 4000, 8000):
-        for whose, found in (("trainer", theirs), ("ours", ours)):
+        for whose, costs in found.items():
             with get_context("fork").Pool(1) as pool:
-                found.append(pool.apply(measure_evaluation, (whose, num_rows)))
-
-    def show(found):
-        return ", ".join(f"{seconds:.1f} s {mib:.0f} MiB" for seconds, mib in found)
-
-    time_per_row_grew = ours[-1][0] / ours[0][0] / 8
-    memory_grew = ours[-1][1] - ours[0][1]
+                costs.append(pool.apply(cost_of_evaluation, (whose, num_rows)))
+    (first_seconds, first_mib), *_, (last_seconds, last_mib) = found["ours"]
+    trainer, ours = (
+        ", ".join(f"{seconds:.1f} s {mib:.0f} MiB" for seconds, mib in costs)
+        for costs in found.values()
+    )
     return Shown(
         "Evaluation memory stays flat and its time is linear in the rows (1,000 to 8,000 rows: "
         "processor time, memory added).",
-        show(theirs),
-        show(ours),
-        time_per_row_grew < 1.5 and memory_grew < 2,  # MiB; measurement noise
+        trainer,
+        ours,
+        last_seconds / first_seconds / 8 < 1.5 and last_mib - first_mib < 2,  # measurement noise
     )
 
 
-def measure_evaluation(whose, num_rows):
-    """Processor seconds and MiB of peak memory that an evaluation of `num_rows` rows takes."""
+def cost_of_evaluation(whose: str, num_rows: int) -> tuple[float, float]:
+    """Processor seconds and MiB of peak memory, as Linux tells it, for `num_rows` rows."""
     torch.set_num_threads(1)
-    columns, tokenizer = ner_rows(num_rows)
-    settings = NerSettings(**QUIET, per_device_eval_batch_size=8)
-    collator = DataCollatorForTokenClassification(tokenizer)
-    if whose == "trainer":
-        trainer = make_trainer(settings, tokenizer, collator, columns)
+    evaluations = []
+    for size in (100, num_rows):
+        small = Small("ner", size, per_device_eval_batch_size=8)
+        trainer = small.trainer()
         trainer.compute_metrics = lambda predictions: {}  # so that Trainer keeps them, as it does
-        run = trainer.evaluate
-    else:
-        collate = partial(collate_rows, collator, columns)
-        batches = EvaluationBatches(num_rows, settings, collate)
-        run = partial(evaluate, ner_model(tokenizer), batches, settings)
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    run()
-    seconds = time.process_time() - start
-    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        evaluations.append(trainer.evaluate if whose == "trainer" else small.eval_loss)
+    evaluations[0]()  # what only the first evaluation of a process takes
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is in use now
+    before, start = peak_mib(), time.process_time()
+    evaluations[1]()
+    return time.process_time() - start, peak_mib() - before
 
 
-def ner_rows(num_rows):
-    case = parity.Case("ner")
-    tokenizer, _, _ = parity.small_data(case)
-    return parity.random_rows(case, tokenizer, num_rows, 0), tokenizer
+def peak_mib() -> float:
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
-def ner_model(tokenizer):
-    torch.manual_seed(0)
-    return parity.small_model(parity.Case("ner"), tokenizer, dropout=0.0)
-
-
-def mlm_rows(tokenizer, num_rows, seed) -> Columns:
-    texts = parity.random_texts(num_rows, seed)
-    return encode_documents(tokenizer, texts, 40, line_by_line=True).columns
-
-
-def masked_rows(columns, tokenizer, settings):
-    return PaddedRows(MaskedTokens(columns, tokenizer, settings), tokenizer)
-
-
-def training(columns, collator, settings):
-    return TrainingBatches(len(columns), settings, partial(collate_rows, collator, columns))
-
-
-def make_trainer(settings, tokenizer, collator, columns, model=None):
-    rows = [parity.columns_row(columns, row) for row in range(len(columns))]
-    trainer = transformers.Trainer(
-        model or ner_model(tokenizer),
-        # Trainer makes the folder, and writes nothing into it
-        parity.training_arguments(settings, tempfile.gettempdir()),
-        data_collator=collator,
-        train_dataset=rows,
-        eval_dataset=rows,
-    )
-    trainer.remove_callback(transformers.PrinterCallback)
-    return trainer
-
-
-def largest_difference(one, other):
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return max((left - right).abs().max().item() for left, right in pairs)
-
-
-def numbers(values):
+def numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.5f}" for value in values)
+
+
+DIFFERENCES = (
+    *(accumulation, evaluation_batch_size, evaluating_while_training, evaluating_twice),
+    *(masks, no_labels, evaluation_growth),
+)

@@ -21,16 +21,7 @@ from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import NerSettings, uses_own_data
 from rawtrain.errors import RunError
 from rawtrain.results.tables import markdown_table
-from rawtrain.study.runs import (
-    check_runs,
-    do_runs,
-    job_run,
-    parse_study,
-    seeds_from,
-    study_settings,
-    unfinished,
-)
-from rawtrain.study.tables import Scores, show
+from rawtrain.study.runs import Scores, Study, scores_of
 
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 ALL_TYPES = "all types"
@@ -39,19 +30,16 @@ ALL_TYPES = "all types"
 def main(arguments: list[str]) -> None:
     """Do the runs that are left, then write and print their table."""
     parser = argparse.ArgumentParser(prog="python -m rawtrain.study.seeds", description=__doc__)
-    options, flags = parse_study(parser, arguments, num_seeds=5)
-    folder = options.output_dir
+    study = Study(parser, arguments, num_seeds=5)
     with reported_mistakes():
-        settings = study_settings(flags, folder)
+        settings = study.settings()
         check_scored(settings)
         settings = replace(settings, return_entity_level_metrics=True)
         runs = {
-            seed: job_run(f"seed{seed}", folder, replace(settings, seed=seed))
-            for seed in seeds_from(settings.seed, options.seeds)
+            ("job", seed): study.job(f"seed{seed}", replace(settings, seed=seed))
+            for seed in study.seeds(settings)
         }
-        left = unfinished(runs.values(), folder)
-        check_runs(left)
-    show(collect(do_runs(runs, left, folder)), "seeds", folder)
+    study.show(collect(study.do(runs)))
 
 
 def check_scored(settings: NerSettings) -> None:
@@ -83,27 +71,20 @@ class Seeds:
         ]
 
 
-def collect(metrics: dict[int, dict]) -> Seeds:
-    """The scores of finished runs, from their metrics by seed.
-
-    They are those of the test data or, where there is none, of the validation data.
-    """
+def collect(metrics: dict[tuple[str, int], dict]) -> Seeds:
+    """The scores of the test data or, where there is none, of the validation data."""
     first = next(iter(metrics.values()))
-    prefix = "predict" if "predict_f1" in first else "eval"
+    prefix, split = ("predict", "test") if "predict_f1" in first else ("eval", "validation")
     if f"{prefix}_f1" not in first:
         raise RunError("the data set has neither test nor validation data, whose scores to compare")
     measured = set.intersection(*(set(of_run) for of_run in metrics.values()))
     kinds = {match[1] for name in measured if (match := re.fullmatch(rf"{prefix}_(.+)_f1", name))}
     scores = {
         ALL_TYPES if kind == "overall" else kind: {
-            name: Scores(
-                {seed: of_run[f"{prefix}_{kind}_{name}"] for seed, of_run in metrics.items()}
-            )
-            for name in SCORES
+            name: scores_of(metrics, f"{prefix}_{kind}_{name}")["job"] for name in SCORES
         }
         for kind in [*sorted(kinds - {"overall"}), "overall"]
     }
-    split = {"predict": "test", "eval": "validation"}[prefix]
     return Seeds(split, first[f"{prefix}_samples"], scores)
 
 

@@ -6,8 +6,7 @@ Transformers*, with the zero-shot scores from every corpus, not from German alon
 
 DIR holds train.conll, test.conll and, if there is any, validation.conll (or dev.conll, val.conll).
 Flags after `--` are those of rawtrain.ner. Started again, the command does only the runs that are
-missing; more seeds join those there. Other corpora are another study, since `all` is another model
-then.
+missing; more seeds join those there. With other corpora, `all` and so the study is another one.
 """
 
 from rawtrain.run import signals
@@ -19,31 +18,14 @@ import argparse
 import re
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import product
+from typing import Any
 
 from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import NerSettings
 from rawtrain.results.tables import markdown_table
-from rawtrain.study.corpora import (
-    ALL,
-    Corpus,
-    corpus_of_all,
-    find_corpus,
-    settings_of_all,
-    write_corpus_of_all,
-)
-from rawtrain.study.runs import (
-    Run,
-    check_runs,
-    do_runs,
-    parse_study,
-    prediction_run,
-    seeds_from,
-    study_settings,
-    training_run,
-    unfinished,
-)
-from rawtrain.study.tables import Scores, show
+from rawtrain.study.corpora import ALL, Corpus, find_corpus, write_corpus_of_all
+from rawtrain.study.runs import Run, Scores, Study, scores_of
 
 EACH = "each"  # the row of models that were evaluated on what they were trained on
 
@@ -52,18 +34,14 @@ def main(arguments: list[str]) -> None:
     """Do what is left of the study, then write and print its table."""
     parser = argparse.ArgumentParser(prog="python -m rawtrain.study.transfer", description=__doc__)
     parser.add_argument("--corpora", nargs="+", required=True, metavar="NAME=DIR")
-    options, flags = parse_study(parser, arguments)
-    folder = options.output_dir
+    study = Study(parser, arguments)
     with reported_mistakes():
-        corpora = find_corpora(options.corpora)
-        settings = study_settings(flags, folder, **corpora[0].settings)
-        together = corpus_of_all(corpora, settings, folder)
-        runs = plan(folder, settings, corpora, together, options.seeds)
-        left = unfinished(runs.values(), folder)
-        if left:
-            write_corpus_of_all(together, corpora, settings)
-        check_runs(left)
-    show(collect(do_runs(runs, left, folder)), "transfer", folder)
+        corpora = find_corpora(study.options.corpora)
+        settings = study.settings(**corpora[0].settings)
+        together = write_corpus_of_all(corpora, settings, study.folder)
+        sources = [*((corpus, settings) for corpus in corpora), together]
+        runs = plan(study, sources)
+    study.show(collect(study.do(runs)))
 
 
 def find_corpora(given: list[str]) -> list[Corpus]:
@@ -83,24 +61,22 @@ def find_corpora(given: list[str]) -> list[Corpus]:
     return corpora
 
 
-def plan(
-    folder: Path, settings: NerSettings, corpora: list[Corpus], together: Corpus, num_seeds: int
-) -> dict[tuple[str, str, int], Run]:
-    """The runs by (trained on, evaluated on, seed), a training before its predictions."""
+def plan(study: Study, sources: list[tuple[Corpus, NerSettings]]) -> dict[Any, Run]:
+    """The runs by ((trained on, evaluated on), seed), a training before its predictions.
+
+    sources: the corpora and the settings of a run on each; the last is all of them.
+    """
     runs = {}
-    for seed in seeds_from(settings.seed, num_seeds):
-        settings = replace(settings, seed=seed)
-        for source in (*corpora, together):
-            own = settings_of_all(settings) if source is together else settings
-            trained = training_run(f"{source.name}-seed{seed}", folder, own, source)
-            runs[source.name, source.name, seed] = trained
-            model = trained.settings.output_dir
-            for target in corpora:
-                if target is not source:
-                    name = f"{source.name}-on-{target.name}-seed{seed}"
-                    runs[source.name, target.name, seed] = prediction_run(
-                        name, folder, settings, target, model, source.hashes
-                    )
+    for seed, (source, settings) in product(study.seeds(sources[0][1]), sources):
+        trained = study.training(f"{source.name}-seed{seed}", replace(settings, seed=seed), source)
+        runs[(source.name, source.name), seed] = trained
+        model = trained.settings.output_dir
+        for target, reading in sources[:-1]:
+            if target is not source:
+                name = f"{source.name}-on-{target.name}-seed{seed}"
+                reading = replace(reading, seed=seed)
+                run = study.prediction(name, reading, target, model, source.hashes)
+                runs[(source.name, target.name), seed] = run
     return runs
 
 
@@ -116,8 +92,8 @@ class Transfer:
     def table(self) -> list[str]:
         """The table in Markdown, with what has to be known to read it."""
         names = list(self.predict_samples)
-        numbers = {self.train_samples[name] for name in names}
-        of_each = "-".join(f"{number:,}" for number in sorted({min(numbers), max(numbers)}))
+        numbers = sorted({self.train_samples[name] for name in names})
+        of_each = "-".join(f"{number:,}" for number in sorted({numbers[0], numbers[-1]}))
         cells = {
             source: [f"**{f1}**" if source in self.best[to] else str(f1) for to, f1 in row.items()]
             for source, row in self.f1.items()
@@ -135,22 +111,19 @@ class Transfer:
         ]
 
 
-def collect(metrics: dict[tuple[str, str, int], dict]) -> Transfer:
+def collect(metrics: dict[tuple[tuple[str, str], int], dict]) -> Transfer:
     """The scores of finished runs."""
-    by_seed: dict[str, dict[str, dict[int, float]]] = {}
-    train_samples, predict_samples = {}, {}
-    for (source, target, seed), of_run in metrics.items():
-        if source == target:
-            train_samples[source] = of_run["train_samples"]
-        if target != ALL:
-            predict_samples[target] = of_run["predict_samples"]
-            by_seed.setdefault(source, {}).setdefault(target, {})[seed] = of_run["predict_f1"]
-    names = [name for name in train_samples if name != ALL]
-    f1 = {source: {name: Scores(row[name]) for name in names} for source, row in by_seed.items()}
+    first = {source: of_run for ((source, to), _), of_run in metrics.items() if source == to}
+    names = [name for name in first if name != ALL]
+    scores = scores_of(metrics, "predict_f1")
+    f1 = {source: {name: scores[source, name] for name in names} for source in first}
     highest = {name: max(row[name].mean for row in f1.values()) for name in names}
-    best = {name: [row for row in f1 if f1[row][name].mean == highest[name]] for name in names}
-    tested = {name: predict_samples[name] for name in names}
-    return Transfer(f1, best, train_samples, tested)
+    return Transfer(
+        f1,
+        {name: [row for row in f1 if f1[row][name].mean == highest[name]] for name in names},
+        {source: of_run["train_samples"] for source, of_run in first.items()},
+        {name: first[name]["predict_samples"] for name in names},
+    )
 
 
 if __name__ == "__main__":
