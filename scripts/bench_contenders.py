@@ -164,7 +164,7 @@ def by_trainer(job, turns, evaluates):
     collator = CountingCollator(transformers_collator(job))
     trainer = transformers.Trainer(
         model=job.model,
-        args=training_arguments(settings, settings.output_dir, keep_columns=True),
+        args=training_arguments(settings, settings.output_dir),
         data_collator=collator,
         train_dataset=features,
         eval_dataset=features,
