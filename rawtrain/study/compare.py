@@ -9,11 +9,6 @@ The answer is about these two models on other sentences of the same kind. Anothe
 training is another model: see rawtrain.study.seeds.
 """
 
-from rawtrain.run import signals
-
-if __name__ == "__main__":
-    signals.listen()  # imports take seconds, and a signal may come in the first of them
-
 import argparse
 import sys
 from itertools import chain, zip_longest
@@ -28,6 +23,7 @@ from rawtrain.data.conll import read_conll
 from rawtrain.results.bootstrap import counts_by_sentence
 from rawtrain.results.entities import find_entities
 from rawtrain.results.tables import text_table
+from rawtrain.run import signals
 from rawtrain.study.significance import Comparison, compare_counts
 
 GOLD, PREDICTED = 1, 2  # columns of predictions.conll
@@ -138,4 +134,5 @@ def verdict(difference: float, p_value: float) -> str:
 
 
 if __name__ == "__main__":
+    signals.listen()
     main(sys.argv[1:])

@@ -11,11 +11,6 @@ Flags after `--` are those of rawtrain.ner. Started again, the command does only
 missing; more sizes or seeds join those there.
 """
 
-from rawtrain.run import signals
-
-if __name__ == "__main__":
-    signals.listen()  # imports take seconds, and a signal may come in the first of them
-
 import argparse
 import sys
 from dataclasses import dataclass, replace
@@ -26,6 +21,7 @@ from rawtrain.config import NerSettings
 from rawtrain.data.conll import read_conll
 from rawtrain.data.files import sha256_of
 from rawtrain.results.tables import markdown_table
+from rawtrain.run import signals
 from rawtrain.run.durable import MANIFEST
 from rawtrain.study.corpora import Corpus, find_corpus
 from rawtrain.study.runs import Run, Scores, Study, scores_of
@@ -151,4 +147,5 @@ class Curve:
 
 
 if __name__ == "__main__":
+    signals.listen()
     run(main, sys.argv[1:])

@@ -101,11 +101,10 @@ class Difference(NamedTuple):
 
 def compare(case: Case, use_cpu: bool = True) -> Difference:
     """Run a case with Trainer and with the loop."""
-    values = {"num_train_epochs": 2.0, "logging_steps": 1, "per_device_train_batch_size": 4}
-    values |= {"per_device_eval_batch_size": 4, "learning_rate": 1e-3, "weight_decay": 0.01}
     settings = SETTINGS[case.task](
-        use_cpu=use_cpu, disable_tqdm=True, save_strategy="no", match_trainer=True,
-        **values | case.settings,
+        use_cpu=use_cpu, disable_tqdm=True, save_strategy="no", match_trainer=True, logging_steps=1,
+        per_device_train_batch_size=4, per_device_eval_batch_size=4, learning_rate=1e-3,
+        **{"weight_decay": 0.01, "num_train_epochs": 2.0} | case.settings,
     )  # fmt: skip
     whole_words = case.special == "whole words"
     unlabelled = 0.0 if case.special == "all tokens labelled" else 0.4
@@ -136,12 +135,12 @@ def run_both(settings, make_model, collator, columns, eval_columns, init=False) 
     transformers.set_seed(settings.seed)  # as Trainer(...) does
     if init:
         model = make_model()
-    batches = TrainingBatches(len(columns), settings, partial(collate_rows, collator, columns))
-    eval_batches = None
-    if eval_columns:
-        collate_eval = partial(collate_rows, collator, eval_columns)
-        eval_batches = EvaluationBatches(len(eval_columns), settings, collate_eval)
-    history = train(model, batches, settings, eval_batches=eval_batches)
+
+    def batches(kind, columns):
+        return kind(len(columns), settings, partial(collate_rows, collator, columns))
+
+    eval_batches = eval_columns and batches(EvaluationBatches, eval_columns)
+    history = train(model, batches(TrainingBatches, columns), settings, eval_batches=eval_batches)
 
     def largest(name):
         pairs = zip(trainer.state.log_history, history, strict=True)

@@ -7,11 +7,6 @@ better method. So a gain that is smaller than what seeds do has to be shown with
 Started again, the command does only the runs that are missing; more seeds join those there.
 """
 
-from rawtrain.run import signals
-
-if __name__ == "__main__":
-    signals.listen()  # imports take seconds, and a signal may come in the first of them
-
 import argparse
 import re
 import sys
@@ -21,6 +16,7 @@ from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import NerSettings, uses_own_data
 from rawtrain.errors import RunError
 from rawtrain.results.tables import markdown_table
+from rawtrain.run import signals
 from rawtrain.study.runs import Scores, Study, scores_of
 
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
@@ -89,4 +85,5 @@ def collect(metrics: dict[tuple[str, int], dict]) -> Seeds:
 
 
 if __name__ == "__main__":
+    signals.listen()
     run(main, sys.argv[1:])

@@ -9,11 +9,6 @@ Flags after `--` are those of rawtrain.ner. Started again, the command does only
 missing; more seeds join those there. With other corpora, `all` and so the study is another one.
 """
 
-from rawtrain.run import signals
-
-if __name__ == "__main__":
-    signals.listen()  # imports take seconds, and a signal may come in the first of them
-
 import argparse
 import re
 import sys
@@ -24,6 +19,7 @@ from typing import Any
 from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import NerSettings
 from rawtrain.results.tables import markdown_table
+from rawtrain.run import signals
 from rawtrain.study.corpora import ALL, Corpus, find_corpus, write_corpus_of_all
 from rawtrain.study.runs import Run, Scores, Study, scores_of
 
@@ -127,4 +123,5 @@ def collect(metrics: dict[tuple[tuple[str, str], int], dict]) -> Transfer:
 
 
 if __name__ == "__main__":
+    signals.listen()
     run(main, sys.argv[1:])
