@@ -38,6 +38,11 @@ HOSTILE = [
 HOSTILE_TYPE = "<b/onclick=alert(1)>&amp;"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_picture_is_drawn():
+    """Here they are."""
+
+
 class Page(HTMLParser):
     """The elements, the text and the attributes of a page, as a browser would read them."""
 

@@ -7,6 +7,11 @@ import pytest
 from rawtrain.results.plots import loss_figure, panels_of, save_loss_plot
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_picture_is_drawn():
+    """Here they are."""
+
+
 def history(num_training=3, num_evaluations=2, f1_key=None):
     """A log history as train() returns it, with an evaluation before training."""
     training = [

@@ -60,6 +60,11 @@ def pages():
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_picture_is_drawn():
+    """Here they are."""
+
+
 @pytest.fixture
 def run_page(tmp_path, monkeypatch):
     """Runs a page where a model and data of the names in it are; returns the names it leaves."""

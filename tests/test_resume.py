@@ -27,7 +27,7 @@ from rawtrain.run.checkpoint import Checkpoints, in_folder
 from rawtrain.run.directory import RunDirectory
 from rawtrain.run.log import RunLog
 
-pytestmark = pytest.mark.usefixtures("listening", "undrawn")
+pytestmark = pytest.mark.usefixtures("listening")
 
 JOBS = {"ner": (ner, NerSettings), "mlm": (mlm, MlmSettings)}
 

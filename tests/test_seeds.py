@@ -51,7 +51,6 @@ def refused(capsys, *given):
     return capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_run_of_a_seed_is_the_plain_run(study, flags, tmp_path):
     output = ["--output_dir", str(tmp_path / "out"), "--seed", "1042"]
     ner.main(settings_from(NerSettings, [*flags, *output]))
@@ -62,7 +61,6 @@ def test_a_run_of_a_seed_is_the_plain_run(study, flags, tmp_path):
     assert weights[0] == weights[1]
 
 
-@pytest.mark.slow
 def test_mean_and_deviation_are_those_of_the_stored_results(study):
     results = {
         seed: json.loads((study / "runs" / f"seed{seed}" / "predict_results.json").read_text())
@@ -80,7 +78,6 @@ def test_mean_and_deviation_are_those_of_the_stored_results(study):
     assert scores["all types"]["f1"]["std"] > 0
 
 
-@pytest.mark.slow
 def test_the_table_has_a_row_for_each_type_and_says_what_it_is_of(study):
     lines = (study / "seeds.md").read_text().splitlines()
     assert lines[0].split() == ["|", "type", "|", "precision", "|", "recall", "|", "F1", "|"]
@@ -103,7 +100,6 @@ def test_no_two_seeds_of_a_study_share_an_order_of_the_rows():
     assert tuple(row_order(26, 43, 0)) in orders  # what a study with seeds 42, 43 ... would repeat
 
 
-@pytest.mark.slow
 def test_more_seeds_join_those_that_are_there(study, flags, monkeypatch):
     done = recorded_runs(monkeypatch)
     before = found(study)["scores"]["all types"]["f1"]["by_seed"]
@@ -115,7 +111,6 @@ def test_more_seeds_join_those_that_are_there(study, flags, monkeypatch):
     assert before.items() < after.items() and "3042" in after
 
 
-@pytest.mark.slow
 def test_other_settings_and_other_data_are_refused(study, flags, corpus, capsys):
     said = refused(capsys, *arguments(study, [*flags, "--weight_decay", "0.1"]))
     assert "comes from another study; since then there changed" in said
@@ -124,7 +119,6 @@ def test_other_settings_and_other_data_are_refused(study, flags, corpus, capsys)
     assert "sha256 of the data, test: " in refused(capsys, *arguments(study, other))
 
 
-@pytest.mark.slow
 def test_without_test_data_the_validation_data_are_scored(flags, tmp_path):
     seeds.main(arguments(tmp_path / "out", flags[:-1], "--seeds", "1"))
     content = found(tmp_path / "out")

@@ -79,7 +79,6 @@ ALL_RUNS += ["all-seed42", "all-on-a-seed42", "all-on-b-seed42"]
 
 @pytest.mark.parametrize("source", ["a", "b", "all"])
 @pytest.mark.parametrize("target", ["a", "b"])
-@pytest.mark.slow
 def test_a_cell_is_the_f1_of_the_predictions_for_that_test_data(study, corpora, source, target):
     name = f"{source}-seed42" if source == target else f"{source}-on-{target}-seed42"
     file = study / "runs" / name / "predictions.conll"
@@ -89,14 +88,12 @@ def test_a_cell_is_the_f1_of_the_predictions_for_that_test_data(study, corpora, 
     assert found(study)["f1"][source][target]["mean"] == f1_score(gold.tags, predicted.tags)
 
 
-@pytest.mark.slow
 def test_the_models_differ_and_learn(study):
     f1 = found(study)["f1"]
     means = {row[name]["mean"] for row in f1.values() for name in ("a", "b")}
     assert len(means) > 3 and min(means) > 0.3
 
 
-@pytest.mark.slow
 def test_all_is_trained_on_the_first_sentences_of_each_corpus(study, corpora):
     parts = [read_conll(corpora / name / "train.conll") for name in ("a", "b")]
     together = read_conll(study / "all" / "train.conll")
@@ -106,7 +103,6 @@ def test_all_is_trained_on_the_first_sentences_of_each_corpus(study, corpora):
     assert len(read_conll(study / "all" / "validation.conll").words) == 20
 
 
-@pytest.mark.slow
 def test_the_table_marks_the_best_of_each_column(study):
     f1 = found(study)["f1"]
     lines = (study / "transfer.md").read_text().splitlines()
@@ -127,7 +123,6 @@ def test_the_table_marks_the_best_of_each_column(study):
         assert cells["each"][column] == cells[name][column]
 
 
-@pytest.mark.slow
 def test_started_again_it_runs_nothing_and_shows_the_same(
     study, corpora, model_dir, monkeypatch, capsys
 ):
@@ -138,7 +133,6 @@ def test_started_again_it_runs_nothing_and_shows_the_same(
     assert shown == (study / "transfer.md").read_text() + f"\ntable and runs: {study}/\n"
 
 
-@pytest.mark.slow
 def test_interrupted_it_goes_on_with_the_runs_that_are_left(
     study, corpora, model_dir, monkeypatch, tmp_path, capsys
 ):
@@ -155,7 +149,6 @@ def test_interrupted_it_goes_on_with_the_runs_that_are_left(
     assert found(tmp_path) == found(study)
 
 
-@pytest.mark.slow
 def test_a_score_that_was_not_written_is_not_taken_from_predictions_of_other_settings(
     corpora, model_dir, monkeypatch, capsys, tmp_path
 ):
@@ -173,7 +166,6 @@ def test_a_score_that_was_not_written_is_not_taken_from_predictions_of_other_set
     assert "--max_predict_samples: null -> 7" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_more_seeds_join_those_that_are_there(study, corpora, model_dir, monkeypatch, capsys):
     names = recorded_runs(monkeypatch)
     transfer.main(arguments(corpora, study, model_dir, "--seeds", "2"))
@@ -196,7 +188,6 @@ def test_more_seeds_join_those_that_are_there(study, corpora, model_dir, monkeyp
         (["--max_predict_samples", "5"], "--max_predict_samples: null -> 5"),
     ],
 )
-@pytest.mark.slow
 def test_other_settings_are_refused_with_what_changed(
     study, corpora, model_dir, monkeypatch, capsys, flags, change
 ):
@@ -207,7 +198,6 @@ def test_other_settings_are_refused_with_what_changed(
     assert change in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_other_data_are_refused(study, corpora, model_dir, monkeypatch, capsys, tmp_path):
     for name in ("a", "b"):
         write_corpus(tmp_path / name, NUM_TRAIN[name], 5)
@@ -286,7 +276,6 @@ def test_a_corpus_without_validation_data_is_refused_where_they_are_needed(
     assert "there is no validation data" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_flags_that_need_validation_data_do_not_hinder_the_predictions(
     corpora, model_dir, tmp_path
 ):
