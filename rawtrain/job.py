@@ -26,10 +26,9 @@ from rawtrain.loss import BatchLoss
 from rawtrain.precision import choose_device
 from rawtrain.randomness import seed_as_trainer
 from rawtrain.results import terminal
-from rawtrain.results.card import note_run
+from rawtrain.results.card import note_run, write_card
 from rawtrain.results.files import read_metrics, write_metrics, write_training_results
-from rawtrain.results.hub import log_in
-from rawtrain.results.publish import publish
+from rawtrain.results.hub import log_in, upload
 from rawtrain.run import directory, signals
 from rawtrain.run.checkpoint import Checkpoints, save_model
 from rawtrain.run.durable import MANIFEST
@@ -202,4 +201,6 @@ class Run:
         if self.has_work:
             print(f"\nmodel and results: {self.output_dir}/")
             print(what_next, end="\n" if what_next else "")
-        publish(self.settings, self.repository)
+        write_card(self.settings, self.repository)
+        if self.repository:
+            upload(self.settings, self.repository)

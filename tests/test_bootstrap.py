@@ -32,7 +32,6 @@ def of_type(tags, name):
 
 def test_intervals_are_those_of_seqeval_on_the_same_draws(monkeypatch):
     monkeypatch.setattr(bootstrap, "NUM_DRAWS", 40)
-    monkeypatch.setattr(bootstrap, "LARGEST_CHUNK", 7 * 30)  # several chunks, the last one shorter
     gold, predicted, offsets = random_split(30, MANY)
     found = intervals(gold, predicted, offsets, MANY, seed=3)
 

@@ -22,13 +22,11 @@ from rawtrain.config import (
 )
 from rawtrain.results.card import (
     as_markdown,
-    code_block,
     command_of,
     make_card,
     note,
     note_run,
     read_facts,
-    tagged_examples,
     write_card,
 )
 from rawtrain.results.files import read_metrics
@@ -42,8 +40,8 @@ SCORES = dict.fromkeys(("eval_f1", "eval_accuracy", "eval_precision", "eval_reca
 
 
 class Split:
-    def __init__(self, source, words=(), tags=()):
-        self.source, self.fingerprint, self.words, self.tags = source, "ab" * 32, words, tags
+    def __init__(self, source):
+        self.source, self.fingerprint = source, "ab" * 32
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +70,11 @@ def row(card, name):
     """The cells of the first such row, as numbers where they are."""
     line = re.search(rf"^\| {re.escape(name)} \| (.*) \|$", card, re.MULTILINE)[1]
     return [float(c) if re.fullmatch(r"[\d.]+", c) else c for c in line.split(" | ")]
+
+
+def command_in(card):
+    """The block of code under "Training", where each line begins with four blanks."""
+    return re.search(r"## Training\n\n    (.*(?:\n    .*)*)", card)[1]
 
 
 def test_huggingface_hub_reads_the_metadata_and_writes_the_same(run):
@@ -113,7 +116,7 @@ def test_the_tables_hold_the_scores_of_each_type_beside_the_baseline(run, capsys
 
 
 def test_the_command_in_the_card_is_the_one_that_was_given(run, settings):
-    block = re.search(r"```bash\n(.*?)\n```", (run / "README.md").read_text(), re.DOTALL)[1]
+    block = command_in((run / "README.md").read_text())
     python, m, module, *arguments = shlex.split(block.replace("\\\n", " "))
     assert [python, m, module] == ["python", "-m", "rawtrain.ner"]
     again = settings_from(NerSettings, [*arguments, "--disable_tqdm", "true"])
@@ -153,16 +156,6 @@ def test_the_data_and_the_versions_are_in_the_card(run):
     assert row(card, "sha256") == [f"`{digest}...`" for digest in digests]
     assert row(card, "`learning_rate`") == [0.005]
     assert f"torch {facts['versions']['torch']}" in card
-
-
-def test_the_examples_are_the_first_sentences_with_what_they_should_be():
-    words = [["a"], ["Ada", "met"], ["Rome"], ["x"] * 61, ["Bo"], ["Cy"]]
-    gold = [["O"], ["B-PER", "O"], ["B-LOC"], ["B-PER"] * 61, ["B-PER"], ["B-PER"]]
-    found = [["O"], ["B-PER", "O"], ["O"], ["B-PER"] * 61, ["B-PER"], ["B-PER"]]
-    examples = tagged_examples(Split("s", words, gold), found)
-    assert examples == [["[Ada | PER] met", None], ["Rome", "[Rome | LOC]"], ["[Bo | PER]", None]]
-    card = make_card(NerSettings(), {"examples": examples}, {})
-    assert "- \\[Ada \\| PER\\] met\n- Rome\n  - should be: \\[Rome \\| LOC\\]" in card
 
 
 def test_a_model_and_data_of_the_hub_are_named_in_the_metadata(tmp_path, monkeypatch):
@@ -242,7 +235,7 @@ def test_another_task_gets_a_card_of_its_own(tmp_path):
         ("test", "loss"): 0.125,
         ("test", "accuracy"): 1.0,
     }
-    command = re.search(r"```bash\n(.*?)\n```", card.text, re.DOTALL)[1].split(" \\\n    ")
+    command = command_in(card.text).split(" \\\n        ")
     expected = ["--train_file a.csv", "--validation_file b.csv", "--learning_rate 0.001"]
     assert command[0] == "python classify.py" and set(expected) < set(command)
     assert not any("--do_" in line for line in command)
@@ -261,9 +254,9 @@ def test_text_of_data_does_nothing_in_a_card():
     assert as_markdown("1.5 http://x.y e.g. A-B") == r"1\.5 http\://x.y e.g. A-B"
 
 
-def test_a_code_block_holds_any_text():
-    assert code_block("a ```` b", "bash").split("\n") == ["`````bash", "a ```` b", "`````"]
+def test_the_code_in_a_card_holds_any_text():
     card = make_card(NerSettings(output_dir='``` $(x) "it\'s"'), {}, {})
+    assert shlex.split(command_in(card).replace("\\\n", " "))[4] == '``` $(x) "it\'s"'
     (call,) = re.findall(r"```python\n.*?\n\nmodel = pipeline\((.*?)\)\n```", card, re.DOTALL)
     assert eval(f"dict(task={call})")["model"] == '``` $(x) "it\'s"'
 
@@ -275,7 +268,6 @@ def test_hostile_names_leave_the_metadata_and_the_tables_whole(tmp_path):
     splits = {"train": Split(HOSTILE), "validation": Split("v")}
     note_run(settings, splits, {name: {HOSTILE: 3} for name in splits})
     note(tmp_path, scores={"validation": [[HOSTILE, 0.1, 0.2, 0.3, None, 4]]})
-    note(tmp_path, examples=[[HOSTILE, HOSTILE]])
     text = make_card(settings, read_facts(tmp_path), SCORES)
     card = ModelCard(text)
     assert card.data.eval_results[0].dataset_name == "x: {y}\n---\nz: 'q"
@@ -285,7 +277,7 @@ def test_hostile_names_leave_the_metadata_and_the_tables_whole(tmp_path):
     for block in re.findall(r"(?:^\|.*\n)+", card.text, re.MULTILINE):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1
-    assert "<script>" not in re.sub(r"```+bash.*?```+\n", "", card.text, flags=re.DOTALL)
+    assert "<script>" not in card.text.replace(command_in(card.text), "")
 
 
 # Written again

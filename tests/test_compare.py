@@ -156,7 +156,7 @@ def change(tags, rng, share):
 def make_run(tmp_path):
     def make(name, words, gold, predicted):
         (tmp_path / name).mkdir()
-        write_predictions(tmp_path / name / "predictions.conll", None, words, gold, predicted)
+        write_predictions(tmp_path / name / "predictions.conll", words, gold, predicted)
         return str(tmp_path / name)
 
     return make

@@ -100,81 +100,16 @@ def test_a_wrong_path_is_answered_with_the_nearest_name(tmp_path):
         read_conll(tmp_path)
 
 
-SOURCE = """-DOCSTART- -X- O
-
-# first
-EU\tB-ORG
-# between
-rejects\tO
-
-
-# second
-Peter\tB-PER
-
-# last
-#tag\tO
-
-# the end
-"""
-PREDICTED_THERE = """-DOCSTART- -X- O
-
-# first
-EU\tB-ORG\tO
-# between
-rejects\tO\tO
-
-
-# second
-Peter\tB-PER\tB-PER
-
-# last
-#tag\tO\tO
-
-# the end
-"""
 SENTENCES = [["EU", "rejects"], ["Peter"], ["#tag"]]
 GOLD = [["B-ORG", "O"], ["B-PER"], ["O"]]
 PREDICTED = [["O", "O"], ["B-PER"], ["O"]]
 
 
-def predictions(tmp_path, source, sentences, gold, predicted, **columns):
+def test_predictions_are_read_back_as_they_were_written(tmp_path):
     path = tmp_path / "predictions.conll"
-    write_predictions(path, source, sentences, gold, predicted, **columns)
-    return path
-
-
-@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_predictions_stand_where_their_words_stood(tmp_path, line_end):
-    source = write(tmp_path, SOURCE.replace("\n", line_end))
-    path = predictions(tmp_path, source, SENTENCES, GOLD, PREDICTED)
-    assert path.read_bytes().decode() == PREDICTED_THERE
-
-
-@pytest.mark.parametrize(("num", "last_line"), [(1, 7), (2, 11), (3, 15)])
-def test_predictions_of_the_first_sentences_stop_after_them(tmp_path, num, last_line):
-    source = write(tmp_path, SOURCE)
-    path = predictions(tmp_path, source, SENTENCES[:num], GOLD[:num], PREDICTED[:num])
-    assert path.read_text().splitlines() == PREDICTED_THERE.splitlines()[:last_line]
-
-
-def test_predictions_follow_the_columns_of_their_source(tmp_path):
-    source = write(tmp_path, "0\tEU\tB-ORG\n1\trejects\tO\n\n0\tPeter\tB-PER\n")
-    columns = {"token_column": 1, "tag_column": 2}
-    path = predictions(tmp_path, source, TWO_SENTENCES, GOLD[:2], PREDICTED[:2], **columns)
-    assert path.read_text() == "EU\tB-ORG\tO\nrejects\tO\tO\n\nPeter\tB-PER\tB-PER\n"
-
-
-@pytest.mark.parametrize("source", [None, "test.jsonl", "test.parquet", "test.csv"])
-def test_predictions_of_other_sources_are_divided_by_blank_lines(tmp_path, source):
-    path = predictions(tmp_path, source, SENTENCES, GOLD, PREDICTED)
+    write_predictions(path, SENTENCES, GOLD, PREDICTED)
     rows = ["EU\tB-ORG\tO", "rejects\tO\tO", "", "Peter\tB-PER\tB-PER", "", "#tag\tO\tO", ""]
     assert path.read_text().split("\n") == [*rows, ""]
-
-
-@pytest.mark.parametrize("with_source", [True, False])
-def test_predictions_are_read_back_as_they_were_written(tmp_path, with_source):
-    source = write(tmp_path, SOURCE) if with_source else None
-    path = predictions(tmp_path, source, SENTENCES, GOLD, PREDICTED)
     assert read_conll(path).words == SENTENCES
     assert read_conll(path).tags == PREDICTED
     assert read_conll(path, tag_column=1).tags == GOLD
@@ -182,11 +117,6 @@ def test_predictions_are_read_back_as_they_were_written(tmp_path, with_source):
 
 def test_a_word_that_the_format_cannot_hold_is_written_with_underscores(tmp_path):
     words = [["New York", "", "a\tb\r\nc", "d\u2028e"]]
-    path = predictions(tmp_path, None, words, [["O"] * 4], [["O"] * 4])
-    assert read_conll(path).words == [["New_York", "_", "a_b_c", "d\u2028e"]]
-
-
-def test_predictions_beside_a_changed_source_are_refused(tmp_path):
-    for changed in (SOURCE.replace("Peter", "Paul"), "EU\tO\nrejects\tO\n"):
-        with pytest.raises(ValueError, match=r"no longer has the words.*'Peter'"):
-            predictions(tmp_path, write(tmp_path, changed), SENTENCES, GOLD, PREDICTED)
+    write_predictions(tmp_path / "predictions.conll", words, [["O"] * 4], [["O"] * 4])
+    read = read_conll(tmp_path / "predictions.conll")
+    assert read.words == [["New_York", "_", "a_b_c", "d\u2028e"]]

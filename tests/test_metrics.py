@@ -71,7 +71,7 @@ def seqeval_scores(sentences):
     rows = {name: TypeScores(*row.values()) for name, row in report.items()}
     micro, macro, _ = (rows.pop(f"{name} avg") for name in ("micro", "macro", "weighted"))
     accuracy = seqeval.accuracy_score(gold, predicted) if any(gold) else 0.0  # it would divide by 0
-    return EntityScores(micro.precision, micro.recall, micro.f1, accuracy, rows), macro
+    return EntityScores(micro, accuracy, rows), macro
 
 
 @pytest.mark.parametrize("names", [PER, HYPHENS, MANY], ids=["one type", "hyphens", "many types"])
@@ -111,14 +111,14 @@ def test_an_entity_is_right_with_both_borders_and_its_type(lines, counts):
     gold, predicted, offsets = as_arrays(sentences, names)
     scores = entity_scores(gold, predicted, names, offsets)
     correct, found, in_gold = counts
-    assert scores.precision == (correct / found if found else 0.0)
-    assert scores.recall == (correct / in_gold if in_gold else 0.0)
+    assert scores.overall.precision == (correct / found if found else 0.0)
+    assert scores.overall.recall == (correct / in_gold if in_gold else 0.0)
     assert macro_average(scores).number == in_gold
     if sentences:
         tags = [[[pair[i] for pair in sentence] for sentence in sentences] for i in (0, 1)]
-        assert scores.precision == seqeval.precision_score(*tags, zero_division=0)
-        assert scores.recall == seqeval.recall_score(*tags, zero_division=0)
-        assert scores.f1 == seqeval.f1_score(*tags, zero_division=0)
+        assert scores.overall.precision == seqeval.precision_score(*tags, zero_division=0)
+        assert scores.overall.recall == seqeval.recall_score(*tags, zero_division=0)
+        assert scores.overall.f1 == seqeval.f1_score(*tags, zero_division=0)
 
 
 def test_the_average_over_no_types_is_0_and_no_warning():
@@ -151,8 +151,8 @@ def test_tag_scores_are_sklearns(num_words):
     def same(row):  # sklearn takes F1 from counts, and rounds once less
         return pytest.approx(list(row.values()), rel=5e-16, abs=0)
 
-    assert scores.accuracy == scores.precision == scores.recall == accuracy
-    assert scores.f1 == pytest.approx(accuracy, rel=5e-16, abs=0)
+    assert scores.accuracy == scores.overall.precision == scores.overall.recall == accuracy
+    assert scores.overall.f1 == pytest.approx(accuracy, rel=5e-16, abs=0)
     assert list(vars(macro_average(scores)).values()) == same(macro)
     assert list(scores.per_type) == list(report)
     for name, row in scores.per_type.items():
@@ -216,7 +216,7 @@ def test_the_table_shows_every_type_and_the_baseline_beside_it():
 def test_the_table_is_aligned_and_fits_80_columns(has_baseline):
     long_name = "an-entity-type-with-a-name-longer-than-anyone-needs"
     row = TypeScores(1.0, 1.0, 1.0, 123_456_789)
-    scores = EntityScores(1.0, 1.0, 1.0, 1.0, {"A": row, long_name: row})
+    scores = EntityScores(row, 1.0, {"A": row, long_name: row})
     lines = format_scores(scores, scores if has_baseline else None).splitlines()
     widths = {len(line) for line in lines[:-1] if line}
     assert len(widths) == 1 and max(widths) <= 80

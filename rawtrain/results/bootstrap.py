@@ -9,16 +9,14 @@ of the training would do.
 S sentences, C types, D draws.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from rawtrain.results.entities import Entities, right_ones
 
 NUM_DRAWS, LEVEL = 1000, 0.95
-LARGEST_CHUNK = 4_000_000  # drawn sentences at once: 32 MB
 
 
 class Interval(NamedTuple):
@@ -58,26 +56,16 @@ def counts_by_sentence(gold: Entities, found: Entities, sentence_offsets: np.nda
 
 def resampled(counts: np.ndarray, num_draws: int, seed: int) -> np.ndarray:
     """The sums [D, ...] of `counts` [S, ...] over S sentences drawn with replacement, D times."""
-    num_sentences = len(counts)
-    rng = np.random.default_rng(seed)
-
-    def times_drawn(size):
-        drawn = rng.integers(num_sentences, size=(size, num_sentences))
-        return [np.bincount(row, minlength=num_sentences) for row in drawn]
-
-    return weighted_sums(counts, num_draws, times_drawn)
+    rng, size = np.random.default_rng(seed), len(counts)
+    draws = (rng.integers(size, size=size) for _ in range(num_draws))
+    return weighted_sums(counts, (np.bincount(drawn, minlength=size) for drawn in draws))
 
 
-def weighted_sums(
-    counts: np.ndarray, num_draws: int, draw_weights: Callable[[int], ArrayLike]
-) -> np.ndarray:
-    """The sums [D, ...] of `counts` [S, ...] with the weights [d, S] of `draw_weights(d)`."""
+def weighted_sums(counts: np.ndarray, weights: Iterable[np.ndarray]) -> np.ndarray:
+    """The sums [D, ...] of `counts` [S, ...], once for each of the D `weights` [S]."""
     # whole numbers far below 2**53: exact as float64, whose matrix product is the fast one
     flat = counts.reshape(len(counts), -1).astype(float)
-    chunk = max(1, LARGEST_CHUNK // max(len(counts), 1))
-    sizes = [min(chunk, num_draws - start) for start in range(0, num_draws, chunk)]
-    sums = [np.array(draw_weights(size), float) @ flat for size in sizes]
-    return np.concatenate(sums).reshape(num_draws, *counts.shape[1:])
+    return np.array([(one @ flat).reshape(counts.shape[1:]) for one in weights])
 
 
 def f1_of(sums: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ evaluation. Its text is in templates/card.md.jinja.
 """
 
 import dataclasses
-import itertools
 import json
 import logging
 import os
@@ -25,13 +24,11 @@ from rawtrain.config import TrainingSettings, public_values, uses_own_data
 from rawtrain.data.files import sha256_of
 from rawtrain.results.files import read_history, read_metrics
 from rawtrain.results.metrics import table_rows
-from rawtrain.results.terminal import mark_entities
 from rawtrain.run.durable import MANIFEST, write_text
 
 logger = logging.getLogger(__name__)
 
-CARD_FILE, FACTS_FILE = "README.md", "card.json"
-NUM_EXAMPLES, LONGEST_EXAMPLE = 3, 60  # words
+FACTS_FILE = "card.json"
 SPLITS = {"validation": "eval", "test": "predict"}  # and the prefix of their metrics
 # How a run was started, not what it is. A plain command does all that there is data for.
 NOT_IN_COMMAND = (
@@ -65,10 +62,11 @@ def note_run(settings, splits, figures) -> None:
     splits: the data, each with a `source` and a `fingerprint`. figures: for each split the numbers
     that describe it, as `terminal.table` takes them.
     """
-    data = {
-        name: {"source": splits[name].source, "sha256": splits[name].fingerprint, "figures": column}
-        for name, column in figures.items()
-    }
+    data = {}
+    for name, column in figures.items():
+        source = splits[name].source
+        source = Path(source).name if os.path.isabs(source) else source  # no folders of the machine
+        data[name] = {"source": source, "sha256": splits[name].fingerprint, "figures": column}
     named = {"model": settings.model_name_or_path, "dataset": settings.dataset_name}
     on_hub = {what: name for what, name in named.items() if name and not Path(name).exists()}
     versions = {name: version(name) for name in ("torch", "transformers", "datasets", "tokenizers")}
@@ -77,29 +75,14 @@ def note_run(settings, splits, figures) -> None:
     note(settings.output_dir, **facts, on_hub=on_hub, versions=versions)
 
 
-def note_scores(split_name: str, sentences, scorer, evaluation, baseline) -> None:
-    """Keep the scores of each type in an evaluation, and its first sentences as tagged.
-
-    baseline: the scores of a look-up on the same words, or None.
-    """
+def note_scores(output_dir: str | Path, split_name: str, scores, baseline) -> None:
+    """Keep the `EntityScores` of a split, and those of a look-up on the same words if there are."""
     baseline_f1 = {name: row.f1 for name, row in table_rows(baseline)} if baseline else {}
     rows = [
         [name, row.precision, row.recall, row.f1, baseline_f1.get(name), row.number]
-        for name, row in table_rows(scorer.scores(evaluation))
+        for name, row in table_rows(scores)
     ]
-    examples = tagged_examples(sentences, scorer.tags(evaluation))
-    note(scorer.settings.output_dir, scores={split_name: rows}, examples=examples)
-
-
-def tagged_examples(sentences, tags) -> list[list[str | None]]:
-    """The first short sentences with an entity: as tagged, and what they should be if not that."""
-    marked = (
-        (mark_entities(words, found), mark_entities(words, gold))
-        for words, gold, found in zip(sentences.words, sentences.tags, tags, strict=True)
-        if len(words) <= LONGEST_EXAMPLE and {*gold, *found} != {"O"}
-    )
-    first = itertools.islice(marked, NUM_EXAMPLES)
-    return [[found, None if gold == found else gold] for found, gold in first]
+    note(output_dir, scores={split_name: rows})
 
 
 def read_facts(output_dir: str | Path) -> dict:
@@ -116,7 +99,7 @@ def write_card(settings: TrainingSettings, repository: str | None = None) -> Non
     output_dir = Path(settings.output_dir)
     if not (output_dir / MANIFEST).exists():
         return
-    file, facts = output_dir / CARD_FILE, read_facts(output_dir)
+    file, facts = output_dir / "README.md", read_facts(output_dir)
     ours = facts.get("cards", [])
     if file.exists() and sha256_of(file) not in ours:
         logger.info(f"{file} was edited and stays as it is; delete it to have it written anew")
@@ -136,14 +119,24 @@ def make_card(settings, facts: dict, metrics: dict, history=(), repository=None)
     place = repository or settings.output_dir
     settings = dataclasses.replace(settings, **facts.get("settings", {}))  # as it was trained
     name = Path(os.path.abspath(place)).name
-    on_hub, data = facts.get("on_hub", {}), _shown_data(facts.get("data", {}))
+    data, on_hub = facts.get("data", {}), facts.get("on_hub", {})
     scores = {split: _scores(settings, metrics, prefix) for split, prefix in SPLITS.items()}
     scores = {split: found for split, found in scores.items() if found}
     before = next((entry for entry in history if entry["step"] == 0), {})
-    return _template().render(
-        metadata=Markup(_metadata(settings, on_hub, scores, name).to_yaml()),
+    values = public_values(settings)
+    if settings.max_steps > 0:  # it takes the place of the epochs
+        del values["num_train_epochs"]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rawtrain.results"),
+        finalize=as_markdown,  # of every value
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("card.md.jinja").render(
+        metadata=_metadata(settings, on_hub, scores, name).to_yaml(),
         name=name,
-        place=Markup(json.dumps(place, ensure_ascii=False).replace("`", "\\u0060")),
+        place=json.dumps(place, ensure_ascii=False).replace("`", "\\u0060"),
         settings=settings,
         kind=getattr(settings, "task_name", settings.task),  # of token classification, which one
         facts=facts,
@@ -153,8 +146,8 @@ def make_card(settings, facts: dict, metrics: dict, history=(), repository=None)
         scores=scores,
         before=_scores(settings, before, "eval"),
         unigram=_scores(settings, facts.get("unigram", {}), "eval"),
-        command=code_block(command_of(settings), "bash"),
-        shown=_shown_settings(settings),
+        command=command_of(settings),
+        shown={n: values[n] for n in IN_TABLE if values.get(n) not in (None, False, -1)},
     )
 
 
@@ -173,20 +166,24 @@ def command_of(settings: TrainingSettings) -> str:
 
 def _metadata(settings, on_hub, scores, model_name):
     """What the Hub searches, and the scores as a model index."""
-    results = [
-        EvalResult(
-            task_type=settings.pipeline_tag,
-            dataset_type=on_hub.get("dataset", "unknown"),
-            dataset_name=_data_name(settings, split),
-            dataset_config=settings.dataset_config_name,
-            dataset_split=split,
-            metric_type=name,
-            metric_name=name.replace("f1", "F1"),
-            metric_value=value,
-        )
-        for split, values in scores.items()
-        for name, value in values.items()
-    ]
+    results = []
+    for split, values in scores.items():
+        file = getattr(settings, f"{split}_file", None) or settings.train_file
+        embedded = "docstrings of Python and torch"
+        data_name = settings.dataset_name or (Path(file).name if file else embedded)
+        results += [
+            EvalResult(
+                task_type=settings.pipeline_tag,
+                dataset_type=on_hub.get("dataset", "unknown"),
+                dataset_name=data_name,
+                dataset_config=settings.dataset_config_name,
+                dataset_split=split,
+                metric_type=name,
+                metric_name=name.replace("f1", "F1"),
+                metric_value=value,
+            )
+            for name, value in values.items()
+        ]
     return ModelCardData(
         base_model=on_hub.get("model"),
         datasets=on_hub.get("dataset"),
@@ -199,52 +196,12 @@ def _metadata(settings, on_hub, scores, model_name):
     )
 
 
-def _data_name(settings, split):
-    if settings.dataset_name:
-        return settings.dataset_name
-    file = getattr(settings, f"{split}_file", None) or settings.train_file
-    return Path(file).name if file else "docstrings of Python and torch"
-
-
 def _scores(settings, entry, prefix):
     """The scores in a result file or a log entry, without the prefix, as the task lists them."""
     if "perplexity" in entry:  # run_mlm.py's key has no prefix
         entry = {**entry, "eval_perplexity": entry["perplexity"]}
     keys = {name: f"{prefix}_{name}" for name in settings.metrics}
     return {name: entry[key] for name, key in keys.items() if key in entry}
-
-
-def _shown_data(data):
-    """The data without the folders of this machine, its hash shortened to the first digits."""
-    shown = {}
-    for name, split in data.items():
-        source, digest = split["source"], split["sha256"]
-        source = Path(source).name if os.path.isabs(source) else source
-        digest = Markup(f"`{digest[:12]}...{digest[64:]}`")  # after it, which of the documents
-        shown[name] = split | {"source": source, "sha256": digest}
-    return shown
-
-
-def _shown_settings(settings):
-    values = public_values(settings)
-    if settings.max_steps > 0:  # it takes the place of the epochs
-        del values["num_train_epochs"]
-    shown = {name: values[name] for name in IN_TABLE if values.get(name) not in (None, False, -1)}
-    return {
-        Markup(name): Markup(f"{value:g}") if isinstance(value, float) else value
-        for name, value in shown.items()
-    }
-
-
-def _template():
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rawtrain.results"),
-        finalize=as_markdown,  # of every value
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("card.md.jinja")
 
 
 def as_markdown(value) -> str:
@@ -258,9 +215,3 @@ def as_markdown(value) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     return "-" if value is None else MARKUP.sub(r"\\\1", " ".join(str(value).split()))
-
-
-def code_block(text: str, language: str) -> Markup:
-    """A fenced block, its fence longer than any in the text."""
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return Markup(f"{fence}{language}\n{text}\n{fence}")

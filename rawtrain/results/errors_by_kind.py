@@ -78,14 +78,13 @@ def pair_entities(gold: Entities, found: Entities) -> np.ndarray:
 
 def kinds_of(gold: Entities, found: Entities) -> tuple[list[str], list[str]]:
     """The kind of each gold entity and of each predicted one; a pair has the same kind twice."""
-    partner, gold_kinds = pair_entities(gold, found), [MISSED] * len(gold)
-    found_kinds = [SPURIOUS] * len(found)
+    gold_kinds, found_kinds = [MISSED] * len(gold), [SPURIOUS] * len(found)
     is_same = same_borders(gold, found) >= 0
-    for number in np.flatnonzero(partner >= 0).tolist():
-        other = partner[number]
-        kind = CORRECT if is_same[number] else BOUNDARY
-        kind = kind if gold.type[number] == found.type[other] else TYPE
-        gold_kinds[number] = found_kinds[other] = kind
+    for number, other in enumerate(pair_entities(gold, found).tolist()):
+        if other >= 0:
+            kind = CORRECT if is_same[number] else BOUNDARY
+            kind = kind if gold.type[number] == found.type[other] else TYPE
+            gold_kinds[number] = found_kinds[other] = kind
     return gold_kinds, found_kinds
 
 
@@ -101,9 +100,6 @@ def confusion_of(gold: Entities, found: Entities) -> Confusion:
     np.add.at(counts, (gold.type, column), 1)
     counts[num_types, :num_types] = np.bincount(spurious, minlength=num_types)
 
-    occurs = np.isin(np.arange(num_types), np.concatenate([gold.type, found.type]))
-    kept = np.concatenate([np.flatnonzero(occurs), [num_types, num_types + 1]])
-    return Confusion(
-        [name for name, is_there in zip(gold.types, occurs, strict=True) if is_there],
-        counts[np.ix_(kept[:-1], kept)],
-    )
+    kept = np.union1d(gold.type, found.type).tolist()
+    rows, columns = [*kept, num_types], [*kept, num_types, num_types + 1]
+    return Confusion([gold.types[number] for number in kept], counts[np.ix_(rows, columns)])

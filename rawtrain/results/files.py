@@ -52,5 +52,4 @@ def write_training_results(
         "train_batch_size": settings.per_device_train_batch_size,
     }
     write_json(output_dir / "trainer_state.json", state)  # for TrainerState.load_from_json
-    if any("loss" in entry or "eval_loss" in entry for entry in history):
-        save_loss_plot(history, output_dir / "loss.png")
+    save_loss_plot(history, output_dir / "loss.png")

@@ -12,7 +12,6 @@ import dataclasses
 import datetime
 import io
 import re
-from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -22,11 +21,18 @@ from markupsafe import Markup
 
 from rawtrain.config import TrainingSettings, public_values
 from rawtrain.results.files import read_history
-from rawtrain.results.plots import panel_figure, panels_of
+from rawtrain.results.plots import loss_figure, panels_of
 from rawtrain.run.durable import write_text
 
 REPORT = "report.html"
 SPLITS = ("validation", "test")
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("rawtrain.results"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
 
 
 def write_report(
@@ -49,7 +55,7 @@ def write_report(
         sources={name: data.source for name, data in splits.items()},
         figures=figures,
         figure_names=list(dict.fromkeys(name for column in figures.values() for name in column)),
-        curves=_curves(read_history(output_dir)),
+        curves=_picture(read_history(output_dir)),
         sections={name: sections[name] for name in SPLITS if name in sections},
         date=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
         versions=f"torch {torch.__version__}, transformers {transformers.__version__}",
@@ -70,18 +76,7 @@ def percent(share: float) -> str:
 
 def render(template: str, **values) -> Markup:
     """The HTML of one of the templates. A value is escaped unless it is HTML that this returned."""
-    return Markup(_templates().get_template(template).render(values))
-
-
-@cache
-def _templates():
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("rawtrain.results"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    return Markup(TEMPLATES.get_template(template).render(values))
 
 
 def _sections_in(page):
@@ -91,17 +86,11 @@ def _sections_in(page):
     return {name: Markup(content) for name, content in found}
 
 
-def _curves(history):
-    """(title, last values, picture as a data URI) of each curve of a training, if there was one."""
-    if not any("loss" in entry or "eval_loss" in entry for entry in history):
-        return []
-    return [
-        (panel.title, panel.last_values, _as_data_uri(panel_figure(panel)))
-        for panel in panels_of(history)
-    ]
-
-
-def _as_data_uri(figure):
+def _picture(history):
+    """The curves of a training as an SVG in a data URI; nothing if there are none."""
+    if not panels_of(history):
+        return None
     picture = io.BytesIO()
-    figure.savefig(picture, format="svg", metadata={"Date": None})
+    figure = loss_figure(history)  # without a background, for a page of any colour
+    figure.savefig(picture, format="svg", transparent=True, metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(picture.getvalue()).decode()}"

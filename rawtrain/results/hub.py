@@ -1,23 +1,34 @@
-"""--push_to_hub, before the training: what would make the upload fail is said at the start.
+"""--push_to_hub: before the training, what would make the upload fail; after it, the upload.
 
 The token is --hub_token, or what huggingface_hub finds: that of HF_TOKEN or of `hf auth login`. It
-is written nowhere and never shown. publish.py uploads at the end. Nothing here imports torch.
+is written nowhere and never shown. Nothing here imports torch.
 """
 
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import disable_progress_bars, validate_repo_id
 
 from rawtrain.config import TrainingSettings
+from rawtrain.errors import RunError
+from rawtrain.run.durable import read_manifest
 
 logger = logging.getLogger(__name__)
 
 LOG_IN = "run `hf auth login` or set HF_TOKEN"
+# What is uploaded beside the files of the model, which the manifest names. Files with whole data
+# (predictions.conll), with paths of this machine (settings.json) or of the run itself stay here.
+RESULTS = (
+    *("README.md", "report.html", "loss.png", "deployment_gap.json", "probes.json"),
+    *("metrics.jsonl", "trainer_state.json"),
+    *("train_results.json", "eval_results.json", "predict_results.json", "all_results.json"),
+)
 
 
 def problems_of(settings: TrainingSettings) -> Iterator[str]:
@@ -27,14 +38,12 @@ def problems_of(settings: TrainingSettings) -> Iterator[str]:
             if getattr(settings, name) is not None:
                 yield f"--{name} is given without --push_to_hub"
         return
-    name = _name(settings)
+    name = _model_id(settings)
     try:
         validate_repo_id(name)
     except ValueError as problem:
         hint = "" if settings.hub_model_id else " (the name of output_dir); choose another"
         yield f"--hub_model_id is {name!r}{hint}: {problem}"
-    if settings.hub_token == "":
-        yield "--hub_token is empty; leave it out, or name one"
     if not settings.hub_commit_message.strip():
         yield "--hub_commit_message is empty; say what is uploaded"
     if constants.is_offline_mode():
@@ -52,24 +61,21 @@ def log_in(settings: TrainingSettings) -> str | None:
         raise ValueError(f"--push_to_hub: there is no token for {constants.ENDPOINT}; {LOG_IN}")
     try:
         user = HfApi(token=settings.hub_token).whoami()
-    except HfHubHTTPError as error:
-        if error.response.status_code in (401, 403):
-            raise ValueError(
-                f"--push_to_hub: {constants.ENDPOINT} does not accept the token; {LOG_IN} again "
+    except Exception as error:  # of the Hub, the network, or the HTTP library, which changes
+        problem = (
+            f"does not say whose token this is: {_without_token(error, settings)}; mend this, or "
+            f"leave out --push_to_hub and upload afterwards"
+        )
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+            problem = (
+                f"does not accept the token; {LOG_IN} again "
                 f"(--hub_token comes before HF_TOKEN, and that before the login)"
-            ) from None
-        raise ValueError(f"--push_to_hub: {without_token(error, settings)}") from None
-    except Exception as error:  # of the HTTP library, which changes
-        raise ValueError(
-            f"--push_to_hub: {constants.ENDPOINT} cannot be reached: "
-            f"{without_token(error, settings)}; mend this, or leave out --push_to_hub and upload "
-            f"afterwards"
-        ) from None
+            )
+        raise ValueError(f"--push_to_hub: {constants.ENDPOINT} {problem}") from None
     if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
         raise ValueError(f"--push_to_hub: the token of {user['name']} may only read; {LOG_IN}")
-    owner, _, name = _name(settings).rpartition("/")
-    known = [user["name"], *(group["name"] for group in user.get("orgs", []))]
-    if owner and owner not in known:
+    owner, _, name = _model_id(settings).rpartition("/")
+    if owner not in ("", user["name"], *(group["name"] for group in user.get("orgs", []))):
         logger.warning(
             f"--hub_model_id {owner}/{name}: the token is that of {user['name']}, and {owner} is "
             f"not among its organizations: the upload may be refused"
@@ -77,12 +83,50 @@ def log_in(settings: TrainingSettings) -> str | None:
     return f"{owner or user['name']}/{name}"
 
 
-def without_token(error: Exception, settings: TrainingSettings) -> str:
+def upload(settings: TrainingSettings, repository: str) -> None:
+    """Upload what `uploaded_files` lists.
+
+    Raises RunError with a command that repeats the upload, if it fails.
+    """
+    files = uploaded_files(Path(settings.output_dir))
+    if settings.disable_tqdm or not sys.stderr.isatty():
+        disable_progress_bars()
+    logger.info(f"uploads {len(files)} files to {constants.ENDPOINT}/{repository}")
+    try:
+        api = HfApi(token=settings.hub_token, library_name="rawtrain")
+        repo = api.create_repo(repository, private=settings.hub_private_repo, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=settings.output_dir,
+            allow_patterns=files,
+            commit_message=settings.hub_commit_message,
+        )
+    except Exception as error:  # of the Hub, the network, the HTTP library, a file
+        visibility = {None: [], True: ["--private"], False: ["--no-private"]}
+        command = ["hf", "upload", repository, settings.output_dir, "."]
+        command += visibility[settings.hub_private_repo]
+        command += [word for file in files for word in ("--include", file)]
+        command += ["--commit-message", settings.hub_commit_message]
+        raise RunError(
+            f"the upload to {repository} failed: {_without_token(error, settings)}\nNothing is "
+            f"lost: the model and the results are in {settings.output_dir}. To repeat it, start "
+            f"the same command again, which uploads without training, or\n{shlex.join(command)}"
+        ) from error
+    print(f"uploaded: {repo}")
+
+
+def uploaded_files(output_dir: Path) -> list[str]:
+    """The names of the files of a finished run that are uploaded."""
+    results = [name for name in RESULTS if (output_dir / name).is_file()]
+    return [*results, *read_manifest(output_dir)]
+
+
+def _without_token(error, settings):
     """The message of an error in one line; a server or a library may have put the token in it."""
     text = " ".join(str(error).split()) or repr(error)
     token = settings.hub_token or get_token()
     return text.replace(token, "<token>") if token else text
 
 
-def _name(settings):
+def _model_id(settings):
     return settings.hub_model_id or Path(os.path.abspath(settings.output_dir)).name

@@ -16,14 +16,14 @@ import numpy as np
 from rawtrain.data.columns import IGNORED
 from rawtrain.results.bootstrap import NUM_DRAWS, Interval
 from rawtrain.results.entities import Entities, right_ones
-from rawtrain.results.tables import shortened, text_table
+from rawtrain.results.tables import text_table
 
 LONGEST_NAME = 30  # of a type, so that the table fits 80 columns
 
 
 @dataclass(frozen=True)
 class TypeScores:
-    """Scores of one entity type or one tag; 0.0 where a score is undefined."""
+    """Scores of one entity type, one tag, or all of them; 0.0 where a score is undefined."""
 
     precision: float
     recall: float
@@ -33,11 +33,7 @@ class TypeScores:
 
 @dataclass(frozen=True)
 class EntityScores:
-    """Scores of all entities together, where each weighs the same, and of every type."""
-
-    precision: float
-    recall: float
-    f1: float
+    overall: TypeScores  # of all entities together, where each weighs the same
     accuracy: float  # of words, those tagged O included
     per_type: dict[str, TypeScores]  # types that gold or prediction have, in alphabetical order
 
@@ -55,8 +51,7 @@ def entity_scores(gold: Entities, found: Entities, accuracy: float) -> EntitySco
         for name, *row in zip(gold.types, *counts, strict=True)
         if row[1] or row[2]
     }
-    overall = type_scores(*map(sum, counts))
-    return EntityScores(overall.precision, overall.recall, overall.f1, accuracy, per_type)
+    return EntityScores(type_scores(*map(sum, counts)), accuracy, per_type)
 
 
 def macro_average(scores: EntityScores) -> TypeScores:
@@ -64,10 +59,11 @@ def macro_average(scores: EntityScores) -> TypeScores:
     rows = scores.per_type.values()
     if not rows:  # seqeval says NaN here, which JSON cannot hold
         return TypeScores(0.0, 0.0, 0.0, 0)
-    table = [(row.precision, row.recall, row.f1) for row in rows]
-    # np.mean of each column: seqeval's sum, to the last bit
-    precision, recall, f1 = (float(np.mean(column)) for column in zip(*table, strict=True))
-    return TypeScores(precision, recall, f1, sum(row.number for row in rows))
+
+    def mean(name):
+        return float(np.mean([getattr(row, name) for row in rows]))  # as seqeval, to the last bit
+
+    return TypeScores(mean("precision"), mean("recall"), mean("f1"), scores.overall.number)
 
 
 def score_dict(
@@ -77,7 +73,8 @@ def score_dict(
 
     As there, the flag adds those of each type and puts "overall_" before those of all types.
     """
-    overall = {key: getattr(scores, key) for key in ("precision", "recall", "f1", "accuracy")}
+    overall = vars(scores.overall) | {"accuracy": scores.accuracy}
+    del overall["number"]
     if not return_entity_level_metrics:
         return overall
     rows = scores.per_type.items()
@@ -98,9 +95,9 @@ def format_scores(
     rows = []
     for name, row in table_rows(scores):
         numbers = [f"{score:.3f}" for score in (row.precision, row.recall, row.f1)]
-        if baseline:
-            numbers.append(others.get(name, "-"))  # it lacks a type that only the model predicts
-        rows.append([shortened(name, LONGEST_NAME), *numbers, str(row.number)])
+        beside = [others.get(name, "-")] if baseline else []  # "-": only the model predicts it
+        shown = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+        rows.append([shown, *numbers, *beside, str(row.number)])
     beside = ["baseline F1"] if baseline else []
     lines = text_table(["type", "precision", "recall", "F1", *beside, "in gold"], rows)
     lines.insert(-2, "")  # before the two summary rows
@@ -116,9 +113,8 @@ def format_scores(
 
 def table_rows(scores: EntityScores) -> list[tuple[str, TypeScores]]:
     """The types with their scores, then all together, and the mean over types."""
-    macro = macro_average(scores)
-    overall = TypeScores(scores.precision, scores.recall, scores.f1, macro.number)
-    return [*scores.per_type.items(), ("overall", overall), ("macro average", macro)]
+    summary = [("overall", scores.overall), ("macro average", macro_average(scores))]
+    return [*scores.per_type.items(), *summary]
 
 
 def majority_baseline(
@@ -176,10 +172,7 @@ def align_predictions(
 
 def type_scores(num_right: int, num_found: int, num_gold: int) -> TypeScores:
     """The scores of entities from how many were found and right, found, and there to be found."""
-    precision, recall = _ratio(num_right, num_found), _ratio(num_right, num_gold)
-    f1 = _ratio(2 * precision * recall, precision + recall)
+    precision = num_right / num_found if num_found else 0.0
+    recall = num_right / num_gold if num_gold else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if num_right else 0.0
     return TypeScores(precision, recall, f1, num_gold)
-
-
-def _ratio(part, whole):
-    return float(part / whole) if whole else 0.0

@@ -10,7 +10,7 @@ from rawtrain.config import MlmSettings
 from rawtrain.data.text import count_tokens
 from rawtrain.evaluation import Evaluation
 from rawtrain.results import terminal
-from rawtrain.results.adaptation import adaptation, adaptation_table, unigram_scores
+from rawtrain.results.adaptation import adaptation, adaptation_table, score, unigram_scores
 from rawtrain.results.card import note
 from rawtrain.results.files import read_history
 from rawtrain.results.html import percent, render, write_report
@@ -47,8 +47,7 @@ def write_mlm_report(
         source=splits["validation"].source,
         loss=evaluation.loss,
         num_labels=len(evaluation.labels),
-        accuracy=float((evaluation.predictions == evaluation.labels).mean()),
-        perplexity=float(np.exp(evaluation.loss)),
+        **score(evaluation),
         adaptation=changes,
         rows=rows,
         percent=percent,

@@ -11,7 +11,7 @@ from rawtrain.results import terminal
 from rawtrain.results.bootstrap import NUM_DRAWS, f1_intervals
 from rawtrain.results.card import note_scores
 from rawtrain.results.entities import Entities
-from rawtrain.results.errors_by_kind import CORRECT, confusion_of, kinds_of
+from rawtrain.results.errors_by_kind import confusion_of, kinds_of
 from rawtrain.results.html import percent, render, write_report
 from rawtrain.results.metrics import format_scores, majority_baseline, table_rows
 from rawtrain.results.predictions import write_predictions
@@ -48,18 +48,18 @@ def show_scores(
         baseline = scorer.scores_of([tag for tags in tagged for tag in tags])
     print(f"\n{name}: {terminal.accounting(encoded[name])}\n")
     intervals = f1_intervals(*scorer.entities(evaluation), scorer.rows.sentence_offsets)
-    print(format_scores(scorer.scores(evaluation), baseline, intervals[None]))
+    scores = scorer.scores(evaluation)
+    print(format_scores(scores, baseline, intervals[None]))
     if baseline:
         print("baseline: every word tagged as it mostly is in the training data")
     write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals)
-    note_scores(name, splits[name], scorer, evaluation, baseline)
+    note_scores(settings.output_dir, name, scores, baseline)
 
 
 def write_test_predictions(settings: NerSettings, split, tags: list[list[str]]) -> None:
     """Write predictions.conll, and print a sentence as it is tagged."""
     file = Path(settings.output_dir) / "predictions.conll"
-    columns = (settings.token_column, settings.tag_column)
-    write_predictions(file, settings.test_file, split.words, split.tags, tags, *columns)
+    write_predictions(file, split.words, split.tags, tags)
     print(f"\na sentence as tagged: {terminal.tagged_example(split, tags)}")
 
 
@@ -89,7 +89,7 @@ def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseli
         shares=confusion.row_shares,
         percent=percent,
         sentences=worst_sentences(splits[name].words, gold, found, scorer, evaluation),
-        hides_correct=settings.task_name == "pos",
+        hides_correct=settings.task_name == "pos",  # where each word would be marked
     )
     figures = {key: terminal.describe_tagged(split, encoded[key]) for key, split in splits.items()}
     write_report(settings, splits, figures, name, section)
@@ -107,28 +107,23 @@ def worst_sentences(words, gold, found, scorer, evaluation) -> list[dict]:
     """The sentences with the highest loss, as the template shows them."""
     losses = scorer.sentence_losses(evaluation)
     gold_kinds, found_kinds = kinds_of(gold, found)
-    hides_correct = scorer.settings.task_name == "pos"  # there each word would be marked
-
-    def parts(number, entities, kinds):
-        offset = scorer.rows.sentence_offsets[number]
-        return parts_of_sentence(words[number], offset, entities, kinds, hides_correct)
-
-    return [
-        {
-            "number": number + 1,
-            "loss": losses[number],
-            "num_words": len(words[number]),
-            "num_hidden": max(0, len(words[number]) - LONGEST_SHOWN),
-            "gold": parts(number, gold, gold_kinds),
-            "predicted": parts(number, found, found_kinds),
-        }
-        for number in np.argsort(-losses, kind="stable")[:NUM_SENTENCES].tolist()
-    ]
+    sentences = []
+    for number in np.argsort(-losses, kind="stable")[:NUM_SENTENCES].tolist():
+        sentence = words[number], scorer.rows.sentence_offsets[number]
+        sentences.append(
+            {
+                "number": number + 1,
+                "loss": losses[number],
+                "num_words": len(words[number]),
+                "num_hidden": max(0, len(words[number]) - LONGEST_SHOWN),
+                "gold": parts_of_sentence(*sentence, gold, gold_kinds),
+                "predicted": parts_of_sentence(*sentence, found, found_kinds),
+            }
+        )
+    return sentences
 
 
-def parts_of_sentence(
-    words, offset: int, entities: Entities, kinds: list[str], hides_correct: bool = False
-) -> list[Part]:
+def parts_of_sentence(words, offset: int, entities: Entities, kinds: list[str]) -> list[Part]:
     """A sentence in parts, cut after `LONGEST_SHOWN` words.
 
     offset: the place of its first word in the split. kinds: of the entities, from `kinds_of`.
@@ -137,8 +132,6 @@ def parts_of_sentence(
     begin, end = np.searchsorted(entities.first, [offset, offset + len(words)])
     for number in range(begin, end):
         first, last = entities.first[number] - offset, entities.last[number] - offset
-        if hides_correct and kinds[number] == CORRECT:
-            continue
         if first >= LONGEST_SHOWN:
             break
         parts += [Part(" ".join(words[place:first]))] if first > place else []

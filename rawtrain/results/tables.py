@@ -32,10 +32,6 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list
     return [_in_bars(titles), rule, *map(_in_bars, lines)]
 
 
-def shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
 def _in_bars(cells):
     return f"| {' | '.join(cells)} |"
 

@@ -66,7 +66,8 @@ class RunLog:
         if self.metrics_file is not None:
             write_text(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in history))
         for tracker in self.trackers:
-            tracker.resume(self.history)
+            for entry in history:
+                tracker.add(entry)
 
     def start(self, num_steps: int, first_step: int = 0) -> None:
         """The training starts, or resumes after `first_step` of its steps."""

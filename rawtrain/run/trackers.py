@@ -32,19 +32,6 @@ def start_trackers(settings: TrainingSettings, directory) -> list["Tracker"]:
     return [Tracker(name, settings, directory.path / "trackers") for name in settings.trackers]
 
 
-def trainers_names(entry: dict) -> dict:
-    """A log entry as Trainer hands it to trackers.
-
-    >>> trainers_names({"loss": 0.5, "eval_f1": 0.6, "epoch": 1.0, "step": 8})
-    {'train/loss': 0.5, 'eval/f1': 0.6, 'train/epoch': 1.0}
-    """
-    return {
-        f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}": value
-        for name, value in entry.items()
-        if name != "step"
-    }
-
-
 class Tracker:
     """TensorBoard or wandb, and how far it was told of the run: <name>.json outlives the process.
 
@@ -60,16 +47,15 @@ class Tracker:
         write_json(self.file, self.told)
         self.log, self.close = OPENED_BY[name](settings, folder, self.told["id"])
 
-    def resume(self, history: list[dict]) -> None:
-        """Pass the entries of a checkpoint; those that it was not told yet, it is told now."""
-        for entry in history:
-            self.add(entry)
-
     def add(self, entry: dict) -> None:
+        """Log an entry of the history, unless an interrupted process did so already."""
+        from transformers.integrations.integration_utils import rewrite_logs  # eval_f1 -> eval/f1
+
         step, number = self.place
         self.place = [entry["step"], number + 1 if entry["step"] == step else 0]
         if self.place > self.told["place"]:
-            self.log(trainers_names(entry), entry["step"])
+            values = {name: value for name, value in entry.items() if name != "step"}
+            self.log(rewrite_logs(values), entry["step"])
             self.told["place"] = self.place
             write_json(self.file, self.told)
 
@@ -78,8 +64,6 @@ def _open_tensorboard(settings, folder, _):
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(folder / "tensorboard"))
-    text = json.dumps(public_values(settings), indent=2)
-    writer.add_text("settings", "    " + text.replace("\n", "\n    "))  # code in Markdown
 
     def log(values, step):
         for name, value in values.items():
@@ -92,15 +76,11 @@ def _open_tensorboard(settings, folder, _):
 def _open_wandb(settings, folder, run_id):
     import wandb
 
+    project = os.environ.get("WANDB_PROJECT", "rawtrain")
+    name, config = Path(settings.output_dir).absolute().name, public_values(settings)
+    run_options = {"project": project, "name": name, "config": config, "dir": str(folder)}
     try:
-        run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "rawtrain"),
-            name=Path(settings.output_dir).absolute().name,
-            dir=str(folder),
-            config=public_values(settings),
-            id=run_id,
-            resume="allow",
-        )
+        run = wandb.init(**run_options, id=run_id, resume="allow")
     except wandb.Error as error:
         raise ValueError(f"--report_to wandb: {error}; or set WANDB_MODE=offline") from None
     run.define_metric("train/global_step")

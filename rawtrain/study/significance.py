@@ -52,8 +52,8 @@ def randomisation_p_value(counts_a, counts_b, num_draws: int, seed: int) -> np.n
     The way in which the systems did tag counts as one draw more, so that no p-value is 0.
     """
     rng = np.random.default_rng(seed)
-    is_swapped = lambda size: rng.random((size, len(counts_a))) < 0.5  # noqa: E731
-    moved = weighted_sums(counts_b - counts_a, num_draws, is_swapped)  # [D, K, 2]
+    is_swapped = (rng.random(len(counts_a)) < 0.5 for _ in range(num_draws))
+    moved = weighted_sums(counts_b - counts_a, is_swapped)  # [D, K, 2]
     total_a, total_b = counts_a.sum(0), counts_b.sum(0)
     differences = f1_of(total_a + moved) - f1_of(total_b - moved)
     found = abs(f1_of(total_a) - f1_of(total_b))
