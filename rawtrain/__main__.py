@@ -1,12 +1,12 @@
-"""The commands, a line each: `python -m rawtrain`. Nothing is imported, so it answers at once."""
+"""`python -m rawtrain` lists the commands. It imports nothing heavy, so it answers at once."""
 
 import sys
 
 COMMANDS = {
     "ner": "fine-tune an encoder for named-entity recognition",
     "mlm": "adapt an encoder to the language of documents",
-    "tag": "find the names in texts of yours with a model from ner",
-    "fill": "let a model from mlm say what stands at [MASK]",
+    "tag": "find the names in your own texts with a model from ner",
+    "fill": "fill in [MASK] with a model from mlm",
     "study.gap": "what a tagger scores, and what its users get from a pipeline",
     "study.probes": "what an adaptation learnt, and what it forgot",
     "study.parity": "train beside transformers' Trainer and compare every bit",
@@ -18,19 +18,19 @@ COMMANDS = {
 }
 
 
-def main(arguments):
-    """Print the list; returns the exit code: 2 for any argument but a question for help."""
+def main(arguments: list[str]) -> int:
+    """Print the list; returns the exit code, which is 2 for any argument but --help."""
     unknown = [argument for argument in arguments if argument not in ("-h", "--help")]
     out = sys.stderr if unknown else sys.stdout
     if unknown:
         typed = unknown[0].partition("=")[0]  # never the value, which may be a token
         name = typed.removeprefix("rawtrain.")
-        hint = f"did you mean python -m rawtrain.{name}?" if name in COMMANDS else "choose of these"
+        hint = f"did you mean python -m rawtrain.{name}?" if name in COMMANDS else "known are:"
         print(f"error: unknown argument {typed!r}; {hint}\n", file=out)
     width = max(map(len, COMMANDS)) + 2
     for command, line in COMMANDS.items():
         print(f"python -m rawtrain.{command:<{width}}{line}", file=out)
-    print("\nEach tells its settings with --help; README.md has examples.", file=out)
+    print("\nEach lists its settings with --help; README.md has examples.", file=out)
     return 2 if unknown else 0
 
 

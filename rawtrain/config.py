@@ -1,13 +1,13 @@
-"""The settings of both jobs; what is allowed in them stands in cli/allowed.py.
+"""The settings of both jobs. cli/allowed.py says which values are allowed.
 
-A setting that means what a field of `transformers.TrainingArguments` 5.23 or an argument of its
-run_ner.py / run_mlm.py means has that name and, where its help says nothing else, that default.
-`cli/command.py` makes these dataclasses from a command line or a settings file.
+A setting with the meaning of a field of `transformers.TrainingArguments` 5.23, or of an argument of
+run_ner.py or run_mlm.py, has its name and, unless its help says otherwise, its default.
+cli/command.py makes these dataclasses from a command line or a settings file.
 """
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 LearningRateSchedule = Literal[
     "linear",
@@ -23,9 +23,10 @@ LearningRateSchedule = Literal[
 ]
 
 
-def setting(default, help_text, **options):
-    """A field with the options of its flag, see `argparse.ArgumentParser.add_argument`."""
-    return dataclasses.field(default=default, metadata={"help": help_text, **options})
+def setting(default: Any, help_text: str, *, is_secret: bool = False, **options: Any) -> Any:
+    """A field, with the options of its flag for `argparse.ArgumentParser.add_argument`."""
+    metadata = {"help": help_text, **options}
+    return dataclasses.field(default=default, repr=not is_secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -34,34 +35,28 @@ class ModelSettings:
 
     model_name_or_path: str | None = setting(None, "model to fine-tune: a folder or a hub name")
     config_name: str | None = setting(
-        None, "configuration of a new model (random weights), or of the model if it needs another"
+        None, "configuration, of a new model (random weights) or in place of the model's own"
     )
     tokenizer_name: str | None = setting(None, "tokenizer, if not the model's own")
     model_revision: str = setting("main", "branch, tag or commit of the model on the hub")
-    trust_remote_code: bool = setting(
-        False, "run Python code that comes with the model; never asked for on the terminal"
-    )
+    trust_remote_code: bool = setting(False, "run Python code that comes with the model")
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    _argument_group_name: ClassVar[str] = (
-        "data (without any: text that comes with Python and torch)"
-    )
+    _argument_group_name: ClassVar[str] = "data (default: text that comes with Python and torch)"
 
     dataset_name: str | None = setting(None, "data set on the hub, or a folder of one")
-    dataset_config_name: str | None = setting(
-        None, "configuration of the data set, such as PAN-X.de"
-    )
+    dataset_config_name: str | None = setting(None, "its configuration, such as PAN-X.de")
     train_file: str | None = setting(None, "training data")
     validation_file: str | None = setting(None, "validation data")
     text_column_name: str | None = setting(None, "column of the words or of the text")
     max_seq_length: int | None = setting(
-        None, "longest row in sub-words, special tokens counted (default: what the model can take)"
+        None, "longest row in sub-words, with special tokens (default: the model's limit)"
     )
     max_train_samples: int | None = setting(None, "train on the first n only")
     max_eval_samples: int | None = setting(None, "evaluate on the first n only")
-    overwrite_cache: bool = setting(False, "encode the data anew although it is in the cache")
+    overwrite_cache: bool = setting(False, "encode the data again even if it is cached")
     preprocessing_num_workers: int | None = setting(
         None, "threads that encode the data (default: all cores)"
     )
@@ -69,41 +64,33 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class NerDataSettings(DataSettings):
-    test_file: str | None = setting(None, "test data, tagged by the trained model")
+    test_file: str | None = setting(None, "test data")
     label_column_name: str | None = setting(None, "column of the tags")
-    sentence_column_name: str | None = setting(
-        None, "column of the sentence id (CSV: a row a word)"
-    )
-    token_column: int = setting(
-        0, "column of the word in CoNLL files, from 0; negative: from the end"
-    )
-    tag_column: int = setting(
-        -1, "column of the tag in CoNLL files, from 0; negative: from the end"
-    )
+    sentence_column_name: str | None = setting(None, "column of the sentence id (CSV)")
+    token_column: int = setting(0, "CoNLL: column of the word, from 0; negative: from the end")
+    tag_column: int = setting(-1, "CoNLL: column of the tag, from 0; negative: from the end")
     max_predict_samples: int | None = setting(None, "predict the first n only")
     task_name: Literal["ner", "chunk", "pos"] = setting(
-        "ner", "ner and chunk: spans in IOB tags; pos: one tag a word, nothing converted"
+        "ner", "ner and chunk: entities in IOB tags; pos: any tags, one for each word"
     )
     label_all_tokens: bool = setting(
-        False, "train on every sub-word of a word, not on the first alone; the first is scored"
+        False, "train on all sub-words of a word instead of the first; the first is scored"
     )
-    return_entity_level_metrics: bool = setting(
-        False, "write the scores per type to the JSON files"
-    )
+    return_entity_level_metrics: bool = setting(False, "write scores per type to the JSON files")
     stride: int | None = setting(
         None,
         "overlap, in sub-words, of the windows over a sentence longer than max_seq_length "
-        "(default: a quarter of the window; 0: cut it there, as run_ner.py does)",
+        "(default: a quarter of the window; 0: truncate, as run_ner.py does)",
     )
 
 
 @dataclass(frozen=True)
 class MlmDataSettings(DataSettings):
     validation_split_percentage: int = setting(
-        5, "percent of the training documents, the first ones, that validate if nothing else does"
+        5, "without validation data: percent of the training documents to validate on, the first"
     )
     line_by_line: bool = setting(
-        False, "a row is a document cut at max_seq_length; else blocks of it over all documents"
+        False, "a row is a document cut at max_seq_length, not a block of that length over all"
     )
     mlm_probability: float = setting(0.15, "share of the tokens to predict")
     mask_replace_prob: float = setting(0.8, "share of these that the mask token replaces")
@@ -114,25 +101,25 @@ class MlmDataSettings(DataSettings):
 @dataclass(frozen=True)
 class TrainingSettings:
     _argument_group_name: ClassVar[str] = "training"
-    # What a task says of itself: a settings class of its own names all of these.
-    task: ClassVar[str]  # kept with a run: another task is another run
-    pipeline_tag: ClassVar[str]  # the task's name on the Hub, and for `pipeline`
-    command: ClassVar[str]  # how it is started
-    groups: ClassVar[tuple[type, ...]]  # of its flags, in the order of --help
+    # The settings class of a task sets all of these.
+    task: ClassVar[str]  # kept with a run, so that no other task resumes it
+    pipeline_tag: ClassVar[str]  # name of the task on the Hub, and for `pipeline`
+    command: ClassVar[str]
+    groups: ClassVar[tuple[type, ...]]  # of the flags, in the order of --help
     metrics: ClassVar[tuple[str, ...]]  # of an evaluation, for --metric_for_best_model
     embedded_recipe: ClassVar[dict[str, object]]  # settings of the run without any data
 
     output_dir: str = setting("", "where everything is written")
     overwrite_output_dir: bool = setting(
-        False, "replace what another or a finished run wrote there; this very run still goes on"
+        False, "replace a finished or another run there; this run, interrupted, still resumes"
     )
     resume_from_checkpoint: str | None = setting(
         None,
-        "checkpoint to go on with; true: the newest good one; false: begin again "
-        "(default: a run that was interrupted goes on by itself)",
+        "checkpoint to resume from; true: the newest sound one; false: restart from scratch "
+        "(default: an interrupted run resumes by itself)",
     )
     do_train: bool = setting(
-        False, "train (default without any of the three: do all that there is data for)"
+        False, "train (default without any do_ flag: do all that there is data for)"
     )
     do_eval: bool = setting(False, "evaluate on the validation data")
     do_predict: bool = setting(False, "predict the test data (ner)")
@@ -141,7 +128,7 @@ class TrainingSettings:
     gradient_accumulation_steps: int = setting(1, "micro-batches per step")
     gradient_checkpointing: bool = setting(False, "recompute activations: less memory, more time")
     num_train_epochs: float = setting(3.0, "passes over the data; 1.3 ends within the second")
-    max_steps: int = setting(-1, "steps; above 0 it takes the place of num_train_epochs")
+    max_steps: int = setting(-1, "steps; above 0 it replaces num_train_epochs")
     learning_rate: float = setting(5e-5, "highest learning rate")
     weight_decay: float = setting(0.0, "AdamW: decay of all weights but biases and normalisation")
     adam_beta1: float = setting(0.9, "AdamW: decay of the running mean of gradients")
@@ -154,20 +141,18 @@ class TrainingSettings:
         metavar="name",
     )
     lr_scheduler_kwargs: dict | str | None = setting(
-        None, "more arguments for the schedule, a JSON object"
+        None, "further arguments of the schedule, a JSON object"
     )
-    warmup_steps: float = setting(
-        0, "steps to the highest learning rate; below 1: share of the run"
-    )
+    warmup_steps: float = setting(0, "steps to the highest learning rate; below 1: share of run")
     seed: int = setting(42, "seed of everything random")
     data_seed: int | None = setting(None, "seed of the order of the rows (default: seed)")
     bf16: bool = setting(False, "autocast to bfloat16")
     fp16: bool = setting(False, "autocast to float16 with a gradient scaler (CUDA only)")
-    use_cpu: bool = setting(False, "stay on the CPU although there is a CUDA device")
+    use_cpu: bool = setting(False, "stay on the CPU even if there is a CUDA device")
     logging_strategy: Literal["no", "steps", "epoch"] = setting("steps", "when to log the loss")
     logging_steps: float | None = setting(
         None,
-        "steps between log lines; below 1: share of the run (default: 500, or less for 20 lines)",
+        "steps between log lines; below 1: share of the run (default: 500, or fewer for 20 lines)",
     )
     eval_strategy: Literal["no", "steps", "epoch"] | None = setting(
         None, "when to evaluate (default: epoch, if there is validation data)"
@@ -176,7 +161,7 @@ class TrainingSettings:
         None, "steps between evaluations; below 1: share of the run (default: logging_steps)"
     )
     save_strategy: Literal["no", "steps", "epoch", "best"] = setting(
-        "steps", "when to keep the run as checkpoint-<step>, to go on from or to use its model"
+        "steps", "when to save checkpoint-<step>, to resume from or to use its model"
     )
     save_steps: float = setting(500, "steps between checkpoints; below 1: share of the run")
     save_total_limit: int | None = setting(
@@ -186,33 +171,29 @@ class TrainingSettings:
         False, "end with the model of the best evaluation instead of the last"
     )
     metric_for_best_model: str | None = setting(
-        None, "metric that decides which evaluation is best (default: loss)"
+        None, "metric of the best evaluation (default: loss)"
     )
     greater_is_better: bool | None = setting(
-        None, "whether more of it is better (default: unless loss or perplexity)"
+        None, "whether a greater metric is better (default: yes, but not for loss and perplexity)"
     )
     early_stopping_patience: int | None = setting(
-        None, "stop after so many evaluations in a row that were no better than the best"
+        None, "stop after this many evaluations in a row without a new best"
     )
     match_trainer: bool = setting(
         False,
-        "end with the very weights that Trainer 5.23 ends with, to compare: slower, and with its "
+        "end with exactly the weights of Trainer 5.23, to compare: slower, and with its gradient "
         "accumulation, which is wrong for most encoders",
     )
     padding: bool = setting(
-        False, "pad every row to the longest of its micro-batch instead of packing several in a row"
+        False, "pad every row to the longest of its micro-batch instead of packing several into one"
     )
-    fast: bool = setting(
-        True, "false: nothing of rawtrain/fast, which makes the same mathematics cheaper"
-    )
+    fast: bool = setting(True, "use rawtrain/fast, which makes the same mathematics cheaper")
     dataloader_num_workers: int = setting(0, "processes that prepare batches; 0: the main one")
-    disable_tqdm: bool | None = setting(
-        None, "no progress bar (default: a bar on a terminal alone)"
-    )
+    disable_tqdm: bool | None = setting(None, "no progress bar (default: only on a terminal)")
     log_level: Literal["debug", "info", "warning", "error", "critical", "passive"] = setting(
-        "passive", "what is said on standard error; passive means info"
+        "passive", "least severe messages on standard error; passive means info"
     )
-    # HfArgumentParser takes the second of them for the type of a word
+    # HfArgumentParser takes the second type for that of a single value
     report_to: None | str | list[str] = setting(  # noqa: RUF036
         "none", "also log to tensorboard, wandb or both", nargs="+", metavar="tracker"
     )
@@ -220,19 +201,16 @@ class TrainingSettings:
     hub_model_id: str | None = setting(
         None, "repository to upload to, NAME or OWNER/NAME (default: the name of output_dir)"
     )
-    hub_token: str | None = dataclasses.field(
-        default=None,
-        repr=False,  # it is shown and written nowhere, see `public_values`
-        metadata={
-            "help": "token for the hub; other users of the machine may see it in the list of "
-            "processes (default: that of HF_TOKEN or `hf auth login`)"
-        },
+    hub_token: str | None = setting(
+        None,
+        "token for the hub; other users of the machine may see it in the list of processes "
+        "(default: that of HF_TOKEN or `hf auth login`)",
+        is_secret=True,  # shown and written nowhere, see `public_values`
     )
     hub_private_repo: bool | None = setting(
-        None,
-        "whether it is private, if it is a new one (default: what the owner has chosen)",
+        None, "whether a new repository is private (default: as its owner has chosen on the hub)"
     )
-    hub_commit_message: str = setting("End of training", "message of the commit there")
+    hub_commit_message: str = setting("End of training", "message of the commit")
 
     @property
     def is_fast(self) -> bool:
@@ -241,12 +219,12 @@ class TrainingSettings:
     @property
     def trackers(self) -> tuple[str, ...]:
         """The names in `report_to`."""
-        named = self.report_to or "none"
-        return tuple(name for name in ([named] if type(named) is str else named) if name != "none")
+        named = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
+        return tuple(name for name in named if name != "none")
 
     @property
     def best_metric_key(self) -> str:
-        """The key of the log entries that decides which evaluation is best."""
+        """The key, in the log, of the metric that decides which evaluation is best."""
         name = self.metric_for_best_model or "loss"
         return name if name.startswith("eval_") else f"eval_{name}"
 
@@ -304,15 +282,14 @@ class MlmSettings(TrainingSettings, MlmDataSettings, ModelSettings):
     output_dir: str = setting("mlm_output", "where everything is written")
 
 
-def public_values(settings) -> dict:
-    """Every setting by its name but the token: what may be written down and sent to others."""
+def public_values(settings: TrainingSettings) -> dict[str, Any]:
+    """Every setting by its name but the token: what may be written to files and shown to others."""
     values = dataclasses.asdict(settings)
     del values["hub_token"]
     return values
 
 
-def uses_own_data(settings) -> bool:
-    """Whether the command names any data; without, the embedded corpus is used."""
-    return any((settings.dataset_name, settings.train_file, settings.validation_file)) or bool(
-        getattr(settings, "test_file", None)
-    )
+def uses_own_data(settings: DataSettings) -> bool:
+    """Whether any data is named; without, the run uses the embedded corpus."""
+    names = ("dataset_name", "train_file", "validation_file", "test_file")
+    return any(getattr(settings, name, None) for name in names)

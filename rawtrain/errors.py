@@ -1,8 +1,8 @@
-"""How a run ends early: by a mistake of the user's, or by a failure that is nobody's mistake.
+"""How a command ends early: with a mistake of the user's, or a failure during the run.
 
-A mistake (settings, data, models) is a ValueError and ends a command with exit code 2, before any
-training. A `RunError` ends it with exit code 1. Both carry one message for the user; any other
-exception is ours and keeps its traceback.
+A mistake (in settings, data or models) is a ValueError: exit code 2, before any training. A failure
+is a `RunError`: exit code 1. Both carry one message for the user. Any other exception is a bug of
+ours and keeps its traceback.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class RunError(RuntimeError):
 
 
 def raise_problems(problems: Sequence[str], advice: str = "") -> None:
-    """Raise one ValueError that lists `problems`, 20 at most; return if there are none."""
+    """Raise one ValueError that lists up to 20 of the `problems`; return if there are none."""
     if not problems:
         return
     lines = list(problems[:MAX_SHOWN])

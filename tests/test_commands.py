@@ -34,7 +34,7 @@ def test_an_unknown_argument_gets_the_list_and_2_and_never_shows_a_value(capsys)
     assert main(["--hub_token=hf_secret"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and "hf_secret" not in err
-    assert err.startswith("error: unknown argument '--hub_token'; choose of these\n\npython -m")
+    assert err.startswith("error: unknown argument '--hub_token'; known are:\n\npython -m")
     for typed in ("ner", "rawtrain.ner"):
         assert main([typed, "--seed", "1"]) == 2
         assert "did you mean python -m rawtrain.ner?\n" in capsys.readouterr().err

@@ -1,18 +1,18 @@
-"""What is allowed in the settings: ranges of values, and what contradicts what."""
+"""What is allowed in settings: the range of each value, and which ones contradict each other."""
 
 import json
 import math
 import os
 from pathlib import Path
 
-from rawtrain.config import MlmDataSettings, NerDataSettings, uses_own_data
+from rawtrain.config import MlmDataSettings, NerDataSettings, TrainingSettings, uses_own_data
 from rawtrain.errors import raise_problems
 from rawtrain.results import hub
 from rawtrain.run import trackers
 from rawtrain.run.identity import output_dir_problem
 
 
-def check(settings):
+def check(settings: TrainingSettings) -> None:
     """Raise one ValueError that names every value out of range and every contradiction."""
     raise_problems(
         [
@@ -29,54 +29,40 @@ def check(settings):
     )
 
 
-AT_LEAST_1 = ("a whole number from 1", lambda value: value >= 1)
-AT_LEAST_0 = ("0 or more", lambda value: value >= 0)
-PROBABILITY = ("from 0 to 1", lambda value: 0 <= value <= 1)
-BELOW_1 = ("from 0 to below 1", lambda value: 0 <= value < 1)
-SEED = ("a whole number from 0 to 2**32 - 1", lambda value: 0 <= value < 2**32)
-POSITIVE = ("above 0", lambda value: value > 0)
-STEPS = (
-    "above 0: a share of the run below 1, else whole steps",
-    lambda value: value > 0 and (value < 1 or value == int(value)),
-)
-ALLOWED = {
-    "max_seq_length": ("a whole number from 3", lambda value: value >= 3),
-    "max_train_samples": AT_LEAST_1,
-    "max_eval_samples": AT_LEAST_1,
-    "max_predict_samples": AT_LEAST_1,
-    "preprocessing_num_workers": AT_LEAST_1,
-    "stride": AT_LEAST_0,
-    "validation_split_percentage": ("from 1 to 99", lambda value: 1 <= value <= 99),
-    "mlm_probability": ("above 0 and up to 1", lambda value: 0 < value <= 1),
-    "mask_replace_prob": PROBABILITY,
-    "random_replace_prob": PROBABILITY,
-    "per_device_train_batch_size": AT_LEAST_1,
-    "per_device_eval_batch_size": AT_LEAST_1,
-    "gradient_accumulation_steps": AT_LEAST_1,
-    "num_train_epochs": POSITIVE,
-    "max_steps": ("-1 (off) or from 1", lambda value: value == -1 or value >= 1),
-    "learning_rate": POSITIVE,
-    "weight_decay": AT_LEAST_0,
-    "adam_beta1": BELOW_1,
-    "adam_beta2": BELOW_1,
-    "adam_epsilon": POSITIVE,
-    "max_grad_norm": AT_LEAST_0,
-    "warmup_steps": (
+RANGES = (  # settings, what a message says is allowed, and whether a finite number is
+    (
+        "max_train_samples max_eval_samples max_predict_samples preprocessing_num_workers "
+        "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
+        "early_stopping_patience",
+        "a whole number from 1",
+        lambda n: n >= 1,
+    ),
+    ("max_seq_length", "a whole number from 3", lambda n: n >= 3),
+    ("max_steps", "-1 (off) or from 1", lambda n: n == -1 or n >= 1),
+    ("seed data_seed", "a whole number from 0 to 2**32 - 1", lambda n: 0 <= n < 2**32),
+    ("stride weight_decay max_grad_norm dataloader_num_workers", "0 or more", lambda n: n >= 0),
+    ("num_train_epochs learning_rate adam_epsilon", "above 0", lambda n: n > 0),
+    ("adam_beta1 adam_beta2", "from 0 to below 1", lambda n: 0 <= n < 1),
+    ("mask_replace_prob random_replace_prob", "from 0 to 1", lambda n: 0 <= n <= 1),
+    ("mlm_probability", "above 0 and up to 1", lambda n: 0 < n <= 1),
+    ("validation_split_percentage", "from 1 to 99", lambda n: 1 <= n <= 99),
+    (
+        "logging_steps eval_steps save_steps",
+        "above 0: a share of the run below 1, else whole steps",
+        lambda n: 0 < n < 1 or n == int(n) >= 1,
+    ),
+    (
+        "warmup_steps",
         "0 or more: a share of the run below 1, else whole steps",
-        lambda value: value >= 0 and (value < 1 or value == int(value)),
+        lambda n: 0 <= n < 1 or n == int(n) >= 1,
     ),
-    "seed": SEED,
-    "data_seed": SEED,
-    "logging_steps": STEPS,
-    "eval_steps": STEPS,
-    "save_steps": STEPS,
-    "early_stopping_patience": AT_LEAST_1,
-    "save_total_limit": (
-        "a whole number from 2: should the newest be damaged, there is the one before it",
-        lambda value: value >= 2,
+    (
+        "save_total_limit",
+        "a whole number from 2: if the newest is damaged, the run resumes from the one before",
+        lambda n: n >= 2,
     ),
-    "dataloader_num_workers": AT_LEAST_0,
-}
+)
+ALLOWED = {name: rule for names, *rule in RANGES for name in names.split()}
 
 
 def _out_of_range(settings):
@@ -90,7 +76,7 @@ def _out_of_range(settings):
     except (TypeError, ValueError):
         yield (
             f"--lr_scheduler_kwargs is {settings.lr_scheduler_kwargs}; "
-            f"allowed: what JSON can hold, no NaN and no infinity"
+            f"allowed: what JSON can hold, without NaN and infinity"
         )
 
 
@@ -103,16 +89,18 @@ def _contradictions(settings):
         yield "--dataset_name and data files are both given; choose one"
     if settings.dataset_config_name and not settings.dataset_name:
         yield "--dataset_config_name is given without --dataset_name"
-    if settings.load_best_model_at_end and settings.eval_strategy == "no":
-        yield "--load_best_model_at_end needs evaluations; --eval_strategy is no"
-    if settings.save_strategy == "best" and settings.eval_strategy == "no":
-        yield "--save_strategy best needs evaluations; --eval_strategy is no"
-    if settings.early_stopping_patience and settings.eval_strategy == "no":
-        yield "--early_stopping_patience needs evaluations; --eval_strategy is no"
+    need_evaluations = {
+        "--load_best_model_at_end": settings.load_best_model_at_end,
+        "--save_strategy best": settings.save_strategy == "best",
+        "--early_stopping_patience": settings.early_stopping_patience,
+    }
+    for flag, is_given in need_evaluations.items():
+        if is_given and settings.eval_strategy == "no":
+            yield f"{flag} needs evaluations; --eval_strategy is no"
     if settings.match_trainer and settings.resume_from_checkpoint not in (None, "false"):
         yield (
             "--match_trainer is given with --resume_from_checkpoint; it draws from generators "
-            "whose state is not kept, so it cannot go on where it was"
+            "whose state no checkpoint holds, so it cannot resume"
         )
     if 1 <= settings.max_steps < settings.warmup_steps:
         yield (
@@ -127,20 +115,20 @@ def _contradictions(settings):
 def _model_problems(settings):
     if settings.model_name_or_path:
         return
-    own_data = uses_own_data(settings)
-    if own_data and not settings.config_name:
+    if not uses_own_data(settings):
+        for name in ("config_name", "tokenizer_name"):
+            if getattr(settings, name):
+                yield (
+                    f"--{name} is given without data, and the run on embedded text makes a small "
+                    f"model of its own; name data, or a --model_name_or_path"
+                )
+    elif not settings.config_name:
         yield (
-            "own data but no model; name one with --model_name_or_path, "
-            "or its configuration with --config_name for a new one"
+            "own data but no model; name one with --model_name_or_path, or for a new one its "
+            "configuration with --config_name"
         )
-    if own_data and settings.config_name and not settings.tokenizer_name:
+    elif not settings.tokenizer_name:
         yield "--config_name makes a new model, which needs a --tokenizer_name"
-    for name in ("config_name", "tokenizer_name"):
-        if not own_data and getattr(settings, name):
-            yield (
-                f"--{name} is given without data, and the run on embedded text makes a small "
-                f"model of its own; name data, or a --model_name_or_path"
-            )
 
 
 def _metric_problems(settings):
@@ -165,11 +153,10 @@ def _data_contradictions(settings):
 def _ner_contradictions(settings):
     if settings.token_column == settings.tag_column:
         yield (
-            f"--token_column and --tag_column are both {settings.tag_column}; a word and its tag "
-            f"are two columns"
+            f"--token_column and --tag_column are both {settings.tag_column}; expected two columns"
         )
     if settings.match_trainer and settings.stride:
-        yield f"--match_trainer cuts long sentences off, but --stride is {settings.stride}"
+        yield f"--match_trainer truncates long sentences, but --stride is {settings.stride}"
     if settings.stride and settings.max_seq_length:
         longest = max(0, settings.max_seq_length - 3)  # two special tokens and one new sub-word
         if settings.stride > longest:
@@ -205,14 +192,13 @@ def _file_problems(settings):
 
 
 def _output_problems(settings):
-    problem = output_dir_problem(settings)
-    if problem:
+    if problem := output_dir_problem(settings):
         yield problem
     if settings.overwrite_output_dir and settings.resume_from_checkpoint not in (None, "false"):
         yield (
             f"--resume_from_checkpoint {settings.resume_from_checkpoint} and "
-            f"--overwrite_output_dir are both given; choose one. Without either, a run goes on "
-            f"where it was interrupted"
+            f"--overwrite_output_dir are both given; choose one. Without either, an interrupted "
+            f"run resumes"
         )
     output_dir = Path(settings.output_dir)
     sources = ("model_name_or_path", "config_name", "tokenizer_name", "dataset_name")

@@ -1,6 +1,6 @@
 """From a command line to settings, and from a mistake to an exit code.
 
-Nothing here imports torch, so that `--help` and a wrong flag are answered at once.
+Nothing here imports torch, so `--help` and a wrong flag are answered at once.
 """
 
 import contextlib
@@ -12,33 +12,37 @@ import tomllib
 import types
 import typing
 from argparse import SUPPRESS, ArgumentError, HelpFormatter, Namespace
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from transformers.hf_argparser import HfArgumentParser, string_to_bool
 
 from rawtrain.cli.allowed import check
 from rawtrain.cli.old_names import RENAMED
-from rawtrain.config import MlmSettings, NerSettings, uses_own_data
+from rawtrain.config import MlmSettings, NerSettings, TrainingSettings, uses_own_data
 from rawtrain.data.files import read_text
 from rawtrain.errors import RunError, raise_problems
 
 EXIT_FAILURE, EXIT_MISTAKE = 1, 2
+Settings = TypeVar("Settings", bound=TrainingSettings)
 
 
-def parse(settings_class, arguments=None):
+def parse(settings_class: type[Settings], arguments: Sequence[str] | None = None) -> Settings:
     """The checked settings of a command line: `[settings.toml|settings.json] [--flag value ...]`.
 
     Flags override the file, which overrides the recipe of the embedded run, which overrides the
-    defaults. Prints the help or every mistake found and exits, with 0 or 2.
+    defaults. Prints the help, or every mistake found, and exits with 0 or 2.
     """
     with reported_mistakes():
         return settings_from(settings_class, sys.argv[1:] if arguments is None else arguments)
 
 
-def settings_from(settings_class, arguments):
-    """Like `parse`, with the mistakes raised as one ValueError."""
-    problems, given = [], {}
+def settings_from(settings_class: type[Settings], arguments: Sequence[str]) -> Settings:
+    """Like `parse`, but mistakes are raised as one ValueError."""
+    problems: list[str] = []
+    given: dict[str, Any] = {}
     if arguments and arguments[0][:1] != "-" and Path(arguments[0]).suffix in (".toml", ".json"):
         given = _from_file(settings_class, Path(arguments[0]), problems)
         arguments = arguments[1:]
@@ -46,7 +50,7 @@ def settings_from(settings_class, arguments):
     if isinstance(given.get("lr_scheduler_kwargs"), str):
         given["lr_scheduler_kwargs"] = _json_object(given["lr_scheduler_kwargs"], problems)
     raise_problems(problems)
-    settings = settings_class(**given)
+    settings: Any = settings_class(**given)
     if not uses_own_data(settings):
         settings = settings_class(**settings_class.embedded_recipe | given)
     check(settings)
@@ -54,21 +58,18 @@ def settings_from(settings_class, arguments):
 
 
 @contextlib.contextmanager
-def reported_mistakes():
+def reported_mistakes() -> Iterator[None]:
     """Turn a user's mistake, raised as ValueError or OSError, into a message and exit code 2.
 
-    It surrounds what reads settings, data and models. An error raised anywhere else is ours and
-    keeps its traceback, unless it is a RunError: that has a message for the user and exit code 1.
+    Only what reads settings, data and models may stand inside. A ValueError raised elsewhere is a
+    bug of ours and keeps its traceback. A RunError is a message and exit code 1 here too.
     """
     with _reported(RunError, EXIT_FAILURE), _reported((ValueError, OSError), EXIT_MISTAKE):
         yield
 
 
-def run(main, settings):
-    """Call `main(settings)`; a RunError becomes its message and exit code 1.
-
-    An end that a signal asks for is a SystemExit of its own (run/signals.py).
-    """
+def run(main: Callable[[Settings], None], settings: Settings) -> None:
+    """Call `main(settings)`; a RunError becomes its message and exit code 1."""
     with _reported(RunError, EXIT_FAILURE):
         main(settings)
 
@@ -95,7 +96,7 @@ IN_WORDS = {
 
 
 class _Parser(HfArgumentParser):
-    """Notes a wrong value and goes on, so that all of them are reported at once."""
+    """Notes a wrong value and continues, so that all of them are reported at once."""
 
     def _get_values(self, action, arg_strings):
         try:
@@ -110,17 +111,13 @@ class _Parser(HfArgumentParser):
 
 
 class _Help(HelpFormatter):
-    """One spelling per flag, and the default where there is one to tell."""
+    """One spelling of each flag, and its default if it has one."""
 
     def _format_action_invocation(self, action):
-        value = f" {self._format_args(action, self._get_default_metavar_for_optional(action))}"
-        is_switch = action.nargs == 0 or action.type is string_to_bool
-        if not action.option_strings or is_switch:
-            value = ""
-        return (action.option_strings or [action.dest])[0] + value
-
-    def _get_default_metavar_for_optional(self, action):
-        return getattr(action.type, "__name__", "value")
+        if not action.option_strings or action.nargs == 0 or action.type is string_to_bool:
+            return (action.option_strings or [action.dest])[0]
+        values = self._format_args(action, getattr(action.type, "__name__", "value"))
+        return f"{action.option_strings[0]} {values}"
 
     def _get_help_string(self, action):
         if action.default is None or action.default is SUPPRESS or action.default is False:
@@ -129,17 +126,17 @@ class _Help(HelpFormatter):
 
 
 def _from_flags(settings_class, arguments, problems):
-    """The settings named on the command line, and no others; what is wrong joins `problems`."""
-    recipe = settings_class.embedded_recipe.items()
+    """The settings given on the command line, and no others; mistakes are added to `problems`."""
     parser = _Parser(
         settings_class.groups,
         usage=f"{settings_class.command} [settings.toml | settings.json] [--flag value ...]",
         description=settings_class.__doc__,
         epilog="Flags are written --a_b or --a-b; those shown without a value may be given true or "
-        "false. Names and defaults are TrainingArguments' 5.23, run_ner.py's and run_mlm.py's, "
-        "except: evaluation each epoch if there is validation data, at least twenty log lines a "
-        "run, and for the run on text that comes with Python and torch, without any data named, "
-        + " ".join(f"--{name} {value}" for name, value in recipe),
+        "false. Names and defaults are those of TrainingArguments 5.23, run_ner.py and run_mlm.py, "
+        "with these exceptions: an evaluation each epoch if there is validation data; at least "
+        "twenty log lines a run; and without any data named, when the run uses text that comes "
+        "with Python and torch, "
+        + " ".join(f"--{name} {value}" for name, value in settings_class.embedded_recipe.items()),
         formatter_class=partial(_Help, max_help_position=34, width=100),
         allow_abbrev=False,
     )
@@ -147,8 +144,10 @@ def _from_flags(settings_class, arguments, problems):
     parser.type_hints = typing.get_type_hints(settings_class)
     parser.set_defaults(output_dir=settings_class.output_dir)
     for action in parser._actions:
-        if action.type is string_to_bool:  # of a `bool | None` the parser demands a value
+        if action.type is string_to_bool:  # for a `bool | None` the parser demands a value
             action.nargs, action.const = "?", True
+        elif action.option_strings[0].startswith("--no_"):
+            action.help = SUPPRESS  # the parser adds --no_fast, which says what --fast false says
     namespace = Namespace(**dict.fromkeys(_names(settings_class), NOT_GIVEN))
     namespace, unknown = parser.parse_known_args(arguments, namespace)
     flags = [argument for argument in unknown if argument[:1] == "-"]
@@ -162,7 +161,7 @@ def _from_flags(settings_class, arguments, problems):
 
 
 def _from_file(settings_class, file, problems):
-    """The settings in a TOML or JSON file; what is wrong with them joins `problems`."""
+    """The settings in a TOML or JSON file; mistakes are added to `problems`."""
     text = read_text(file)
     try:
         values = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
@@ -217,7 +216,7 @@ def _fits(value, hint):
 
 
 def _alternatives(hint):
-    """The types and literal values that a type hint admits."""
+    """The types and literal values that a type hint allows."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return [part for arg in typing.get_args(hint) for part in _alternatives(arg)]
     return list(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else [hint]
