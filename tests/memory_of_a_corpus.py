@@ -13,7 +13,7 @@ import numpy as np
 from source_files import settings
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from rawtrain.data import cache, files, text
+from rawtrain.data import cache, text
 from rawtrain.data.sources import read_documents
 
 MB = 2**20
@@ -65,7 +65,7 @@ def highest_memory(path, folder, line_by_line):
 
 if __name__ == "__main__":
     # so little is held at once that growth shows
-    text.CHUNK, text.COUNTED, files.BLOCK_BYTES = 100, 2**14, 2**16
+    text.CHUNK, text.COUNTED = 100, 2**14
     folder, kind, way = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     path = folder / f"corpus.{kind}"
     size = write_corpus(path, 8_000)

@@ -22,7 +22,7 @@ from source_files import CSV, ROWS, TAGS, WORDS, class_label_parquet, jsonl, sen
 from rawtrain import mlm, ner
 from rawtrain.cli.command import run, settings_from
 from rawtrain.config import MlmSettings, NerSettings
-from rawtrain.data.files import LONGEST_LINE, say_columns
+from rawtrain.data.files import LONGEST_LINE, log_columns
 from rawtrain.data.sources import read_documents, read_tagged
 from rawtrain.job import decide_work
 
@@ -316,7 +316,7 @@ CASES = [
         ]
     ),
     parquet_case("44 one column", {"tokens": [["a"]]},
-                 refused="^a.parquet: a column of words and one of tags expected, found .'tokens'"),
+                 refused="^a.parquet: expected a column of words and one of tags, found .'tokens'"),
     parquet_case("44 no text", {"text": [1]}, job=MlmSettings,
                  refused="^a.parquet: 'text' is int64, not text; choose a column with --text_col"),
     *(
@@ -329,9 +329,9 @@ CASES = [
     parquet_case("45 a pickled type", pickled_extension_type, words=WORDS),  # and never unpickled
     # Files that change
     text_case("46 other documents", "a\nb\n", changed="a\nc\n",
-              refused="^a.txt: was changed since it was first read; start anew$"),
-    text_case("46 fewer documents", "a\nb\n", changed="a\n", refused="^a.txt: was changed"),
-    text_case("46 more documents", "a\nb\n", changed="a\nb\nc\n", refused="^a.txt: was changed"),
+              refused="^a.txt: has changed since it was first read; start again$"),
+    text_case("46 fewer documents", "a\nb\n", changed="a\n", refused="^a.txt: has changed"),
+    text_case("46 more documents", "a\nb\n", changed="a\nb\nc\n", refused="^a.txt: has changed"),
     case("46 other words", IOB2, file="t.conll",
          flags="--test_file t.conll --validation_file t.conll",
          changed=IOB2.replace("Ada", "Bo"), refused="^t.conll: no longer has the words .*'Ada'"),
@@ -394,7 +394,7 @@ def test_every_number_has_a_case():
 def folder(tmp_path, monkeypatch):
     """The working directory, so that messages have short paths."""
     monkeypatch.chdir(tmp_path)
-    say_columns.cache_clear()
+    log_columns.cache_clear()
     return tmp_path
 
 

@@ -14,7 +14,7 @@ from hypothesis import settings as cases
 from hypothesis import strategies as st
 from source_files import document_rows, refusal, settings, write
 
-from rawtrain.data import files, tables
+from rawtrain.data import tables
 from rawtrain.data.files import iterate_lines, read_text
 from rawtrain.data.rows import documents_from
 from rawtrain.data.sources import read_documents
@@ -33,23 +33,17 @@ def path(tmp_path_factory):
 
 
 @many_cases
-@given(
-    st.text("ab\n\r\u2028\ufeffä€😀 ", min_size=1, max_size=40), st.integers(1, 9), st.booleans()
-)
-def test_lines_do_not_depend_on_the_blocks_that_are_read(path, text, block_bytes, has_mark):
+@given(st.text("ab\n\r\u2028\ufeffä€😀 ", min_size=1, max_size=40), st.booleans())
+def test_lines_are_read_one_by_one_as_from_the_whole_text(path, text, has_mark):
     text = "\ufeff" * has_mark + text
     path.write_bytes(text.encode())
     text = text.removeprefix("\ufeff")  # only at the very start is it a mark
     expected = re.sub("\r\n?", "\n", text).removesuffix("\n").split("\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "BLOCK_BYTES", block_bytes)
-        assert list(iterate_lines(path)) == expected
+    assert list(iterate_lines(path)) == expected
 
 
-@pytest.mark.parametrize("block_bytes", [1, 3, 100])
 @pytest.mark.parametrize("wrong", [b"\xff", b"\0", b"\xc3"])
-def test_a_wrong_byte_is_found_where_it_stands(tmp_path, monkeypatch, block_bytes, wrong):
-    monkeypatch.setattr(files, "BLOCK_BYTES", block_bytes)
+def test_a_wrong_byte_is_found_where_it_stands(tmp_path, wrong):
     text = refusal(tmp_path, "a.txt", b"one\ntw\xc3\xb6\n\nfour " + wrong, read_documents)
     assert text.startswith(f":4: byte 0x{wrong[0]:02x} at offset 15 is not UTF-8 text")
     with pytest.raises(ValueError) as whole:
@@ -108,13 +102,12 @@ def test_any_part_of_a_file_notices_that_the_file_has_changed(tmp_path, part):
         "train"
     ].texts
     write(tmp_path, "a.txt", "a\nb\nd\n")
-    with pytest.raises(ValueError, match=r"a\.txt: was changed"):
+    with pytest.raises(ValueError, match=r"a\.txt: has changed"):
         list(texts[part])
 
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "parquet", "hub"])
-def test_blocks_and_batches_lose_no_document(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(files, "BLOCK_BYTES", 64)
+def test_batches_lose_no_document(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(tables, "BATCH", 7)
     texts = [f"document {n}" if n % 5 else "" for n in range(100)]
     given = {"train_file": str(tmp_path / f"a.{kind}")}

@@ -1,15 +1,14 @@
 """Encoded data on disk: written once, then read back memory-mapped.
 
-    <cache>/<key>/input_ids.npy ...   an array each
-    <cache>/<key>/entry.json          their types, lengths and check sums, and some counts
+    <cache>/<key>/input_ids.bin ...   the numbers of an array each
+    <cache>/<key>/entry.json          their types, lengths and checksums, and some counts
 
-The key is a hash of everything that the content follows from, so an entry is never out of date. It
-is written aside and gets its name when it is complete, and it is verified before it is used.
+The key is a hash of everything that determines the content, so an entry is never out of date. It is
+written under another name, renamed when it is complete, and verified before it is used.
 """
 
 import contextlib
 import functools
-import hashlib
 import json
 import logging
 import os
@@ -21,16 +20,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import datasets
 import numpy as np
 import tokenizers
 
+from rawtrain.config import DataSettings
+from rawtrain.data.files import sha256_of
+
 logger = logging.getLogger(__name__)
 
-
-FORMAT = 1  # to be raised with every change of what is written for the same data and settings
-
+FORMAT = 2  # raise it whenever something else is written for the same data and settings
 SECONDS_A_DAY = 24 * 60 * 60
 
 Arrays = dict[str, np.ndarray]
@@ -40,25 +41,25 @@ Chunks = Iterable[tuple[Arrays, Counts]]
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of entries; `overwrite`: make them anew."""
+    """A folder of entries; `overwrite`: write them again."""
 
     folder: Path
     overwrite: bool = False
 
     def fetch(self, key: str | None, chunks: Callable[[], Chunks]) -> tuple[Arrays, Counts]:
-        """The arrays and counts under `key`, those of all `chunks()` if there are none.
+        """The arrays and counts stored under `key`, or else made from `chunks()` and stored.
 
-        Arrays of the same name are put one after the other, counts are added up. The arrays are
-        read-only and stay on the disk; memory holds what was looked at last. Without a key, or
-        where the folder cannot be written, they are in files that vanish with the process.
+        Arrays of the same name are concatenated, counts are summed. The arrays are read-only and
+        memory-mapped. Without a key, or where the folder cannot be written, their files are
+        temporary and vanish with the process.
         """
         if key is None:
-            return _nameless(chunks())
+            return _temporary(chunks())
         found = None if self.overwrite else _read(self.folder / key)
         if found:
             logger.info(f"encoded rows come from the cache: {self.folder / key}")
             return found
-        return self._written(key, chunks()) or _nameless(chunks())
+        return self._written(key, chunks()) or _temporary(chunks())
 
     def _written(self, key, chunks):
         """The new entry; None if it could not be written."""
@@ -74,42 +75,39 @@ class Cache:
         except OSError as error:
             _warn_once(
                 f"encoded rows cannot be kept in {self.folder}: {error.strerror or error}; "
-                f"this run goes on without, and the next one encodes again"
+                f"this run continues without the cache, and the next one encodes again"
             )
         return entry
 
 
-def cache_of(settings) -> Cache:
-    """The cache of the jobs, beside that of `datasets`: HF_HOME and HF_DATASETS_CACHE move it."""
+def cache_of(settings: DataSettings) -> Cache:
+    """The cache of the jobs, inside that of `datasets`: HF_HOME and HF_DATASETS_CACHE move it."""
     return Cache(Path(datasets.config.HF_DATASETS_CACHE) / "rawtrain", settings.overwrite_cache)
 
 
-def key_of(backend: tokenizers.Tokenizer, **facts) -> str | None:
-    """The key of what `backend`, as it is set now, makes of the data that `facts` are about.
+def key_of(backend: tokenizers.Tokenizer, **facts: Any) -> str | None:
+    """The key of what `backend`, as it is set now, makes of the data that `facts` describe.
 
-    None for a tokenizer with a part written in Python (RoFormer's), which has no serial form.
+    None for a tokenizer with a part written in Python (RoFormer's), which cannot be serialized.
     """
     try:
         tokenizer = backend.to_str()
-    except Exception as error:  # the backend raises no kind of its own
+    except Exception as error:  # the backend raises plain Exceptions
         _warn_once(f"encoded rows are not cached: {error}")
         return None
     facts |= {
         "format": FORMAT,
         "tokenizers": tokenizers.__version__,
-        "tokenizer": hash_of(tokenizer),
+        "tokenizer": sha256_of(tokenizer),
         "encode_special_tokens": backend.encode_special_tokens,  # not part of the serial form
     }
-    return hash_of(json.dumps(facts, sort_keys=True))
-
-
-def hash_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_of(json.dumps(facts, sort_keys=True))
 
 
 def in_memory(chunks: Chunks) -> tuple[Arrays, Counts]:
-    """What `Cache.fetch` returns, without any disk."""
-    parts, counts = {}, Counter()
+    """What `Cache.fetch` returns, without a disk."""
+    parts: dict[str, list[np.ndarray]] = {}
+    counts: Counter[str] = Counter()
     for arrays, numbers in chunks:
         counts.update(numbers)
         for name, array in arrays.items():
@@ -118,29 +116,29 @@ def in_memory(chunks: Chunks) -> tuple[Arrays, Counts]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what processes left half written that were killed, more than a day ago."""
+    """Remove what killed processes left behind more than a day ago."""
     for left in folder.glob(".writing-*"):
         if time.time() - left.stat().st_mtime > SECONDS_A_DAY:
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _read(folder: Path) -> tuple[Arrays, Counts] | None:
-    """The entry in `folder`, verified to the last byte; None if there is none to be trusted."""
+    """The entry in `folder`, with every byte verified; None if there is none or it is damaged."""
     if not folder.exists():
         return None
     with contextlib.suppress(Exception):  # whatever json and numpy raise for damaged files
         noted = json.loads((folder / "entry.json").read_bytes())
-        arrays, counts = noted["arrays"], noted["counts"]
-        loaded = _mapped(folder, arrays)
-        found = {name: _facts(array, zlib.crc32(array)) for name, array in loaded.items()}
-        if found == arrays and noted["crc32"] == _entry_sum(arrays, counts):
-            return loaded, counts
+        facts, counts = noted["arrays"], noted["counts"]
+        arrays = _mapped(folder, facts)
+        found = {name: _facts(array, zlib.crc32(array)) for name, array in arrays.items()}
+        if found == facts and noted["crc32"] == _entry_sum(facts, counts):
+            return arrays, counts
     logger.warning(f"{folder} is damaged; the data is encoded again")
     return None
 
 
-def _nameless(chunks: Chunks) -> tuple[Arrays, Counts]:
-    """An entry whose files are deleted at once: what is mapped stays until it is let go of."""
+def _temporary(chunks: Chunks) -> tuple[Arrays, Counts]:
+    """An entry whose files are deleted at once: what is mapped stays readable."""
     with tempfile.TemporaryDirectory(prefix="rawtrain-", ignore_cleanup_errors=True) as folder:
         return _write(Path(folder) / "entry", chunks)
 
@@ -148,54 +146,38 @@ def _nameless(chunks: Chunks) -> tuple[Arrays, Counts]:
 def _write(folder: Path, chunks: Chunks) -> tuple[Arrays, Counts]:
     """Write an entry, and return it as it is read back."""
     folder.mkdir()
-    files, counts = {}, Counter()
+    files: dict[str, BinaryIO] = {}
+    facts: dict[str, dict] = {}
+    counts: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         for arrays, numbers in chunks:
             counts.update(numbers)
             for name, array in arrays.items():
                 if name not in files:
-                    file = stack.enter_context((folder / f"{name}.npy").open("wb"))
-                    files[name] = _ArrayFile(file, array.dtype)
-                files[name].append(array)
-        facts = {name: file.finish() for name, file in files.items()}
+                    files[name] = stack.enter_context((folder / f"{name}.bin").open("wb"))
+                    facts[name] = _facts(array[:0], 0)
+                data = np.ascontiguousarray(array)
+                files[name].write(data)
+                so_far = facts[name]
+                assert data.dtype.str == so_far["dtype"], (name, data.dtype, so_far)
+                so_far["length"] += len(data)
+                so_far["crc32"] = zlib.crc32(data, so_far["crc32"])
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())  # or a crash may leave the name without the content
     noted = {"arrays": facts, "counts": counts, "crc32": _entry_sum(facts, counts)}
     (folder / "entry.json").write_text(json.dumps(noted, indent=2) + "\n")
     return _mapped(folder, facts), dict(counts)
 
 
-class _ArrayFile:
-    """A .npy file that grows."""
-
-    def __init__(self, file, dtype):
-        self.file, self.dtype, self.length, self.crc32 = file, dtype, 0, 0
-        self._write_header()
-
-    def append(self, array):
-        assert array.dtype == self.dtype, (array.dtype, self.dtype)
-        data = np.ascontiguousarray(array)
-        self.file.write(data)
-        self.crc32 = zlib.crc32(data, self.crc32)
-        self.length += len(array)
-
-    def finish(self):
-        """Write the length, wait for the disk, and return the facts of the array."""
-        end_of_header = self.header_bytes
-        self.file.seek(0)
-        self._write_header()
-        assert self.header_bytes == end_of_header  # numpy leaves room for any length
-        self.file.flush()
-        os.fsync(self.file.fileno())  # or after a crash the name may be there before the content
-        return {"dtype": self.dtype.str, "length": self.length, "crc32": self.crc32}
-
-    def _write_header(self):
-        shape = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.length,)}
-        np.lib.format.write_array_header_1_0(self.file, shape)
-        self.header_bytes = self.file.tell()
-
-
-def _mapped(folder, names):
-    # asarray: a plain array over the mapping; slicing a np.memmap costs several times as much
-    return {n: np.asarray(np.load(folder / f"{n}.npy", mmap_mode="r")) for n in names}
+def _mapped(folder, facts):
+    arrays = {}
+    for name, array in facts.items():
+        arrays[name] = np.empty(0, array["dtype"])
+        if array["length"]:  # an empty file cannot be mapped
+            mapped = np.memmap(folder / f"{name}.bin", array["dtype"], mode="r")
+            arrays[name] = np.asarray(mapped)  # slicing a np.memmap costs several times as much
+    return arrays
 
 
 def _facts(array, crc32):
@@ -207,7 +189,7 @@ def _entry_sum(arrays, counts):
 
 
 def _publish(aside: Path, folder: Path) -> None:
-    """Give a complete entry its name. Whoever reads an older one of that name keeps what he has."""
+    """Rename a complete entry to its key. A process that reads an older one keeps its arrays."""
     with contextlib.suppress(FileNotFoundError):
         os.rename(folder, aside.with_name("replaced"))
     try:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from rawtrain.data.files import read_lines
+from rawtrain.data.files import iterate_lines
 from rawtrain.data.tags import IOB_TAG, TaggedSentences
 from rawtrain.errors import raise_problems
 
@@ -63,7 +63,7 @@ def read_conll(path: str | Path, token_column: int = 0, tag_column: int = -1) ->
 
 def classify(path: str | Path, *columns: int) -> Iterator[Line]:
     """Every line with its kind; lines that cannot be a word are raised together at the end."""
-    texts = read_lines(path)
+    texts = list(iterate_lines(path))
     rows = [COLUMN.findall(text) for text in texts]
     sure = [row for row in rows if row and row[0][0] != "#" and row[0] != DOCUMENT]
     if not sure:

@@ -1,22 +1,22 @@
-"""What the readers share: a text file decoded or refused, a column chosen, problems collected."""
+"""What the readers share: text files decoded or refused, columns chosen, checksums."""
 
 import difflib
 import functools
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from rawtrain.config import DataSettings
+
 logger = logging.getLogger(__name__)
 
-
-BLOCK_BYTES = 2**20  # read at once
-# A line is held in memory as a whole. To encode one that is a document takes about 150 times its
-# bytes: 2.4 GB for the longest.
+# Bytes. A line is held in memory as a whole, and encoding one that is a document takes about 150
+# times its bytes: 2.4 GB for the longest.
 LONGEST_LINE = 16 * 2**20
 
-# How files begin that are not the text they were taken for, and what to do about it.
+# How files begin that are not text, and what to do about it.
 NOT_TEXT = {
     b"\x1f\x8b": "a gzip file: unpack it first",
     b"PK\x03\x04": "a zip file: unpack it first",
@@ -32,46 +32,31 @@ NOT_TEXT = {
 
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, without its byte order mark."""
-    return _decode(path, read_bytes(path), 0)
-
-
-def read_lines(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 file. Only LF, CRLF and CR end a line: a word may hold U+2028."""
-    return list(iterate_lines(path))
+    with open_data(path) as file:
+        return _decode(path, file.read())
 
 
 def iterate_lines(path: str | Path) -> Iterator[str]:
-    """The same lines one by one, of a file that need not fit into memory."""
+    """The lines of a UTF-8 file, which need not fit into memory, without their line ends.
+
+    Only LF, CRLF and CR end a line: a word may hold U+2028.
+    """
     with open_data(path) as file:
-        offset, begun = 0, []  # where the blocks of `begun` stand, which hold no whole line yet
-        num_lines = 0
-        while block := file.read(BLOCK_BYTES):
-            # a CR at the very end may be half of a CRLF
-            end = max(block.rfind(b"\n"), block.rfind(b"\r", 0, -1)) + 1
-            begun.append(block[:end] if end else block)
-            if end:
-                whole = b"".join(begun)
-                lines = _lines(_decode(path, whole, offset))
-                yield from lines
-                offset, begun = offset + len(whole), [block[end:]]
-                num_lines += len(lines)
-            elif sum(map(len, begun)) > LONGEST_LINE:
+        offset, num_lines, num_ends = 0, 0, 0
+        while data := file.readline(LONGEST_LINE + 1):
+            if len(data) > LONGEST_LINE:
                 raise ValueError(
                     f"{path}:{num_lines + 1}: a line of more than {LONGEST_LINE:,} bytes; a line "
                     f"is a row or a document: break it up (plain text: `fold -s -w 10000`)"
                 )
-        if last := b"".join(begun):
-            yield from _lines(_decode(path, last, offset))
-
-
-def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file."""
-    with open_data(path) as file:
-        return file.read()
+            text = _decode(path, data, offset, num_ends)
+            lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+            yield from lines
+            offset, num_lines, num_ends = offset + len(data), num_lines + len(lines), num_ends + 1
 
 
 def open_data(path: str | Path) -> BinaryIO:
-    """A file, unless it is no data at all: missing, empty, a pointer, a web page."""
+    """An opened file. Raises ValueError if it holds no data: missing, empty, a pointer, a page."""
     path = Path(path)
     try:
         file = path.open("rb")
@@ -79,10 +64,10 @@ def open_data(path: str | Path) -> BinaryIO:
     except FileNotFoundError:
         there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, there, n=1)
-        hint = f"; is {path.parent / near[0]} meant?" if near else ""
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise ValueError(f"{path}: no such file{hint}") from None
     except IsADirectoryError:
-        raise ValueError(f"{path}: a directory; the name of a file was expected") from None
+        raise ValueError(f"{path}: a directory; expected a file") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     problem = None
@@ -98,46 +83,52 @@ def open_data(path: str | Path) -> BinaryIO:
     return file
 
 
-def pick_column(
-    columns: Sequence[str], asked: str | None, usual: Sequence[str], flag: str, source: str
-) -> str:
-    """The column `asked` for; without one the first of the `usual` names there is, in any case."""
-    if asked is None:
-        by_name = {column.casefold(): column for column in reversed(columns)}
-        found = [by_name[name.casefold()] for name in usual if name.casefold() in by_name]
-        if found:
-            return found[0]
-        wanted = "no column is named " + ", ".join(map(repr, usual))
-    elif asked in columns:
-        return asked
-    else:
-        wanted = f"there is no column {asked!r}"
-    there = ", ".join(map(repr, columns))
-    raise ValueError(f"{source}: {wanted}; the columns are {there}; choose one with {flag}")
+def choose_columns(
+    columns: Sequence[str], settings: DataSettings, source: str, usual: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """For each setting in `usual`, the column that it names, or else the first of its usual names.
 
-
-def sha256_of(content: bytes | Path) -> str:
-    """The SHA-256 of bytes, or of the bytes of a file, in hexadecimal digits."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    The case of usual names does not matter. What is read of a source and what is not is logged
+    once, so that a missing header is noticed.
+    """
+    chosen = []
+    by_name = {column.casefold(): column for column in reversed(columns)}
+    for setting, names in usual.items():
+        asked = getattr(settings, setting)
+        found = [by_name[name.casefold()] for name in names if name.casefold() in by_name]
+        if asked in columns or (asked is None and found):
+            chosen.append(asked or found[0])
+            continue
+        problem = f"there is no column {asked!r}"
+        if asked is None:
+            problem = f"no column is named {', '.join(map(repr, names))}"
+        raise ValueError(
+            f"{source}: {problem}; the columns are {', '.join(map(repr, columns))}; choose one "
+            f"with --{setting}"
+        )
+    log_columns(source, tuple(columns), tuple(chosen))
+    return chosen
 
 
 @functools.cache  # documents are read several times
-def say_columns(source: str, columns: tuple[str, ...], used: tuple[str, ...]) -> None:
-    """Say once what is read of a source and what is not; a missing header is seen here too."""
+def log_columns(source: str, columns: tuple[str, ...], used: tuple[str, ...]) -> None:
+    """Log once which columns of a source are read and which are not."""
     unused = [repr(column) for column in columns if column not in used]
     left = f"; not used: {', '.join(unused)}" if unused else ""
     logger.info(f"{source}: columns read: {', '.join(map(repr, used))}{left}")
 
 
-def _lines(text: str) -> list[str]:
-    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+def sha256_of(content: bytes | str | Path) -> str:
+    """The SHA-256, in hexadecimal digits, of bytes, of text in UTF-8, or of the file at a Path."""
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    content = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(content).hexdigest()
 
 
-def _decode(path: str | Path, data: bytes, offset: int) -> str:
-    """The text of a part of a file that stands at `offset`."""
+def _decode(path, data, offset=0, num_lines=0):
+    """The text of a part of a file, which begins at `offset`, after `num_lines` lines."""
     wrong = data.find(b"\0")
     if wrong < 0:
         try:
@@ -145,22 +136,16 @@ def _decode(path: str | Path, data: bytes, offset: int) -> str:
             return text if offset else text.removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             wrong = error.start
-    raise ValueError(_not_text(path, offset + wrong))
-
-
-def _not_text(path: str | Path, offset: int) -> str:
-    """What is said of a file whose byte at `offset` is no text."""
-    line, left = 1, offset
+    line = num_lines + data.count(b"\n", 0, wrong) + 1
     with Path(path).open("rb") as file:
-        beginning = file.peek(4)
-        while left:
-            block = file.read(min(left, BLOCK_BYTES))
-            line, left = line + block.count(b"\n"), left - len(block)
-        byte = file.read(1)[0]
-    found = f"{path}:{line}: byte 0x{byte:02x} at offset {offset} is not UTF-8 text"
+        beginning = file.read(8)
+    advice = "convert the file, for instance with `iconv -f ISO-8859-1 -t UTF-8`"
+    if data[wrong] == 0:
+        advice = "this looks like a binary file or UTF-16 text"
     for start, meaning in NOT_TEXT.items():
         if beginning.startswith(start):
-            return f"{found}; the file begins like {meaning}"
-    if byte == 0:
-        return f"{found}; this looks like a binary file or UTF-16 text"
-    return f"{found}; convert the file, for instance with `iconv -f ISO-8859-1 -t UTF-8`"
+            advice = f"the file begins like {meaning}"
+    raise ValueError(
+        f"{path}:{line}: byte 0x{data[wrong]:02x} at offset {offset + wrong} is not UTF-8 text; "
+        f"{advice}"
+    )

@@ -1,11 +1,12 @@
-"""Rows that hold a sentence or a document each, from JSONL, Parquet or the hub, value by value."""
+"""Rows that hold a sentence or a document each, from JSONL, CSV, Parquet or the hub, checked."""
 
 import hashlib
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from rawtrain.data.files import LONGEST_LINE, pick_column, say_columns
+from rawtrain.config import DataSettings, NerDataSettings
+from rawtrain.data.files import LONGEST_LINE, choose_columns
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.errors import raise_problems
 
@@ -15,7 +16,7 @@ JSON_NAMES |= {"int": "a number", "float": "a number", "bool": "true or false"}
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows as dictionaries, and what is needed to say where a wrong one stands."""
+    """Rows as dictionaries, with where each stands in its source."""
 
     rows: Sequence[dict]
     numbers: Sequence[int]  # the line or row of each, from 1
@@ -29,103 +30,89 @@ class Rows:
 
 @dataclass(frozen=True)
 class Texts:
-    """Some of the documents of a source, read from it anew each time they are gone through.
+    """Some of the documents of a source. Each iteration reads them from it again.
 
-    It can be gone through, counted and sliced, like a list, and takes no memory. Going through any
-    part of it goes to the end of the source, to see that this is still the same: rows encoded from
-    one text would otherwise be cached under the name of another.
+    Like a list they have a length and can be sliced, but they take no memory. Iterating over any
+    part reads the source to its end, to verify that it has not changed: rows encoded from other
+    text would get a wrong key in the cache.
     """
 
-    read: Callable[[], Iterable[str]]  # goes through all texts of the source, empty ones too
+    read: Callable[[], Iterable[str]]  # all texts of the source, empty ones too
     source: str
     digest: str  # of all that are not empty
-    start: int  # of these, the first that belongs to it
+    start: int  # of these, the first that is part of it
     stop: int
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.stop - self.start
 
-    def __getitem__(self, part: slice):
+    def __getitem__(self, part: slice) -> "Texts":
         start, stop, _ = part.indices(len(self))
         return replace(self, start=self.start + start, stop=self.start + max(start, stop))
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         digest = hashlib.sha256()
         for number, text in enumerate(filter(is_visible, self.read())):
             _add(digest, text)
             if self.start <= number < self.stop:
                 yield text
         if digest.hexdigest() != self.digest:
-            raise ValueError(f"{self.source}: was changed since it was first read; start anew")
+            raise ValueError(f"{self.source}: has changed since it was first read; start again")
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same documents of the same source, whatever the format of the file."""
-        return f"{self.digest}[{self.start}:{self.stop}]"
+        return f"{self.digest} {self.start} {self.stop}"
 
 
 @dataclass(frozen=True)
 class Documents:
-    """Texts to learn a language from, as they were found."""
+    """The documents of a split."""
 
     texts: Texts
     source: str
-    num_empty: int  # documents without a visible character, or null: dropped
+    num_empty: int  # documents that are null or white space, left out
 
     @property
     def fingerprint(self) -> str:
         return self.texts.fingerprint
 
 
-def sentence_columns(columns: Sequence[str], settings, source: str) -> tuple[str, str]:
+def sentence_columns(
+    columns: Sequence[str], settings: NerDataSettings, source: str
+) -> tuple[str, str]:
     """The columns of the words and of the tags, chosen as in run_ner.py."""
     if len(columns) < 2:
-        raise ValueError(f"{source}: a column of words and one of tags expected, found {columns}")
-    text = pick_column(
-        columns,
-        settings.text_column_name,
-        ("tokens", columns[0]),
-        "--text_column_name",
-        source,
-    )
-    label = pick_column(
-        columns,
-        settings.label_column_name,
-        (f"{settings.task_name}_tags", columns[1]),
-        "--label_column_name",
-        source,
-    )
+        raise ValueError(f"{source}: expected a column of words and one of tags, found {columns}")
+    label_names = (f"{settings.task_name}_tags", columns[1])
+    usual = {"text_column_name": ("tokens", columns[0]), "label_column_name": label_names}
+    text, label = choose_columns(columns, settings, source, usual)
     if text == label:
         raise ValueError(
             f"{source}: words and tags would both come from {text!r}; the columns are {columns}; "
             "choose with --text_column_name and --label_column_name"
         )
-    say_columns(source, tuple(columns), (text, label))
     return text, label
 
 
-def text_column(columns: Sequence[str], settings, source: str) -> str:
+def text_column(columns: Sequence[str], settings: DataSettings, source: str) -> str:
     """The column of the documents, chosen as in run_mlm.py."""
-    text = pick_column(
-        columns, settings.text_column_name, ("text", columns[0]), "--text_column_name", source
-    )
-    say_columns(source, tuple(columns), (text,))
-    return text
+    usual = {"text_column_name": ("text", columns[0])}
+    return choose_columns(columns, settings, source, usual)[0]
 
 
 def sentences_from(
     table: Rows, text: str, label: str, label_names: list[str] | None = None
 ) -> TaggedSentences:
-    """One sentence a row. Tags may be numbers where `label_names` says what they stand for."""
+    """A sentence from each row; `label_names`: what tags stand for that are numbers."""
     words, tags, lines, problems = [], [], [], []
     for n, row in enumerate(table.rows):
         problem = _sentence_problem(row, text, label, label_names)
         if problem:
             problems.append(f"{table.place(n)}: {problem}")
         elif row[text]:
+            are_numbers = label_names is not None and type(row[label][0]) is int
             words.append(row[text])
-            numbers = label_names is not None and type(row[label][0]) is int
-            tags.append([label_names[tag] for tag in row[label]] if numbers else row[label])
+            tags.append([label_names[tag] for tag in row[label]] if are_numbers else row[label])
             lines.append([table.numbers[n]] * len(row[text]))
     raise_problems(
         problems, f"Expected in each row: {text!r}, a list of words; {label!r}, a tag for each."
@@ -137,7 +124,7 @@ def sentences_from(
 
 
 def texts_of(rows: Iterable[tuple[int, dict]], column: str, source: str) -> Iterator[str]:
-    """The text of each numbered row, "" for null; what is wrong in any is raised at the end."""
+    """The text of each numbered row, "" for null. All problems are raised together at the end."""
     problems = []
     for number, row in rows:
         if column not in row:
@@ -152,9 +139,9 @@ def texts_of(rows: Iterable[tuple[int, dict]], column: str, source: str) -> Iter
 
 
 def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
-    """The texts that `read()` goes through, in which something is to be read; others are counted.
+    """The texts from `read()` with a visible character; the others are counted.
 
-    This goes through all of them once, so that a mistake is told before anything is encoded.
+    Reads all of them once, so that mistakes are reported before anything is encoded.
     """
     digest, num_texts, num_visible = hashlib.sha256(), 0, 0
     for text in read():
@@ -174,17 +161,17 @@ def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
 
 
 def is_visible(text: str) -> bool:
-    """Whether there is something to read in it."""
+    """Whether a text has a character other than white space."""
     return bool(text) and not text.isspace()
 
 
 def _add(digest, text: str) -> None:
     data = text.encode()
-    digest.update(b"%d:" % len(data))  # or "ab", "c" would be the same as "a", "bc"
+    digest.update(b"%d:" % len(data))  # without it "ab", "c" would have the digest of "a", "bc"
     digest.update(data)
 
 
-def _sentence_problem(row: dict, text: str, label: str, label_names) -> str | None:
+def _sentence_problem(row, text, label, label_names):
     for key in (text, label):
         if key not in row:
             return f"no key {key!r}; found {_names(row)}"
@@ -200,7 +187,7 @@ def _sentence_problem(row: dict, text: str, label: str, label_names) -> str | No
     return _tag_problem(tags, label, label_names) or _surrogate_problem([*words, *tags])
 
 
-def _tag_problem(tags: list, label: str, label_names: list[str] | None) -> str | None:
+def _tag_problem(tags, label, label_names):
     kinds = set(map(type, tags))
     if kinds <= {str}:
         return None
@@ -218,11 +205,11 @@ def _tag_problem(tags: list, label: str, label_names: list[str] | None) -> str |
     return None
 
 
-def _surrogate_problem(texts: list) -> str | None:
+def _surrogate_problem(texts):
     try:
         "".join(text for text in texts if type(text) is str).encode()
     except UnicodeEncodeError:
-        return "half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+        return "half of a surrogate pair (\\ud800 to \\udfff), which is not a character"
     return None
 
 

@@ -1,4 +1,4 @@
-"""CSV, where a row is a word or a document, and Arrow tables, where it is a sentence or a document.
+"""CSV, where a row is a word or a document; Arrow tables, where a row is a sentence or a document.
 
 Arrow tables come from Parquet files and from the hub.
 """
@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Features
 
-from rawtrain.data.files import open_data, pick_column, read_text, say_columns
+from rawtrain.config import DataSettings, NerDataSettings
+from rawtrain.data.files import choose_columns, open_data, read_text
 from rawtrain.data.rows import (
     Documents,
     Rows,
@@ -25,15 +26,14 @@ from rawtrain.data.rows import (
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.errors import raise_problems
 
-WORD_NAMES = ("word", "token", "words", "tokens", "text", "form")
 BATCH = 1000  # documents read at once
-SENTENCE_NAMES = ("sentence_id", "sentence", "sent_id", "sentence #")
+LIST_TYPES = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
+TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
 
 
 def read_csv_rows(path: str | Path) -> Rows:
     """The rows of a CSV file with a header, as text: `NA`, `007` and `1.0` stay what they are."""
-    # Holds for the whole process. The default, 131,072 characters, cuts off a long document.
-    csv.field_size_limit(2**31 - 1)
+    csv.field_size_limit(2**31 - 1)  # for the whole process; long documents exceed the default
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     records, line = [], 1
     try:
@@ -62,19 +62,15 @@ def read_csv_rows(path: str | Path) -> Rows:
     return Rows(rows, [line for line, _ in records], str(path), header)
 
 
-def sentences_from_words(table: Rows, settings) -> TaggedSentences:
-    """Rows of a word each as sentences. An empty sentence id repeats the one above it."""
-    columns, source = table.columns, table.source
+def sentences_from_words(table: Rows, settings: NerDataSettings) -> TaggedSentences:
+    """Sentences from rows of one word each. An empty sentence id repeats the one above it."""
     task = settings.task_name
-    tag_names = (f"{task}_tags", f"{task}_tag", task, "tag", "tags", "label", "labels")
-    asked = settings.sentence_column_name
-    sentence = pick_column(columns, asked, SENTENCE_NAMES, "--sentence_column_name", source)
-    asked = settings.text_column_name
-    word = pick_column(columns, asked, WORD_NAMES, "--text_column_name", source)
-    asked = settings.label_column_name
-    tag = pick_column(columns, asked, tag_names, "--label_column_name", source)
-    say_columns(source, tuple(columns), (sentence, word, tag))
-
+    usual = {
+        "sentence_column_name": ("sentence_id", "sentence", "sent_id", "sentence #"),
+        "text_column_name": ("word", "token", "words", "tokens", "text", "form"),
+        "label_column_name": f"{task}_tags {task}_tag {task} tag tags label labels".split(),
+    }
+    sentence, word, tag = choose_columns(table.columns, settings, table.source, usual)
     words, tags, lines, problems = [], [], [], []
     seen, current = set(), None
     for n, row in enumerate(table.rows):
@@ -92,19 +88,19 @@ def sentences_from_words(table: Rows, settings) -> TaggedSentences:
         tags[-1].append(row[tag])
         lines[-1].append(table.numbers[n])
     raise_problems(problems, f"The rows of a sentence (column {sentence!r}) must stand together.")
-    return TaggedSentences(words, tags, lines, source)
+    return TaggedSentences(words, tags, lines, table.source)
 
 
 def read_parquet(path: str | Path) -> pa.Table:
     """The table in a Parquet file."""
     with _parquet_file(path) as file:
         table = file.read()
-        table.validate(full=True)  # or text that is no UTF-8 fails later, where no file is known
+        table.validate(full=True)  # text that is not UTF-8 would fail later, without a file name
     return table
 
 
-def documents_from_parquet(path: str | Path, settings) -> Documents:
-    """A document a row."""
+def documents_from_parquet(path: str | Path, settings: DataSettings) -> Documents:
+    """A document from each row of a Parquet file."""
     with _parquet_file(path) as file:
         schema = file.schema_arrow
 
@@ -117,8 +113,10 @@ def documents_from_parquet(path: str | Path, settings) -> Documents:
     return documents_from_batches(schema, batches, str(path), settings)
 
 
-def sentences_from_table(table: pa.Table, source: str, settings) -> TaggedSentences:
-    """A sentence a row, its tags as names or as numbers of the table's ClassLabel."""
+def sentences_from_table(
+    table: pa.Table, source: str, settings: NerDataSettings
+) -> TaggedSentences:
+    """A sentence from each row, its tags given as names or as numbers of the table's ClassLabel."""
     text, label = sentence_columns(table.column_names, settings, source)
     words_type, tags_type = (_item_type(table.schema.field(c).type) for c in (text, label))
     problems = []
@@ -136,9 +134,9 @@ def documents_from_batches(
     schema: pa.Schema,
     batches: Callable[[str], Iterable[pa.RecordBatch | pa.Table]],
     source: str,
-    settings,
+    settings: DataSettings,
 ) -> Documents:
-    """A document a row; `batches(column)` goes through the rows, and only some are in memory."""
+    """A document from each row of the `batches(column)`, of which only some are in memory."""
     column = text_column(schema.names, settings, source)
     found = schema.field(column).type
     if not _is_text(found):
@@ -184,19 +182,8 @@ def _names(table: pa.Table, label: str) -> list[str] | None:
 
 
 def _item_type(found: pa.DataType) -> pa.DataType:
-    is_list = (
-        pa.types.is_list(found)
-        or pa.types.is_large_list(found)
-        or pa.types.is_fixed_size_list(found)
-    )
-    return found.value_type if is_list else pa.null()
+    return found.value_type if isinstance(found, LIST_TYPES) else pa.null()
 
 
 def _is_text(found: pa.DataType) -> bool:
-    if pa.types.is_dictionary(found):
-        found = found.value_type
-    return (
-        pa.types.is_string(found)
-        or pa.types.is_large_string(found)
-        or pa.types.is_string_view(found)
-    )
+    return (found.value_type if isinstance(found, pa.DictionaryType) else found) in TEXT_TYPES

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from tokenizers import normalizers
 
-from rawtrain.data.cache import hash_of, in_memory, key_of
+from rawtrain.data.cache import in_memory, key_of
 from rawtrain.data.columns import IGNORED, Columns, flat, offsets_of, positions_in_rows
 from rawtrain.data.encoding import (
     encode_in_threads,
@@ -24,6 +24,7 @@ from rawtrain.data.encoding import (
     warn_of_unknown,
     with_offsets,
 )
+from rawtrain.data.files import sha256_of
 
 CHUNK = 1000  # sentences handed to the tokenizer at once
 
@@ -171,7 +172,7 @@ def _windows(tokenizer, words, max_length, stride, num_workers, cache):
         if cache is None:
             values, _ = in_memory(chunks())
         else:
-            data = hash_of(json.dumps(words))
+            data = sha256_of(json.dumps(words))
             key = key_of(backend, rows="words", data=data, has_types=has_types)
             values, _ = cache.fetch(key, chunks)
     offsets, sentence_of = values.pop("offsets"), values.pop("sentence_of")
