@@ -107,7 +107,7 @@ class TrainingSettings:
     command: ClassVar[str]
     groups: ClassVar[tuple[type, ...]]  # of the flags, in the order of --help
     metrics: ClassVar[tuple[str, ...]]  # of an evaluation, for --metric_for_best_model
-    embedded_recipe: ClassVar[dict[str, object]]  # settings of the run without any data
+    embedded_recipe: ClassVar[dict[str, Any]]  # settings of the run without any data
 
     output_dir: str = setting("", "where everything is written")
     overwrite_output_dir: bool = setting(

@@ -138,7 +138,7 @@ CASES = [
     case("2 a folder", Path.mkdir, refused="--train_file a.conll is a folder"),
     case("3 one column", "a O\nb\n", refused="^a.conll:2: number of columns: 1, on other"),
     case("3 only ever one column", "\n# c\na\nb\n", refused="^a.conll:3: number of columns, "
-         "separated by blanks or tabs: 1; expected the word in column 0"),
+         "separated by spaces or tabs: 1; expected the word in column 0"),
     case("4 columns vary", "a O\nb x y O\nc O\n", refused="^a.conll:2: number of columns: 4, "
          "on other lines 2"),
     case("4 the first line differs", "a b O\nc O\nd O\n", refused="^a.conll:1: .*: 3, on other"),
@@ -168,14 +168,14 @@ CASES = [
     case("12 mixed", "a B-X\nb E-X\nc U-X\n", refused="mix IOBES .*'E-X' at a.conll:2 and "
          "'U-X' at a.conll:3; write all of them in one scheme"),
     case("13 odd tags", "a b-per\nb B_PER\nc B-\nd 0\ne b-per\n",
-         refused=r"(?s)^a.conll:1: the tag 'b-per' is no IOB tag \(2 times\)\na.conll:2: "
-         r".*'B_PER'.*:3: .*'B-'.*:4: .*'0'.*\nExpected were O and a letter"),
+         refused=r"(?s)^a.conll:1: the tag 'b-per' is not an IOB tag \(2 times\)\na.conll:2: "
+         r".*'B_PER'.*:3: .*'B-'.*:4: .*'0'.*\nExpected O, or a letter"),
     case("13 a blank in a tag", {"a.jsonl": jsonl(sentence(["a"], ["O "]))},
-         refused="^a.jsonl:1: the tag 'O ' is no IOB tag"),
+         refused="^a.jsonl:1: the tag 'O ' is not an IOB tag"),
     case("13 a tag of 1 MB", "a " + "x" * 2**20, refused=r"^a.conll:1: the tag 'x+\.\.\.x+' is"),
     case("14 a tag that training lacks", {"a.conll": IOB2, "b.conll": "a O\n\nb B-LOC\n"},
          flags="--train_file a.conll --test_file b.conll",
-         refused="^b.conll:3: the tag 'B-LOC' of the test split is none of the labels"),
+         refused="^b.conll:3: the tag 'B-LOC' of the test split is not among the labels"),
     case("15 no entity", "a O\nb O\n", said="a.conll: every word has the tag 'O'"),
     case("16 a sentence of 5000 words", "Ada B-PER\n" * 5000, said="longer than a row +1"),
     case("16 a sentence that is cut", "Ada B-PER\n" * 5000, flags="--stride 0",
@@ -284,7 +284,7 @@ CASES = [
              refused="^a.csv:1: the header has 'tag' twice"),
     csv_case("41 a line end in a cell", 'sentence_id,word,tag\n1,"a\nb",O\n', words=[["a\nb"]]),
     csv_case("41 lines are counted as they stand", 'sentence_id,word,tag\n1,"a\r\nb",O\n\n1,c,x\n',
-             refused="^a.csv:5: the tag 'x' is no IOB tag"),
+             refused="^a.csv:5: the tag 'x' is not an IOB tag"),
     csv_case("42 another name", CSV.replace("word", "w"), refused="^a.csv: no column is named "
              "'word', .*; the columns are 'sentence_id', 'w', 'tag'; choose one with --text"),
     csv_case("43 a sentence comes back", CSV.replace("2,007", "1,007"),

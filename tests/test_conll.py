@@ -92,7 +92,9 @@ def test_columns_that_the_lines_do_not_have_are_refused_with_the_flags(tmp_path,
 
 def test_a_wrong_path_is_answered_with_the_nearest_name(tmp_path):
     write(tmp_path, "a O\n", "train.conll")
-    with pytest.raises(ValueError, match=r"trian\.conll: no such file; did you mean .*train\.conll\?"):
+    with pytest.raises(
+        ValueError, match=r"trian\.conll: no such file; did you mean .*train\.conll\?"
+    ):
         read_conll(tmp_path / "trian.conll")
     with pytest.raises(ValueError, match=r"no such file$"):
         read_conll(tmp_path / "nowhere" / "train.conll")

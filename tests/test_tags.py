@@ -170,7 +170,7 @@ def test_a_short_split_that_looks_like_iob1_is_read_beside_iob2():
 def test_a_tag_of_no_scheme_is_listed_with_its_line_and_number(tag):
     with pytest.raises(ValueError) as error:
         check_tags([sentences(["O"], ["B-PER", tag], [tag, tag])])
-    assert f"data.conll:4: the tag {tag!r} is no IOB tag (3 times)" in str(error.value)
+    assert f"data.conll:4: the tag {tag!r} is not an IOB tag (3 times)" in str(error.value)
 
 
 def test_all_wrong_tags_of_all_splits_are_told_at_once():

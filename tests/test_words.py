@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from rawtrain.data import words as words_module
-from rawtrain.data.words import encode_words, put_blank_before_words, splits_words_like_text
+from rawtrain.data.words import encode_words, put_space_before_words, splits_words_like_text
 
 LABELS = ["B-LOC", "I-LOC", "O", "B-ONE", "I-PER", "B-PER"]  # there is no I-ONE
 LABEL2ID = {"O": 2} | {label: number for number, label in enumerate(LABELS)}  # ids out of order
@@ -331,7 +331,7 @@ def test_a_tokenizer_class_that_ignores_add_prefix_space_is_mended_for_good_all_
     bare_byte_level().save_pretrained(tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model", add_prefix_space=True)
     assert not splits_words_like_text(tokenizer)
-    put_blank_before_words(tokenizer)
+    put_space_before_words(tokenizer)
     assert splits_words_like_text(tokenizer)
     tokenizer.save_pretrained(tmp_path / "trained")
     assert splits_words_like_text(AutoTokenizer.from_pretrained(tmp_path / "trained"))

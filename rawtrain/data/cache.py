@@ -156,12 +156,11 @@ def _write(folder: Path, chunks: Chunks) -> tuple[Arrays, Counts]:
                 if name not in files:
                     files[name] = stack.enter_context((folder / f"{name}.bin").open("wb"))
                     facts[name] = _facts(array[:0], 0)
-                data = np.ascontiguousarray(array)
+                assert array.dtype.str == facts[name]["dtype"], (name, array.dtype)
+                data = np.ascontiguousarray(array).data
                 files[name].write(data)
-                so_far = facts[name]
-                assert data.dtype.str == so_far["dtype"], (name, data.dtype, so_far)
-                so_far["length"] += len(data)
-                so_far["crc32"] = zlib.crc32(data, so_far["crc32"])
+                facts[name]["length"] += len(data)
+                facts[name]["crc32"] = zlib.crc32(data, facts[name]["crc32"])
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())  # or a crash may leave the name without the content

@@ -6,13 +6,13 @@
     EU      NNP  I-NP  B-ORG
     rejects VBZ  I-VP  O
 
-Columns are separated by any run of blanks or tabs. No other character separates anything: a word
-may hold a no-break space, and only LF, CRLF and CR end a line.
+Columns are separated by spaces or tabs, as many as there are, and by nothing else: a word may hold
+a no-break space. Only LF, CRLF and CR end a line.
 
-A line that starts with # is a comment, unless it can be read as a word: it has as many columns as
-the other lines, and its tag column holds a tag, that is one which other lines have too, one of the
-form O or B-PER, or the # with which the Penn Treebank tags this very word. So "#MeToo B-MISC" is a
-word, and "# sent_id = 12" is a comment also where a line has four columns.
+A line that starts with # is a comment, unless it has as many columns as the other lines and a tag
+in its tag column: a tag that other lines have too, one of the form O or B-PER, or #, the Penn
+Treebank's tag of this word. So "#MeToo B-MISC" is a word, and "# sent_id = 12" is a comment even in
+a file of four columns.
 """
 
 import re
@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 
 def is_conll(path: str | Path) -> bool:
-    """Whether a file is read as CoNLL columns: by its name, anything that is not another format."""
+    """Whether a file is read as CoNLL columns: if its name does not say another format."""
     return Path(path).suffix.lower() not in OTHER_FORMATS
 
 
@@ -61,14 +61,16 @@ def read_conll(path: str | Path, token_column: int = 0, tag_column: int = -1) ->
     return TaggedSentences(words, tags, lines, str(path))
 
 
-def classify(path: str | Path, *columns: int) -> Iterator[Line]:
-    """Every line with its kind; lines that cannot be a word are raised together at the end."""
+def classify(path: str | Path, token_column: int, tag_column: int) -> Iterator[Line]:
+    """Every line with its kind. All lines that cannot be read are raised together at the end."""
     texts = list(iterate_lines(path))
     rows = [COLUMN.findall(text) for text in texts]
     sure = [row for row in rows if row and row[0][0] != "#" and row[0] != DOCUMENT]
     if not sure:
         raise ValueError(f"{path}: no sentence in this file; expected a word and a tag a line")
-    width, word_at, tag_at = _layout(sure, f"{path}:{rows.index(sure[0]) + 1}", *columns)
+    width, word_at, tag_at = _layout(
+        sure, f"{path}:{rows.index(sure[0]) + 1}", token_column, tag_column
+    )
     known_tags = {row[tag_at] for row in sure if len(row) == width} | {"#"}
     problems = []
     for number, (text, row) in enumerate(zip(texts, rows, strict=True), start=1):
@@ -86,18 +88,18 @@ def classify(path: str | Path, *columns: int) -> Iterator[Line]:
             yield Line(number, text, "word", row[word_at], row[tag_at])
     raise_problems(
         problems,
-        "Every word has a line of its own with the same columns, separated by blanks or tabs; "
-        "a word cannot hold a blank.",
+        "Every word has a line of its own with the same columns, separated by spaces or tabs; "
+        "a word cannot hold a space.",
     )
 
 
 def _layout(rows, place: str, token_column: int, tag_column: int) -> tuple[int, int, int]:
-    """The number of columns, and which of them, from 0, hold the word and the tag."""
+    """The number of columns, and the indices of those of the word and of the tag."""
     width = Counter(map(len, rows)).most_common(1)[0][0]
     needed = max(token_column, ~token_column, tag_column, ~tag_column) + 1  # -2 needs ~(-2) + 1
     if width < needed or token_column % width == tag_column % width:
         raise ValueError(
-            f"{place}: number of columns, separated by blanks or tabs: {width}; expected the word "
+            f"{place}: number of columns, separated by spaces or tabs: {width}; expected the word "
             f"in column {token_column} and its tag in column {tag_column} (from 0, negative from "
             "the end); choose them with --token_column and --tag_column"
         )
@@ -105,13 +107,12 @@ def _layout(rows, place: str, token_column: int, tag_column: int) -> tuple[int, 
 
 
 def _refuse_running_numbers(path, words: list[list[str]], token_column: int) -> None:
-    several = any(len(sentence) > 1 for sentence in words)
+    if all(len(sentence) == 1 for sentence in words):
+        return
     for first in (0, 1):
-        if several and all(
-            sentence == [str(first + k) for k in range(len(sentence))] for sentence in words
-        ):
+        if all(sentence == [str(first + n) for n in range(len(sentence))] for sentence in words):
             raise ValueError(
-                f"{path}: column {token_column} holds nothing but running numbers "
-                f"({first}, {first + 1}, {first + 2} ... in each sentence), not words; "
-                f"if the words are in the next column: --token_column {token_column + 1}"
+                f"{path}: column {token_column} holds only running numbers ({first}, {first + 1}, "
+                f"{first + 2} ... in each sentence), not words; if the words are in the next "
+                f"column: --token_column {token_column + 1}"
             )

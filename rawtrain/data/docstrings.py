@@ -1,12 +1,11 @@
 """The corpus of the first run: docstrings of the Python standard library and of torch.
 
-Every installation has them, so both commands do something real without network and without a file.
-Source files are read as text: importing them would be slow and have side effects, and parsing them
-with `ast` takes many seconds. Between two triple quotes there is a docstring or, in a few files,
-code, which `roles.sentences` leaves out.
+Every installation has them, so both commands do something real without a network or a file. Source
+files are read as text: importing them would be slow and have side effects, and parsing them with
+`ast` takes many seconds. Between two triple quotes there is a docstring or, in a few files, code,
+which `roles.sentences` leaves out.
 """
 
-import hashlib
 import itertools
 import json
 import platform
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
+from rawtrain.data.files import sha256_of
 from rawtrain.data.roles import Sentence, sentences
 from rawtrain.data.tags import TaggedSentences
 
@@ -36,7 +36,7 @@ class DocstringCorpus:
     validation: TaggedSentences
     test: TaggedSentences
     documents: list[str]  # the prose of one docstring each, without the held-out sentences
-    description: str  # the versions that the text comes from
+    description: str  # the versions of Python and torch that the text is from
 
     @property
     def types(self) -> list[str]:
@@ -45,19 +45,18 @@ class DocstringCorpus:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all text and tags: runs with the same one had the same data."""
+        """A hash of all text and tags: runs with the same one had the same data."""
         splits = [[split.words, split.tags] for split in (self.train, self.validation, self.test)]
-        return _hash(json.dumps([splits, self.documents]))[:12]
+        return sha256_of(json.dumps([splits, self.documents]))[:12]
 
 
 def read_docstring_corpus(files: Iterable[Path] | None = None) -> DocstringCorpus:
     """Sentences with marked names in three splits, and documents without the held-out ones.
 
-    The split of a sentence is a function of its text (see `_split_of`), so it is the same on every
-    machine, whatever the versions. Sentences that differ in names, case, digits or punctuation
-    alone are kept once, and those that are nearly the same mostly share a split, so that what is
-    learnt by heart counts little in the test. Splits and documents are in the order of a hash of
-    their text: the first n of them are a fair sample.
+    The split of a sentence is a function of its text (see `_split_of`), the same on every machine
+    and for all versions. Of sentences that differ only in names, case, digits or punctuation one is
+    kept, and near duplicates mostly share a split, so that memorized text counts little in the
+    test. Splits and documents are sorted by a hash of their text: the first n are a fair sample.
 
     Raises ValueError if there is too little text, as in an installation without source files.
     """
@@ -65,14 +64,14 @@ def read_docstring_corpus(files: Iterable[Path] | None = None) -> DocstringCorpu
     docstrings = [list(sentences(docstring)) for path in files for docstring in _docstrings(path)]
     everything = itertools.chain.from_iterable(docstrings)
     tagged = [s for s in everything if s.has_entity and s.is_fully_marked]
-    # Two sentences can be the same but for their names, or the same with other names marked.
+    # Two sentences can differ only in their names, or only in which names are marked.
     tagged = _one_each(tagged, lambda sentence: sentence.text)
     tagged = _one_each(tagged, lambda sentence: sentence.text_without_entities)
     if len(tagged) < MIN_SENTENCES:
         raise ValueError(
             f"the docstrings in {len(files)} source files of Python and torch hold {len(tagged)} "
             f"sentences with marked names, expected at least {MIN_SENTENCES}: this installation "
-            "came without sources or with stripped ones. Give data of your own with --train_file."
+            "came without sources or with stripped ones. Name your own data with --train_file."
         )
     splits: dict[str, list[Sentence]] = {"train": [], "validation": [], "test": []}
     for sentence in tagged:
@@ -86,11 +85,12 @@ def read_docstring_corpus(files: Iterable[Path] | None = None) -> DocstringCorpu
 
 
 def docstring_files() -> list[Path]:
-    """The source files that are read, in an order that does not depend on where they lie."""
+    """The source files that are read, in an order that does not depend on where they are."""
     library = Path(sysconfig.get_path("stdlib"))
-    torch = Path(util.find_spec("torch").submodule_search_locations[0])  # imports nothing
-    files = []
-    for root, folders in ((library, LIBRARY_FOLDERS), (torch, TORCH_FOLDERS)):
+    torch = util.find_spec("torch")  # does not import it
+    assert torch and torch.origin
+    files: list[Path] = []
+    for root, folders in ((library, LIBRARY_FOLDERS), (Path(torch.origin).parent, TORCH_FOLDERS)):
         files += sorted(root.glob("*.py"))
         for folder in folders.split():
             files += sorted((root / folder).rglob("*.py"))
@@ -113,27 +113,24 @@ def _tagged_sentences(split: list[Sentence], name: str) -> TaggedSentences:
 
 
 def _documents(docstrings: list[list[Sentence]], held_out: list[Sentence]) -> list[str]:
-    """The sentences of a docstring in one string; each sentence once, held-out ones not at all."""
+    """The sentences of each docstring joined: every sentence once, held-out ones left out."""
     seen = {_pattern(sentence.text) for sentence in held_out}
     documents = []
     for docstring in docstrings:
         kept = []
         for sentence in docstring:
             pattern = _pattern(sentence.text)
-            # The second condition is for the near-duplicates of held-out sentences.
+            # The second condition leaves out near duplicates of held-out sentences.
             if pattern not in seen and not (sentence.has_entity and _split_of(sentence) != "train"):
                 seen.add(pattern)
                 kept.append(sentence.text)
         if kept:
             documents.append(" ".join(kept))
-    return sorted(documents, key=_hash)
-
-
-# What makes two sentences the same, and what decides their split
+    return sorted(documents, key=sha256_of)
 
 
 def _one_each(tagged: list[Sentence], part: Callable[[Sentence], str]) -> list[Sentence]:
-    """One sentence of each pattern: that with the smallest hash, so that order has no say."""
+    """One sentence of each pattern: the one with the smallest hash, whatever their order."""
     kept: dict[str, Sentence] = {}
     for sentence in tagged:
         pattern = _pattern(part(sentence))
@@ -142,30 +139,26 @@ def _one_each(tagged: list[Sentence], part: Callable[[Sentence], str]) -> list[S
 
 
 def _pattern(text: str) -> str:
-    """The words of a text, blind to case, digits and punctuation."""
+    """The words of a text in lower case, without digits and punctuation."""
     return " ".join(re.findall(r"[^\W\d_]+", text.lower()))
 
 
 def _split_of(sentence: Sentence) -> str:
-    """Decided by the one run of three words whose hash is smallest (MinHash).
+    """The split, decided by the smallest hash of the sentence's runs of three words (MinHash).
 
-    Two sentences that share a fraction of their runs share the smallest, and so the split, with
-    that probability. Names are left out: they are what the sentences of a template differ in.
+    Two sentences that share a fraction of their runs share the smallest one, and so the split, with
+    that probability. Names are left out, because sentences from one template differ in them.
     """
     words = _pattern(sentence.text_without_entities).split()
     runs = [" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))]
-    position = int(_hash("split " + min(runs, key=_hash))[:8], 16) / 16**8
+    position = int(sha256_of("split " + min(runs, key=sha256_of))[:8], 16) / 16**8
     if position < TEST_SHARE:
         return "test"
     return "validation" if position < TEST_SHARE + VALIDATION_SHARE else "train"
 
 
 def _sentence_hash(sentence: Sentence) -> str:
-    return _hash(json.dumps(sentence.pieces))
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_of(json.dumps(sentence.pieces))
 
 
 def _torch_version() -> str:

@@ -1,28 +1,42 @@
 """The tokenizer's work: chunks of a corpus through its backend, on all cores, in their order.
 
-The calls go to `tokenizer.backend_tokenizer`, since transformers' own `tokenizer(...)` adds half of
-the time again, on one core, for lists of the results. Threads do it, not processes: the backend
-lets go of Python's lock while it encodes, nine tenths of the time, so that two threads keep two
-cores busy, and nothing has to be started, copied or pickled.
+The calls go to `tokenizer.backend_tokenizer`, because transformers' own `tokenizer(...)` takes half
+as much time again, on one core, to make lists of the results. Threads are enough: the backend
+releases Python's lock for nine tenths of its time, so two threads keep two cores busy, and nothing
+has to be started, copied or pickled.
 """
 
 import contextlib
 import logging
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from rawtrain.data.cache import Arrays, Counts
 
 logger = logging.getLogger(__name__)
 
+Chunk = TypeVar("Chunk")
+Encoded = TypeVar("Encoded")
+
 
 @contextlib.contextmanager
-def truncating(tokenizer, max_length=None, stride=0, side="right"):
-    """The backend of a tokenizer, set to cut at `max_length` tokens (None: not to) and to pad not.
+def truncating(
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int | None = None,
+    stride: int = 0,
+    side: str = "right",
+) -> Iterator[Tokenizer]:
+    """The tokenizer's backend, set to truncate at `max_length` tokens (None: never), not to pad.
 
-    Afterwards it truncates nothing: that would be saved with the model.
+    Truncation is off afterwards, since it would be saved with the model.
     """
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
@@ -36,14 +50,16 @@ def truncating(tokenizer, max_length=None, stride=0, side="right"):
         backend.no_truncation()
 
 
-def encode_in_threads(encode, chunks, num_workers=None):
+def encode_in_threads(
+    encode: Callable[[Chunk], Encoded], chunks: Iterable[Chunk], num_workers: int | None = None
+) -> Iterator[Encoded]:
     """Yield `encode(chunk)` for each chunk, in their order.
 
-    num_workers: threads (default: all cores). No more chunks than these and one are held at once,
-    however many there are.
+    num_workers: threads (default: one for each core). At most one chunk more than that is held at
+    once.
     """
     num_workers = num_workers or num_cores()
-    waiting = deque()
+    waiting: deque[Future[Encoded]] = deque()
     with _one_thread_a_chunk(), ThreadPoolExecutor(num_workers) as threads:
         for chunk in chunks:
             waiting.append(threads.submit(encode, chunk))
@@ -53,8 +69,8 @@ def encode_in_threads(encode, chunks, num_workers=None):
             yield waiting.popleft().result()
 
 
-def warn_of_unknown(num_unknown, num_tokens):
-    """Say so if next to nothing of a text is known to its tokenizer: nothing is learnt from it."""
+def warn_of_unknown(num_unknown: int, num_tokens: int) -> None:
+    """Warn if nearly all tokens of a text are unknown: nothing can be learnt from it."""
     if num_unknown > 0.99 * num_tokens:
         share = num_unknown / num_tokens
         logger.warning(
@@ -63,23 +79,25 @@ def warn_of_unknown(num_unknown, num_tokens):
         )
 
 
-def num_cores():
-    """The cores that this process may use."""
+def num_cores() -> int:
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def flat_ids(rows):
-    """The numbers of all rows in one array; `columns.flat` is for rows in which some are None."""
+def flat_ids(rows: Iterable[Iterable[int]]) -> np.ndarray:
+    """The numbers of all rows in one array. `columns.flat` is for rows with None among them."""
     return np.fromiter(chain.from_iterable(rows), dtype=np.int32)
 
 
-def with_offsets(encoded):
-    """Yield (arrays, counts) for each (arrays, lengths, counts).
+def with_offsets(
+    encoded: Iterable[tuple[Arrays, list[int], Counts]],
+) -> Iterator[tuple[Arrays, Counts]]:
+    """Yield (arrays, counts) for each (arrays, lengths of the rows, counts).
 
-    The lengths of the rows become the array "offsets" of where they begin, counted on from one
-    chunk to the next; all chunks together have one more of these than rows.
+    The lengths become the array "offsets", where the rows of all chunks begin; its last number,
+    which makes it one longer than there are rows, is where the last row ends.
     """
     num_tokens = 0
     yield {"offsets": np.zeros(1, dtype=np.int64)}, {}
@@ -90,7 +108,7 @@ def with_offsets(encoded):
 
 @contextlib.contextmanager
 def _one_thread_a_chunk():
-    """Keep the backend from spreading each chunk over threads of its own, which would compete."""
+    """Keep the backend from splitting each chunk over threads of its own, which would compete."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     os.environ[name] = "false"

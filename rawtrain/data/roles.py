@@ -1,8 +1,8 @@
 """From a docstring to its sentences, with the names that its author marked.
 
-":class:`Tensor`" is a Sphinx role: somebody said that Tensor is a class. Stripped of the markup a
-docstring is prose, and its roles are hand-made entity labels, as noisy as such labels are. Authors
-forget roles more often than they write wrong ones, which `is_fully_marked` looks for.
+":class:`Tensor`" is a Sphinx role: its author says that Tensor is a class. Without markup a
+docstring is prose, and its roles are entity labels made by hand, as noisy as such labels are.
+Authors forget roles more often than they write wrong ones; `is_fully_marked` looks for that.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rawtrain.data.raw_text import split_words
 
-# Exceptions are classes, and torch's authors write :func: for many a method. Modules, data and
+# Exceptions are classes, and torch's authors write :func: for many methods. Modules, data and
 # objects have a few dozen examples, too few to learn or to score, and count as unmarked.
 ENTITY_TYPE_OF_ROLE = {
     "attr": "ATTR",
@@ -20,15 +20,15 @@ ENTITY_TYPE_OF_ROLE = {
     "func": "FUNC",
     "meth": "FUNC",
 }
-MIN_WORDS, MAX_WORDS = 4, 40  # longer ones are run together, and would make batches wide
+MIN_WORDS, MAX_WORDS = 4, 40  # longer ones are several run together, and would widen batches
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """Text as a reader of the rendered page sees it: pieces of it, each with its type or None."""
+    """The text of the rendered page in pieces, each with its entity type or None."""
 
     pieces: list[tuple[str, str | None]]
-    unmarked: list[str]  # what is set in quotes as code, or has a role that is no entity type
+    unmarked: list[str]  # quoted as code, or with a role that is not an entity type
 
     @property
     def text(self) -> str:
@@ -44,14 +44,15 @@ class Sentence:
 
     @property
     def is_fully_marked(self) -> bool:
-        """Whether O can be believed: nothing but what is marked looks like a name."""
+        """Whether O is reliable: nothing that is unmarked looks like a name."""
         return all(_CONSTANT.fullmatch(code) for code in self.unmarked) and not (
             _LOOKS_LIKE_A_NAME.search(self.text_without_entities)
         )
 
     def words_and_tags(self) -> tuple[list[str], list[str]]:
-        """Words, and IOB2 tags; an entity is the words of one role."""
-        words, tags = [], []
+        """Words and their IOB2 tags; an entity is the words of one role."""
+        words: list[str] = []
+        tags: list[str] = []
         for text, entity_type in self.pieces:
             piece = [text[start:end] for start, end in split_words(text)]
             words += piece
@@ -63,7 +64,7 @@ class Sentence:
 
 
 def sentences(docstring: str) -> Iterator[Sentence]:
-    """The sentences of 4 to 40 words; without code, doctests, formulas and tables."""
+    """The sentences of 4 to 40 words, without code, doctests, formulas and tables."""
     for paragraph in _paragraphs(docstring):
         for text in _SENTENCE_END.split(paragraph):
             if not _CODE.search(text):
@@ -73,8 +74,8 @@ def sentences(docstring: str) -> Iterator[Sentence]:
 
 
 def strip_markup(text: str) -> Sentence:
-    pieces, unmarked = [], []
-    position = 0
+    pieces: list[tuple[str, str | None]] = []
+    unmarked, position = [], 0
     for match in _MARKUP.finditer(text):
         role, *contents = match.groups()
         shown = _shown(*filter(None, contents))
@@ -94,7 +95,7 @@ _SENTENCE_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)(?<=[.!?])\s+(?=[A-Z
 # :role:`text`, ``code``, and `name` or `text <url>`_
 _MARKUP = re.compile(r":(?:[\w-]+:)?([\w-]+):`([^`]+)`|``([^`]+)``|`([^`]+)`_{0,2}")
 _CODE = re.compile(r":math:|[={}\\|^$#@+]|->|\s[<>]\s")
-# ".. note:: text"; without a name it is a comment or a link's target.
+# ".. note:: text"; without a name it is a comment or the target of a link
 _DIRECTIVE = re.compile(r"\.\.\s+(?:([\w-]+) ?::?(?:\s+|$))?(.*)")
 _PROSE_DIRECTIVES = {"note", "warning", "important", "tip", "caution", "seealso"}
 # "- item", "2. item", "Returns:", "name: what it is", "name (type, optional): what it is"
@@ -104,7 +105,7 @@ _LIST_ITEM = re.compile(r"(?:[-*•]|\d+\.|(?:\w+ )?\**\w+(?: ?\([^()]*\))?\s?:)
 def _paragraphs(docstring: str) -> Iterator[str]:
     """Paragraphs and list items, each on one line."""
     lines: list[str] = []
-    skipped_below = None  # the indentation of the line whose indented block is no prose
+    skipped_below = None  # the indentation of a line whose indented block is not prose
     for line in [*docstring.expandtabs().splitlines(), ""]:
         text = line.strip()
         indent = len(line) - len(line.lstrip())
@@ -138,8 +139,6 @@ def _shown(content: str) -> str:
 
 
 def _is_prose(text: str) -> bool:
-    """Whether at least half of the words are plain lower-case ones."""
-    num_words = len(text.split())
-    if not MIN_WORDS <= num_words <= MAX_WORDS:
-        return False
-    return 2 * len(re.findall(r"\b[a-z]+\b", text)) >= num_words
+    """Whether the length fits, and at least half of the words are plain lower-case ones."""
+    num_words, num_plain = len(text.split()), len(re.findall(r"\b[a-z]+\b", text))
+    return MIN_WORDS <= num_words <= MAX_WORDS and 2 * num_plain >= num_words

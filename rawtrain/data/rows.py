@@ -110,9 +110,9 @@ def sentences_from(
         if problem:
             problems.append(f"{table.place(n)}: {problem}")
         elif row[text]:
-            are_numbers = label_names is not None and type(row[label][0]) is int
+            names = label_names if type(row[label][0]) is int else None
             words.append(row[text])
-            tags.append([label_names[tag] for tag in row[label]] if are_numbers else row[label])
+            tags.append([names[tag] for tag in row[label]] if names else row[label])
             lines.append([table.numbers[n]] * len(row[text]))
     raise_problems(
         problems, f"Expected in each row: {text!r}, a list of words; {label!r}, a tag for each."

@@ -1,9 +1,9 @@
-"""Data as named in the settings: files by their extension, or a data set of the hub.
+"""The data that the settings name: files, read by their extension, or a data set of the hub.
 
-.jsonl .json   an object a line: a sentence or a document
-.csv           a row a word, with a sentence id, or a row a document
-.parquet       a row a sentence or a document
-others         sentences: CoNLL columns; documents: text with one a line
+.jsonl .json   an object a line, each a sentence or a document
+.csv           rows of a word each, with a sentence id, or of a document each
+.parquet       rows of a sentence or a document each
+any other      sentences: CoNLL columns; documents: one a line
 """
 
 import logging
@@ -17,6 +17,7 @@ from typing import TypeVar
 import datasets
 import pyarrow as pa
 
+from rawtrain.config import DataSettings, NerDataSettings
 from rawtrain.data import conll, tags
 from rawtrain.data.files import iterate_lines
 from rawtrain.data.jsonl import iterate_jsonl, read_jsonl
@@ -42,30 +43,26 @@ from rawtrain.errors import raise_problems
 
 logger = logging.getLogger(__name__)
 
-SPLIT_NAMES = {
-    "train": ("train",),
-    "validation": ("validation", "dev", "val"),
-    "test": ("test",),
-}
+SPLIT_NAMES = {"train": ["train"], "validation": ["validation", "dev", "val"], "test": ["test"]}
 LONGEST_WORD = 100_000  # characters
 Split = TypeVar("Split", TaggedSentences, Documents)
 
 
 @dataclass(frozen=True)
 class TaggedCorpus:
-    """The splits that there are, with IOB2 tags, and the labels that a model is to predict."""
+    """The splits that there are, with IOB2 tags, and the labels for a model to predict."""
 
-    splits: dict[str, TaggedSentences]  # of "train", "validation", "test"
+    splits: dict[str, TaggedSentences]  # keys: "train", "validation", "test"
     label_names: list[str]
     scheme: str  # as found: "IOB1", "IOB2", "IOBES", or "none" for part-of-speech tags
-    num_repaired: int  # I- that continued nothing, read as B-
+    num_repaired: int  # I- tags that continued no entity, read as B-
 
 
-def read_tagged(settings) -> TaggedCorpus:
+def read_tagged(settings: NerDataSettings) -> TaggedCorpus:
     """The tagged sentences that the settings name.
 
-    Labels are the names that the data declares, in its order, where the tags did not have to be
-    converted; else the tags of the training split, sorted, as in run_ner.py.
+    The labels are the names that the data declares, in its order, unless the tags had to be
+    converted; otherwise the tags of the training split, sorted, as in run_ner.py.
     """
     splits = _read_splits(settings, _read_sentences, _hub_sentences)
     _check_words(splits.values())
@@ -86,16 +83,17 @@ def read_tagged(settings) -> TaggedCorpus:
     return TaggedCorpus(splits, label_names, scheme, num_repaired)
 
 
-def read_documents(settings) -> dict[str, Documents]:
+def read_documents(settings: DataSettings) -> dict[str, Documents]:
     """The documents that the settings name, by split."""
     return _read_splits(settings, read_document_file, _hub_documents)
 
 
 def _read_splits(
-    settings, read_file: Callable[..., Split], from_hub: Callable[..., Split]
+    settings: DataSettings, read_file: Callable[..., Split], from_hub: Callable[..., Split]
 ) -> dict[str, Split]:
-    """The splits in the order train, validation, test; what is wrong in any is told together."""
-    splits, problems = {}, []
+    """The splits in the order train, validation, test. All problems are raised together."""
+    splits: dict[str, Split] = {}
+    problems: list[str] = []
     hub = _load_dataset(settings) if settings.dataset_name else {}
     for split, names in SPLIT_NAMES.items():
         file = getattr(settings, f"{split}_file", None)
@@ -114,7 +112,7 @@ def _read_splits(
     return splits
 
 
-def _load_dataset(settings) -> datasets.DatasetDict:
+def _load_dataset(settings: DataSettings) -> datasets.DatasetDict:
     name, config = settings.dataset_name, settings.dataset_config_name
     try:
         loaded = datasets.load_dataset(name, config)
@@ -132,7 +130,7 @@ def _load_dataset(settings) -> datasets.DatasetDict:
 
 
 def _check_words(splits: Iterable[TaggedSentences]) -> None:
-    """Refuse words so long that they are none."""
+    """Refuse words that are too long to be words."""
     raise_problems(
         [
             f"{split.place(s, w)}: a word of {len(word):,} characters"
@@ -141,19 +139,19 @@ def _check_words(splits: Iterable[TaggedSentences]) -> None:
             for w, word in enumerate(words)
             if len(word) > LONGEST_WORD
         ],
-        f"Expected were words, of {LONGEST_WORD:,} characters at most. Is this the right column?",
+        f"Expected words of {LONGEST_WORD:,} characters at most. Is this the right column?",
     )
 
 
 def _warn_of_one_tag(train: TaggedSentences) -> None:
-    """Say so if there is nothing to tell apart; where there is no entity, every tag is O."""
+    """Warn if all tags are the same, such as O where there is no entity."""
     names = tags.label_list(train.tags)
     if len(names) == 1:
         logger.warning(f"{train.source}: every word has the tag {names[0]!r}: nothing to learn")
 
 
 def _warn_of_repetitions(splits: Mapping[str, TaggedSentences]) -> None:
-    """Say how many sentences repeat one of their split, and how many one of the training data."""
+    """Warn of sentences that occur twice in a split, or in the training data too."""
     known = set(map(tuple, splits["train"].words)) if "train" in splits else set()
     for name, split in splits.items():
         num_sentences = len(split.words)
@@ -166,11 +164,11 @@ def _warn_of_repetitions(splits: Mapping[str, TaggedSentences]) -> None:
         if num_known:
             logger.warning(
                 f"{split.source}: {num_known:,} of {num_sentences:,} sentences are in the training "
-                f"data too: what they score says little about new text"
+                f"data too: their scores say little about new text"
             )
 
 
-def _read_sentences(path: str, settings) -> TaggedSentences:
+def _read_sentences(path: str, settings: NerDataSettings) -> TaggedSentences:
     suffix = Path(path).suffix.lower()
     if suffix in (".json", ".jsonl"):
         table = read_jsonl(path)
@@ -182,33 +180,33 @@ def _read_sentences(path: str, settings) -> TaggedSentences:
     return conll.read_conll(path, settings.token_column, settings.tag_column)
 
 
-def _hub_sentences(dataset: datasets.Dataset, source: str, settings) -> TaggedSentences:
+def _hub_sentences(dataset, source, settings) -> TaggedSentences:
     return sentences_from_table(dataset[:], source, settings)
 
 
-def read_document_file(path: str, settings) -> Documents:
-    """The documents of a file; its extension says what kind of file it is."""
+def read_document_file(path: str, settings: DataSettings) -> Documents:
+    """The documents of a file, whose extension says what kind of file it is."""
     suffix = Path(path).suffix.lower()
     if suffix in (".json", ".jsonl"):
         return documents_from(partial(_jsonl_texts, path, settings), path)
     if suffix == ".csv":
         table = read_csv_rows(path)
         column = text_column(table.columns, settings, path)
-        numbered = list(zip(table.numbers, table.rows, strict=True))
-        return documents_from(partial(texts_of, numbered, column, path), path)
+        rows = list(zip(table.numbers, table.rows, strict=True))
+        return documents_from(partial(texts_of, rows, column, path), path)
     if suffix == ".parquet":
         return documents_from_parquet(path, settings)
     return documents_from(partial(iterate_lines, path), path)
 
 
-def _jsonl_texts(path: str, settings) -> Iterator[str]:
+def _jsonl_texts(path: str, settings: DataSettings) -> Iterator[str]:
     rows = iterate_jsonl(path)
     number, first = next(rows)
     column = text_column(list(first), settings, path)
     return texts_of(chain([(number, first)], rows), column, path)
 
 
-def _hub_documents(dataset: datasets.Dataset, source: str, settings) -> Documents:
+def _hub_documents(dataset, source, settings) -> Documents:
     def batches(column: str) -> Iterator[pa.Table]:
         return dataset.select_columns(column).iter(BATCH)
 

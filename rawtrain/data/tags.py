@@ -1,17 +1,15 @@
-"""Sentences with tags: which scheme the tags are written in, and the same tags in IOB2.
+"""Sentences with tags: the scheme of the tags is found, and they are converted to IOB2.
 
-Four ways to write that "New York" and "Boston" are two places next to each other:
+In each of four schemes, "New York" and "Boston" are two entities next to each other:
 
     word    IOB1    IOB2    IOBES   BILOU
     New     I-LOC   B-LOC   B-LOC   B-LOC
     York    I-LOC   I-LOC   E-LOC   L-LOC
     Boston  B-LOC   B-LOC   S-LOC   U-LOC
 
-BILOU is IOBES with L for E and U for S, and is called IOBES here. What comes after this module
-sees IOB2 alone.
+BILOU is IOBES with L for E and U for S, and is called IOBES here. All other modules see only IOB2.
 """
 
-import hashlib
 import json
 import re
 import reprlib
@@ -19,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from rawtrain.data.files import sha256_of
 from rawtrain.errors import raise_problems
 
 IOB_TAG = re.compile(r"O|[BIESLU]-.+", re.DOTALL)
@@ -26,20 +25,20 @@ IOB_TAG = re.compile(r"O|[BIESLU]-.+", re.DOTALL)
 
 @dataclass(frozen=True)
 class TaggedSentences:
-    """Words, the tag of each word, and the line each word was read from."""
+    """Words, the tag of each word, and the line that each word was read from."""
 
     words: list[list[str]]
     tags: list[list[str]]
-    lines: list[list[int]]  # of each word, from 1; rows, where the source has no lines
+    lines: list[list[int]]  # of each word, from 1; rows where the source has no lines
     source: str
-    at: str = ":"  # stands between source and line: "train.conll:7", "train.parquet, row 7"
-    num_empty: int = 0  # sentences without words, skipped by the reader
+    at: str = ":"  # between source and line: "train.conll:7", "train.parquet, row 7"
+    num_empty: int = 0  # sentences without words, left out by the reader
     label_names: list[str] | None = None  # the names that the data declares, in its order
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same words and tags, wherever they were read."""
-        return hashlib.sha256(json.dumps([self.words, self.tags]).encode()).hexdigest()
+        """A hash of the words and tags; it does not depend on where they were read."""
+        return sha256_of(json.dumps([self.words, self.tags]))
 
     def place(self, sentence: int, word: int) -> str:
         """Where a word was read: "train.conll:7"."""
@@ -49,11 +48,11 @@ class TaggedSentences:
 def unify(
     splits: Mapping[str, TaggedSentences],
 ) -> tuple[dict[str, TaggedSentences], str, int]:
-    """The splits with IOB2 tags, the scheme they were found in, and the number of repaired tags.
+    """The splits with IOB2 tags, the scheme that was found, and the number of repaired tags.
 
-    The first split decides the scheme, and all are IOBES or none is. IOB1 and IOB2 are read by one
-    rule, and a short split may not tell them apart. Repaired is an I- that continues nothing where
-    the scheme is IOB2: it is read as B-, as conlleval and seqeval read it.
+    The first split decides the scheme. Either all splits are IOBES or none is; IOB1 and IOB2, which
+    a short split may not tell apart, are read by one rule. A repaired tag is an I- that continues
+    no entity in IOB2: it is read as B-, as by conlleval and seqeval.
     """
     check_tags(splits.values())
     first, *_ = splits.values()
@@ -82,7 +81,7 @@ def unify(
 
 
 def check_tags(splits: Iterable[TaggedSentences]) -> None:
-    """Refuse tags that belong to no scheme, each with its first place and how often it occurs."""
+    """Refuse tags of no scheme; each is reported once, with its first place and its count."""
     problems = []
     for split in splits:
         counts = Counter(tag for tags in split.tags for tag in tags)
@@ -90,12 +89,12 @@ def check_tags(splits: Iterable[TaggedSentences]) -> None:
             if not IOB_TAG.fullmatch(tag):
                 place = _first_place(split, tag)
                 problems.append(
-                    f"{place}: the tag {reprlib.repr(tag)} is no IOB tag ({count} times)"
+                    f"{place}: the tag {reprlib.repr(tag)} is not an IOB tag ({count} times)"
                 )
     raise_problems(
         problems,
-        "Expected were O and a letter B, I, E, S, L or U, a hyphen and a type: B-PER. If this is "
-        "the wrong column, choose another; for part-of-speech tags there is --task_name pos.",
+        "Expected O, or a letter B, I, E, S, L or U, a hyphen and a type: B-PER. If this is the "
+        "wrong column, choose another; for part-of-speech tags there is --task_name pos.",
     )
 
 
@@ -103,11 +102,11 @@ def detect_scheme(
     tag_sequences: Sequence[Sequence[str]],
     place: Callable[[int, int], str] = lambda s, w: f"sentence {s + 1}, word {w + 1}",
 ) -> str:
-    """ "IOB1", "IOB2" or "IOBES"; ValueError with places as evidence where no scheme fits.
+    """Which scheme it is: "IOB1", "IOB2" or "IOBES". ValueError, with places, if none fits.
 
-    E, S, L and U belong to IOBES alone, which is taken at its word: each entity opened and closed.
-    IOB1 and IOB2 differ in the entities that follow no entity of their type: IOB1 begins them
-    with I-, IOB2 with B-. Where both occur, a minority of I- are slips in an IOB2 file.
+    E, S, L and U occur only in IOBES, where each entity must be opened and closed. IOB1 and IOB2
+    differ in entities that follow no entity of their type: IOB1 begins them with I-, IOB2 with B-.
+    If both occur, a minority of I- counts as slips in IOB2.
 
     >>> detect_scheme([["O", "I-PER", "B-PER"]])
     'IOB1'
@@ -133,8 +132,10 @@ def detect_scheme(
 
 
 def to_iob2(tags: Sequence[str]) -> list[str]:
-    """The same entities in IOB2. One rule reads every scheme, so none needs to be named:
-    B, S and U begin an entity, and so does any tag whose type differs from the one before.
+    """The same entities in IOB2.
+
+    One rule reads every scheme: B, S and U begin an entity, and so does a tag whose type differs
+    from that of the tag before.
 
     >>> to_iob2(["I-LOC", "I-LOC", "B-LOC", "O"])
     ['B-LOC', 'I-LOC', 'B-LOC', 'O']
@@ -156,9 +157,9 @@ def label_list(tag_sequences: Iterable[Sequence[str]]) -> list[str]:
 
 
 def check_known(splits: Mapping[str, TaggedSentences], label_names: Sequence[str]) -> None:
-    """Refuse tags that are no label: the model could never predict them."""
+    """Refuse tags that are not among the labels: the model could never predict them."""
     problems = [
-        f"{_first_place(split, tag)}: the tag {tag!r} of the {name} split is none of the labels"
+        f"{_first_place(split, tag)}: the tag {tag!r} of the {name} split is not among the labels"
         for name, split in splits.items()
         for tag in label_list(split.tags)
         if tag not in label_names
@@ -194,7 +195,7 @@ def _check_iobes(tag_sequences, place) -> None:
     raise_problems(
         problems,
         "The tags have E-, S-, L- or U-, so they should be IOBES (or BILOU), where an entity of "
-        "several words begins with B- and ends with E- (L-). Correct these, or write IOB2.",
+        "several words begins with B- and ends with E- (L-). Correct them, or write IOB2.",
     )
 
 

@@ -1,12 +1,14 @@
-"""Documents to rows of tokens: a row a document, or blocks over all of them."""
+"""Documents to rows of tokens: a row for each document, or blocks over all of them."""
 
 import logging
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
-from rawtrain.data.cache import in_memory, key_of
+from rawtrain.data.cache import Cache, in_memory, key_of
 from rawtrain.data.columns import Columns, flat, positions_in_rows
 from rawtrain.data.encoding import (
     encode_in_threads,
@@ -15,12 +17,15 @@ from rawtrain.data.encoding import (
     warn_of_unknown,
     with_offsets,
 )
+from rawtrain.data.rows import Texts
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 1000  # documents handed to the tokenizer at once, or fewer
-CHUNK_CHARACTERS = 2**20  # if they are long: several chunks are in memory at once
+CHUNK = 1000  # documents that the tokenizer gets at once, or fewer
+CHUNK_CHARACTERS = 2**20  # if they are long, because several chunks are in memory at once
 COUNTED = 2**20  # tokens counted at once
+
+SomeTexts = TypeVar("SomeTexts", Texts, list[str])
 
 
 @dataclass(frozen=True)
@@ -30,18 +35,24 @@ class EncodedText:
     columns: Columns  # input_ids, special (bool: never masked), word_starts (bool)
     num_documents: int
     num_cut_documents: int  # longer than a row (line_by_line)
-    num_cut_tokens: int  # their tokens beyond it
+    num_cut_tokens: int  # how many tokens these lost
 
 
-def encode_documents(tokenizer, texts, max_length, line_by_line, num_workers=None, cache=None):
+def encode_documents(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Texts | list[str],
+    max_length: int,
+    line_by_line: bool,
+    num_workers: int | None = None,
+    cache: Cache | None = None,
+) -> EncodedText:
     """Encode documents for masked-language modelling.
 
-    line_by_line: a row is a document, cut at `max_length` tokens. Otherwise the documents are put
-    one after the other, each with its special tokens, and rows are blocks of `max_length` of that;
-    the last is shorter, and nothing is lost between the documents handed over at once.
-
-    num_workers: threads that encode (default: all cores). With a cache, `texts` are of the kind
-    `rows.Texts`, and neither they nor the rows have to fit into memory.
+    line_by_line: a row is a document, truncated at `max_length` tokens. Otherwise the documents,
+    each with its special tokens, are concatenated, and a row is a block of `max_length` of their
+    tokens; the last is shorter, and no token is lost.
+    num_workers: threads that encode (default: one for each core).
+    cache: needs `Texts`. Then neither the documents nor the rows have to fit into memory.
     """
     longest = max_length if line_by_line else None
     with truncating(tokenizer, longest, side=tokenizer.truncation_side) as backend:
@@ -52,7 +63,8 @@ def encode_documents(tokenizer, texts, max_length, line_by_line, num_workers=Non
 
         if cache is None:
             values, counts = in_memory(chunks())
-        else:  # blocks of every length come from one entry
+        else:  # blocks of all lengths come from one entry
+            assert isinstance(texts, Texts)
             key = key_of(backend, rows="documents", data=texts.fingerprint)
             values, counts = cache.fetch(key, chunks)
     offsets = values.pop("offsets")
@@ -61,17 +73,17 @@ def encode_documents(tokenizer, texts, max_length, line_by_line, num_workers=Non
     return EncodedText(Columns(values, offsets), **counts)
 
 
-def split_documents(texts, validation_percentage):
-    """Training and validation documents: the first so many percent validate, as in run_mlm.py."""
+def split_documents(texts: SomeTexts, validation_percentage: int) -> tuple[SomeTexts, SomeTexts]:
+    """Training and validation documents: the first percents validate, as in run_mlm.py."""
     num_validation = max(1, round(len(texts) * validation_percentage / 100))
     return texts[num_validation:], texts[:num_validation]
 
 
-def count_tokens(columns):
-    """How often each token id occurs, where it is not special [highest id + 1]."""
+def count_tokens(columns: Columns) -> np.ndarray:
+    """How often each token id occurs, special tokens not counted [highest id + 1]."""
     ids, special = columns.values["input_ids"], columns.values["special"]
     counts = np.zeros(1, dtype=np.int64)
-    for start in range(0, len(ids), COUNTED):  # all at once may be more than fits into memory
+    for start in range(0, len(ids), COUNTED):  # all at once may not fit into memory
         part = slice(start, start + COUNTED)
         more = np.bincount(ids[part][~special[part]], minlength=len(counts))
         more[: len(counts)] += counts
@@ -79,14 +91,14 @@ def count_tokens(columns):
     return counts
 
 
-def check_tokens(tokenizer, columns, source):
-    """Refuse rows without any token to mask; say how much is unknown, or was written as special."""
+def check_tokens(tokenizer: PreTrainedTokenizerFast, columns: Columns, source: str) -> None:
+    """Refuse rows without a token to mask; warn of unknown tokens, and of special ones in texts."""
     counts = count_tokens(columns)
     counts = np.pad(counts, (0, max(0, len(tokenizer) - len(counts))))
     if not counts.any():
         raise ValueError(
             f"{source}: the tokenizer makes no token of this text, so there is nothing to mask; is "
-            f"it the tokenizer for this language and script?"
+            f"it made for this language and script?"
         )
     warn_of_unknown(counts[tokenizer.unk_token_id] if tokenizer.unk_token else 0, counts.sum())
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
@@ -96,7 +108,7 @@ def check_tokens(tokenizer, columns, source):
         if counts[number]
     ]
     if written:
-        logger.warning(f"{source}: holds special tokens, taken as text: {', '.join(written)}")
+        logger.warning(f"{source}: has special tokens, read as text: {', '.join(written)}")
 
 
 def _chunks_of(texts):
@@ -112,7 +124,7 @@ def _chunks_of(texts):
 
 
 def _encode_chunk(backend, texts):
-    """The columns of some documents, their lengths, and the counts of `EncodedText`."""
+    """The columns of the texts, their lengths in tokens, and the counts of `EncodedText`."""
     documents = backend.encode_batch(texts)
     lengths = [len(document) for document in documents]
     word = flat(document.word_ids for document in documents)
@@ -120,17 +132,15 @@ def _encode_chunk(backend, texts):
     values = {
         "input_ids": flat_ids(document.ids for document in documents),
         "special": flat_ids(document.special_tokens_mask for document in documents).astype(bool),
-        "word_starts": begins | (word < 0),  # a token that belongs to no word stands for itself
+        "word_starts": begins | (word < 0),  # a token of no word counts as a word
     }
-    num_cut = [_num_tokens(document.overflowing) for document in documents]
+    num_cut = [
+        sum(piece.special_tokens_mask.count(0) for piece in document.overflowing)
+        for document in documents
+    ]
     counts = {
         "num_documents": len(texts),
         "num_cut_documents": sum(number > 0 for number in num_cut),
         "num_cut_tokens": sum(num_cut),
     }
     return values, lengths, counts
-
-
-def _num_tokens(pieces):
-    """Tokens of a text, so without the special ones that every piece of it has."""
-    return sum(piece.special_tokens_mask.count(0) for piece in pieces)

@@ -1,21 +1,23 @@
 """Words and tags to sub-words and labels; windows over sentences that are too long for the model.
 
-The first sub-word of a word carries its label and every other token -100, as in chapter 4 of
-*Natural Language Processing with Transformers*. A sentence that does not fit becomes several rows
-that overlap. Each word is labelled in one of them only, the one that shows most of its context, so
-every word is trained on and scored exactly once.
+The first sub-word of a word has its label and all other tokens have -100, as in chapter 4 of
+*Natural Language Processing with Transformers*. A sentence that is too long becomes several rows
+that overlap. A word is labelled only in the row with most of its context, so every word is trained
+on and scored exactly once.
 
 R rows with N tokens in all, of which K carry a label; W words in S sentences.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from tokenizers import normalizers
+from transformers import PreTrainedTokenizerFast
 
-from rawtrain.data.cache import in_memory, key_of
+from rawtrain.data.cache import Cache, in_memory, key_of
 from rawtrain.data.columns import IGNORED, Columns, flat, offsets_of, positions_in_rows
 from rawtrain.data.encoding import (
     encode_in_threads,
@@ -26,31 +28,31 @@ from rawtrain.data.encoding import (
 )
 from rawtrain.data.files import sha256_of
 
-CHUNK = 1000  # sentences handed to the tokenizer at once
+CHUNK = 1000  # sentences that the tokenizer gets at once
 
 
 @dataclass(frozen=True)
 class EncodedWords:
     """A split, encoded."""
 
-    columns: Columns  # input_ids, labels (and token_type_ids where they are not all 0)
-    scored_word: np.ndarray  # [K] the word that a labelled token is the first piece of, else -1
+    columns: Columns  # input_ids, labels, and token_type_ids unless they are all 0
+    scored_word: np.ndarray  # [K] the word whose first sub-word a labelled token is, else -1
     gold: np.ndarray  # [W] label ids of all words
     sentence_offsets: np.ndarray  # [S + 1]
     num_long: int  # sentences that did not fit into one row
-    num_cut: int  # words lost because long sentences were cut (stride 0)
+    num_cut: int  # words lost because long sentences were truncated (stride 0)
     num_cut_entities: int  # entities that begin with such a word
-    num_without_pieces: int  # words that the tokenizer makes nothing of
+    num_without_pieces: int  # words of which the tokenizer makes no sub-word
 
     @property
-    def num_scored(self):
+    def num_scored(self) -> int:
         return int((self.scored_word >= 0).sum())
 
-    def word_predictions(self, predictions, outside):
+    def word_predictions(self, predictions: np.ndarray, outside: int) -> np.ndarray:
         """The label id of each word [W] from those of the labelled tokens [K].
 
-        A word that no row shows (cut off, or without a sub-word) gets the label `outside`, so the
-        scores count every word of the data.
+        Words that are in no row (truncated, or without a sub-word) get the label `outside`, so
+        that every word of the data is scored.
         """
         words = np.full(len(self.gold), outside, dtype=np.int64)
         scored = self.scored_word >= 0
@@ -59,29 +61,29 @@ class EncodedWords:
 
 
 def encode_words(
-    tokenizer,
-    words,
-    tags,
-    label2id,
-    max_length,
-    stride,
-    label_all_tokens=False,
-    num_workers=None,
-    cache=None,
-):
-    """Encode sentences, each given by its words and their tags, for token classification.
+    tokenizer: PreTrainedTokenizerFast,
+    words: Sequence[Sequence[str]],
+    tags: Sequence[Sequence[str]],
+    label2id: dict[str, int],
+    max_length: int,
+    stride: int,
+    label_all_tokens: bool = False,
+    num_workers: int | None = None,
+    cache: Cache | None = None,
+) -> EncodedWords:
+    """Encode sentences, given by their words and the tags of these, for token classification.
 
     max_length: the longest row in tokens. stride: the overlap, in sub-words, of the rows of a
-    longer sentence; 0 cuts it off instead, as run_ner.py does.
-    label_all_tokens: label the later pieces of a word too, a B- as I-, as run_ner.py does.
-    num_workers: threads that encode (default: all cores). cache: keeps what the tokenizer makes of
-    the words; labels are put to it anew each time.
-    Raises ValueError if a row has no room for more than what it repeats of the one before.
+    longer sentence; 0 truncates it instead, as run_ner.py does.
+    label_all_tokens: label the later sub-words of a word too, a B- as I-, as run_ner.py does.
+    num_workers: threads that encode (default: one for each core). cache: keeps the sub-words; the
+    labels are added to them each time.
+    Raises ValueError if a row has no room beyond what it repeats of the row before.
     """
     _check_room(tokenizer, max_length, stride)
     rows, sentence_of = _windows(tokenizer, words, max_length, stride, num_workers, cache)
-    tags = [tag for sentence in tags for tag in sentence]
-    has_pieces = np.isin(np.arange(len(tags)), rows.values["word"])
+    all_tags = [tag for sentence in tags for tag in sentence]
+    has_pieces = np.isin(np.arange(len(all_tags)), rows.values["word"])
     if not stride:
         rows = rows.select(np.flatnonzero(np.diff(sentence_of, prepend=-1)))
 
@@ -90,13 +92,13 @@ def encode_words(
     is_unknown = (values["input_ids"] == tokenizer.unk_token_id) & (word >= 0)
     warn_of_unknown(is_unknown.sum(), (word >= 0).sum())
     is_owned, is_first = _owned_tokens(word, rows.lengths)
-    gold = np.array([label2id[tag] for tag in tags], dtype=np.int64)
+    gold = np.array([label2id[tag] for tag in all_tags], dtype=np.int64)
     values["labels"] = np.full(len(word), IGNORED)
     values["labels"][is_first] = gold[word[is_first]]
     if label_all_tokens:
         later = is_owned & ~is_first
         values["labels"][later] = _inside(label2id)[gold[word[later]]]
-    is_cut = has_pieces & ~np.isin(np.arange(len(tags)), word[is_first])
+    is_cut = has_pieces & ~np.isin(np.arange(len(all_tags)), word[is_first])
     return EncodedWords(
         columns=Columns(values, rows.offsets),
         scored_word=np.where(is_first, word, -1)[values["labels"] != IGNORED],
@@ -104,35 +106,36 @@ def encode_words(
         sentence_offsets=offsets_of([len(sentence) for sentence in words]),
         num_long=int((np.bincount(sentence_of) > 1).sum()),
         num_cut=int(is_cut.sum()),
-        num_cut_entities=sum(tags[lost].startswith("B-") for lost in np.flatnonzero(is_cut)),
+        num_cut_entities=sum(all_tags[lost].startswith("B-") for lost in np.flatnonzero(is_cut)),
         num_without_pieces=int((~has_pieces).sum()),
     )
 
 
-def default_stride(tokenizer, max_length):
-    """The overlap of windows where none is asked for: a quarter of what a row has room for."""
+def default_stride(tokenizer: PreTrainedTokenizerFast, max_length: int) -> int:
+    """The overlap of windows if none is set: a quarter of the sub-words that a row has room for."""
     return (max_length - tokenizer.num_special_tokens_to_add()) // 4
 
 
-def splits_words_like_text(tokenizer):
-    """Whether words given one by one become the sub-words they would become within a text.
+def splits_words_like_text(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether words given one by one become the same sub-words as in a text.
 
-    A byte-level tokenizer marks a word by the blank before it, and fails this unless it was loaded
-    with add_prefix_space=True (RoBERTa). Tried out, because a list of names rots.
+    Byte-level tokenizers mark a word by the space before it and fail this test, unless they were
+    loaded with add_prefix_space=True (RoBERTa). It is tried out, because a list of names goes out
+    of date.
     """
     words = ["Jeff", "lives", "in", "California"]
     apart = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
     together = tokenizer(" ".join(words), add_special_tokens=False)
-    # all but the first word: a text may begin without a blank
+    # all but the first word: a text may begin without a space
     num_pieces = sum(word > 0 for word in apart.word_ids())
     return apart["input_ids"][-num_pieces:] == together["input_ids"][-num_pieces:]
 
 
-def put_blank_before_words(tokenizer):
-    """Make a byte-level tokenizer mark single words too, for good: it is saved with the tokenizer.
+def put_space_before_words(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Make a byte-level tokenizer mark single words too. This is saved with the tokenizer.
 
-    For those that have no class of their own in transformers (ModernBERT's) and therefore do not
-    listen to add_prefix_space=True.
+    For tokenizers without a class of their own in transformers (ModernBERT's), which ignore
+    add_prefix_space=True.
     """
     backend = tokenizer.backend_tokenizer
     before = [backend.normalizer] if backend.normalizer else []
@@ -157,7 +160,7 @@ def _check_room(tokenizer, max_length, stride):
 def _windows(tokenizer, words, max_length, stride, num_workers, cache):
     """A row for each window over each sentence, and the sentence of each row [R].
 
-    The column `word` numbers the words through all sentences; special tokens have -1.
+    The column `word` numbers the words of all sentences; special tokens have -1.
     """
     first_word = offsets_of([len(sentence) for sentence in words])
     has_types = "token_type_ids" in tokenizer.model_input_names
@@ -177,7 +180,7 @@ def _windows(tokenizer, words, max_length, stride, num_workers, cache):
             values, _ = cache.fetch(key, chunks)
     offsets, sentence_of = values.pop("offsets"), values.pop("sentence_of")
     if has_types and not values["token_type_ids"].any():
-        del values["token_type_ids"]  # all 0 is what every model assumes by itself
+        del values["token_type_ids"]  # every model assumes zeros by default
     return Columns(values, offsets), sentence_of
 
 
@@ -201,25 +204,25 @@ def _encode_chunk(backend, words, first_word, has_types, start):
 
 
 def _owned_tokens(word, lengths):
-    """Two masks [N]: tokens of words that their row owns, and of these the first of each word.
+    """Two masks [N]: tokens of the words that their row owns, and the first token of each of these.
 
-    A word is owned by the row in which its first piece stands farthest from both ends; of equals
-    by the first. The ends of the sentence need no exception: any other row that shows the piece
-    has less beside it on that side.
+    A word is owned by the row in which its first sub-word is farthest from both ends; of equals by
+    the first. The ends of the sentence need no exception: any other row with this sub-word has less
+    context on that side.
     """
     masks = np.zeros((2, len(word)), dtype=bool)
     where = np.flatnonzero(word >= 0)  # special tokens are no context
     row = np.repeat(np.arange(len(lengths)), lengths)[where]
     lengths, word = np.bincount(row, minlength=len(lengths)), word[where]
 
-    # Where a row begins within a word this is wrong, and harmless: a row before it owns the word.
+    # Wrong in a row that begins within a word, which is harmless: a row before it owns the word.
     is_first = np.diff(word, prepend=-1) != 0
     before = positions_in_rows(lengths)
     context = np.minimum(before, lengths[row] - 1 - before)
     firsts = np.flatnonzero(is_first)
     firsts = firsts[np.lexsort((-row[firsts], context[firsts]))]
     owner = np.empty(word.max(initial=-1) + 1, dtype=np.int64)
-    owner[word[firsts]] = row[firsts]  # of several rows the last stays: the one with most context
+    owner[word[firsts]] = row[firsts]  # of several rows the last is kept: with the most context
 
     masks[0, where] = is_owned = owner[word] == row
     masks[1, where] = is_owned & is_first
@@ -227,7 +230,7 @@ def _owned_tokens(word, lengths):
 
 
 def _inside(label2id):
-    """For each label id that of the later words of the same entity, where there is such a label."""
+    """For each label id, that of the later words of the same entity, if there is such a label."""
     inside = np.arange(len(label2id))
     for tag, number in label2id.items():
         if tag.startswith("B-"):

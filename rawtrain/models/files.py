@@ -1,15 +1,17 @@
-"""The files of a model, in a folder or from the hub: found, and refused where they are not sound.
+"""The files of a model, in a folder or on the hub: found, and refused if they are not sound.
 
-Nothing that a file says is obeyed beyond its purpose: no path out of the model's folder is
-followed, nothing is unpickled, and no code is run or fetched without --trust_remote_code.
+Files are data and no more: no path out of the model's folder is followed, nothing is unpickled, and
+no code is run or downloaded without --trust_remote_code.
 """
 
 import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from safetensors import SafetensorError, safe_open
+from transformers import PretrainedConfig
 from transformers.utils import cached_file
 
 from rawtrain.data.files import open_data, read_text
@@ -18,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHER_FORMATS = {".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth"}
-# Ways to compute attention and experts that come with transformers itself.
+# Implementations of attention and of experts that are part of transformers.
 BUILT_IN = (None, "eager", "sdpa", "batched_mm", "grouped_mm")
 READ_AS_JSON = (
     "config.json",
@@ -30,11 +32,12 @@ READ_AS_JSON = (
 )
 
 
-def check_name(name, *files):
-    """Raise ValueError for a path that leads to no folder, or to one without `files`.
+def check_name(name: str | None, *files: str) -> str:
+    """The name. Raises ValueError for a path that is not a folder, or a folder without `files`.
 
-    A name of the hub is left for the hub to judge.
+    A name on the hub is not checked here.
     """
+    assert name
     path = Path(name)
     if path.is_file():
         raise ValueError(f"{name}: a file; name the folder that holds config.json and the weights")
@@ -44,14 +47,15 @@ def check_name(name, *files):
     for file in files:
         if path.is_dir() and not (path / file).is_file():
             raise ValueError(f"{name}: no {file}; name a folder that save_pretrained() wrote")
+    return name
 
 
 @contextlib.contextmanager
-def reading(name):
-    """Turn what transformers raises over a model's files into a ValueError that names the culprit.
+def reading(name: str) -> Iterator[None]:
+    """Turn any exception of transformers' loaders into a ValueError that names the broken file.
 
-    There is no end to what a broken file can make it raise (KeyError, TypeError, tokenizers' plain
-    Exception). So everything is caught, and nothing but a call of its loaders may stand in here.
+    A broken file can raise almost anything (KeyError, TypeError, tokenizers' plain Exception), so
+    everything is caught. Only a call of a loader may stand inside.
     """
     try:
         yield
@@ -64,20 +68,20 @@ def reading(name):
         raise ValueError(_broken_json(name) or f"{name}: {text}") from mistake
 
 
-def check_config(name, config):
-    """Raise ValueError for a configuration that would have other files loaded.
+def check_config(name: str, config: PretrainedConfig) -> None:
+    """Raise ValueError for a configuration that needs other files than those checked here.
 
-    Kernels that it asks for are left out: they would be fetched from the hub and run.
+    Kernels that it names are not used: they would be downloaded from the hub and run.
     """
     parts = [config, *(getattr(config, part, None) for part in config.sub_configs)]
     for kind in ("_attn_implementation", "_experts_implementation"):
         asked = [getattr(part, kind, None) for part in parts]
-        if foreign := [way for way in asked if way not in BUILT_IN]:
-            logger.info(f"not used: {kind[1:]} {foreign[0]!r} of config.json, code to be fetched")
+        if foreign := [kernel for kernel in asked if kernel not in BUILT_IN]:
+            logger.info(f"not used: {kind[1:]} {foreign[0]!r} of config.json, code on the hub")
             setattr(config, kind, None)  # in its parts too
     if getattr(config, "quantization_config", None):
         raise ValueError(
-            f"{name}: its weights are quantized (quantization_config in its config.json), which "
+            f"{name}: its weights are quantized (quantization_config in its config.json) and "
             f"cannot be trained; name the model that it was made from"
         )
     if getattr(config, "transformers_weights", None):
@@ -87,7 +91,7 @@ def check_config(name, config):
         )
 
 
-def check_tokenizer_files(name, revision):
+def check_tokenizer_files(name: str, revision: str) -> None:
     """Raise ValueError for a tokenizer_config.json that names files outside the model's folder."""
     file = _find(name, "tokenizer_config.json", revision)
     listed = _read_json(Path(file)).get("fast_tokenizer_files", []) if file else []
@@ -97,33 +101,43 @@ def check_tokenizer_files(name, revision):
         )
 
 
-def check_weight_files(name, revision):
-    """Download the weights if need be; the types that they are stored in, such as {"F32"}.
+def check_weight_files(name: str, revision: str) -> set[str]:
+    """The types of the weights, such as {"F32"}. They are downloaded if necessary.
 
     Raises ValueError for weights that are missing, ambiguous, damaged or in another format.
     """
-    _refuse_what_would_be_loaded_instead(name, revision)
+    if _find(name, "adapter_config.json", revision):
+        raise ValueError(
+            f"{name}: an adapter (adapter_config.json); merge it into its model first, with peft's "
+            f"merge_and_unload() and save_pretrained()"
+        )
+    for file in Path(name).glob("shard-*-model-*.safetensors"):  # from_pretrained prefers these
+        raise ValueError(f"{file}: part of a distributed checkpoint; save it as one model first")
     whole = _find(name, WHOLE, revision)
-    # the hub has models in both forms, and transformers takes the whole; in a folder one may be old
+    # some models on the hub have both, and transformers takes the whole; in a folder one may be old
     index = _find(name, INDEX, revision) if whole is None or Path(name).is_dir() else None
     shards = _shards(Path(index)) if index else []
     if whole and set(shards) - {WHOLE}:
         raise ValueError(
             f"{name}: has both {WHOLE} and {INDEX}, which names {len(shards)} other files; move "
-            f"away the one that is not meant"
+            f"the one that you do not want away"
         )
-    if not whole and not index:
+    if whole:
+        return _stored_types(whole)
+    if not index:
         raise ValueError(_no_safetensors(name))
-    files = [whole] if whole else [_find(name, shard, revision) for shard in shards]
-    for shard, file in zip(shards, files, strict=False):
+    types: set[str] = set()
+    for shard in shards:
+        file = _find(name, shard, revision)
         if file is None:
-            raise ValueError(f"{index}: names {shard}, which is not there; copy it too")
+            raise ValueError(f"{index}: names {shard}, which does not exist; copy it too")
         _check_inside(Path(file), Path(index).parent)
-    return {dtype for file in files for dtype in _stored_types(file)}
+        types |= _stored_types(file)
+    return types
 
 
 def _find(name, file, revision):
-    """The path of one of the model's files, downloaded if need be; None where it has none."""
+    """The path of one of the model's files, downloaded if necessary; None if there is none."""
     with reading(name):
         return cached_file(
             name, file, revision=revision, _raise_exceptions_for_missing_entries=False
@@ -131,7 +145,7 @@ def _find(name, file, revision):
 
 
 def _broken_json(name):
-    """What is wrong with the first file in a folder that is no JSON object; None without any."""
+    """What is wrong with the first file in a folder that should be a JSON object; else None."""
     for file in READ_AS_JSON:
         if (Path(name) / file).is_file():
             try:
@@ -151,19 +165,8 @@ def _read_json(file):
     return content
 
 
-def _refuse_what_would_be_loaded_instead(name, revision):
-    """Two kinds of files that from_pretrained prefers to, or adds to, those checked here."""
-    if _find(name, "adapter_config.json", revision):
-        raise ValueError(
-            f"{name}: an adapter (adapter_config.json); merge it into its model first, with peft's "
-            f"merge_and_unload() and save_pretrained()"
-        )
-    for file in Path(name).glob("shard-*-model-*.safetensors"):
-        raise ValueError(f"{file}: part of a distributed checkpoint; save it as one model first")
-
-
 def _shards(index):
-    """The files that an index names, each once. Raises ValueError for a path that leads outside."""
+    """The files that an index names. Raises ValueError for a path out of its folder."""
     content = _read_json(index)
     weight_map = content.get("weight_map")
     if not (weight_map and isinstance(weight_map, dict) and "metadata" in content):
@@ -181,11 +184,11 @@ def _leads_outside(file):
 
 
 def _check_inside(file, folder):
-    """Raise ValueError if a shard is a link that leads out of the model's folder.
+    """Raise ValueError if a shard is a link out of the model's folder.
 
-    In a cache of the hub all files are such links: from <model>/snapshots/<commit>/ into
-    <model>/blobs/. So the folder of a snapshot has that second place, and no other folder has any.
-    model.safetensors itself may be a link to anywhere: no file's content chose where it leads.
+    In the hub's cache all files are links from <model>/snapshots/<commit>/ into <model>/blobs/, so
+    only there a second folder is allowed. model.safetensors itself may be a link to anywhere: its
+    name comes from no file.
     """
     folder = folder.resolve()
     places = [folder]
@@ -193,13 +196,11 @@ def _check_inside(file, folder):
         places.append((folder.parent.parent / "blobs").resolve())
     target = file.resolve()
     if not any(target.is_relative_to(place) for place in places):
-        raise ValueError(
-            f"{file}: a link that leads out of its folder, to {target}; copy that file here"
-        )
+        raise ValueError(f"{file}: a link out of its folder, to {target}; copy that file here")
 
 
 def _stored_types(file):
-    open_data(file).close()  # refuses a git-LFS pointer, a web page, an empty file
+    open_data(file).close()  # raises for a git-LFS pointer, a web page, an empty file
     try:
         with safe_open(file, framework="pt") as weights:
             return {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118
@@ -209,9 +210,9 @@ def _stored_types(file):
 
 def _no_safetensors(name):
     advice = (
-        "Other formats are not read, since a pickle can run code. If you trust it, convert it: "
-        "transformers' from_pretrained() and then save_pretrained(), for .h5 and .ckpt those of "
-        "transformers 4. Or name a --model_revision with safetensors"
+        "Other formats are not read, since a pickle can run code. If you trust it, convert it with "
+        "transformers' from_pretrained() and then save_pretrained() (.h5 and .ckpt: transformers "
+        "4), or name a --model_revision with safetensors"
     )
     if not Path(name).is_dir():
         where = "there or, without a network, in its cache"

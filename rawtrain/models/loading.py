@@ -4,13 +4,22 @@ import contextlib
 import logging
 import math
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
-from rawtrain.data.words import put_blank_before_words, splits_words_like_text
+from rawtrain.config import DataSettings, ModelSettings, TrainingSettings
+from rawtrain.data.words import put_space_before_words, splits_words_like_text
 from rawtrain.models.files import (
     check_config,
     check_name,
@@ -22,22 +31,21 @@ from rawtrain.models.files import (
 logger = logging.getLogger(__name__)
 
 
-def load_tokenizer(settings, **options):
+def load_tokenizer(settings: ModelSettings, **options: Any) -> PreTrainedTokenizerFast:
     """The fast tokenizer of the model; only a fast one tells which word a sub-word belongs to."""
-    name = settings.tokenizer_name or settings.model_name_or_path
-    check_name(name)
+    name = check_name(settings.tokenizer_name or settings.model_name_or_path)
     check_tokenizer_files(name, settings.model_revision)
     with reading(name):
         tokenizer = AutoTokenizer.from_pretrained(name, **_source(settings), **options)
-    if not tokenizer.is_fast:
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(
             f"{name}: its tokenizer is a slow one, which cannot tell the words of its sub-words; "
             f"name a model with a tokenizer.json"
         )
-    # where the files are missing, transformers makes a tokenizer that knows no words
+    # without files transformers makes a tokenizer that has no words
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise ValueError(
-            f"{name}: no vocabulary of a tokenizer; expected a tokenizer.json there, or name "
+            f"{name}: its tokenizer has no vocabulary; expected a tokenizer.json there, or name "
             f"another folder with --tokenizer_name"
         )
     if tokenizer.pad_token_id is None:
@@ -51,47 +59,49 @@ def load_tokenizer(settings, **options):
     return tokenizer
 
 
-def load_word_tokenizer(settings):
-    """The model's tokenizer, loaded so that single words are split as words of a text are."""
+def load_word_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerFast:
+    """The model's tokenizer, made to split single words as it splits the words of a text."""
     tokenizer = load_tokenizer(settings)
     if not splits_words_like_text(tokenizer):
         tokenizer = load_tokenizer(settings, add_prefix_space=True)
     if not splits_words_like_text(tokenizer):
-        put_blank_before_words(tokenizer)
+        put_space_before_words(tokenizer)
     if not splits_words_like_text(tokenizer):
-        logger.warning("this tokenizer splits single words differently from those of a text")
+        logger.warning("this tokenizer splits single words differently from words of a text")
     return tokenizer
 
 
-def load_config(settings, **options):
-    name = settings.config_name or settings.model_name_or_path
-    check_name(name, "config.json")
+def load_config(settings: ModelSettings, **options: Any) -> PretrainedConfig:
+    """The configuration of the model."""
+    name = check_name(settings.config_name or settings.model_name_or_path, "config.json")
     with reading(name):
         config = AutoConfig.from_pretrained(name, **_source(settings), **options)
     check_config(name, config)
     return config
 
 
-def load_model(auto_class, config, settings):
-    """The model in float32: pretrained with a new head where it has none, or new altogether.
+def load_model(
+    auto_class: Any, config: PretrainedConfig, settings: ModelSettings
+) -> PreTrainedModel:
+    """The model in float32: pretrained, with a new head if it has none, or entirely new.
 
-    Raises ValueError if the weights fit the model nowhere, or hold numbers that are none.
+    settings: those of a task; only a model that is to be trained may have a new head.
+    Raises ValueError if the weights do not fit the model, or are not all finite.
     """
-    name = settings.model_name_or_path
-    if not name:
-        with reading(config.name_or_path):
+    if not settings.model_name_or_path:
+        with reading(config.name_or_path or type(config).__name__):
             model = auto_class.from_config(config, trust_remote_code=settings.trust_remote_code)
         return model.float()
-    check_name(name)
+    name = check_name(settings.model_name_or_path)
     stored = check_weight_files(name, settings.model_revision)
-    with reading(name), without_warnings():  # its report of the weights; ours is below
+    with reading(name), without_warnings():  # of new and unused weights: see _check_weights
         model, report = auto_class.from_pretrained(
             name,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported by _check_weights
+            ignore_mismatched_sizes=True,  # refused by _check_fit
             **_source(settings),
         )
     _check_weights(name, model, report, settings)
@@ -100,12 +110,12 @@ def load_model(auto_class, config, settings):
     return model
 
 
-def named_labels(config, settings):
-    """The labels of the model's outputs in their order; none where they are unusable.
+def named_labels(config: PretrainedConfig, settings: TrainingSettings) -> list[str]:
+    """The labels of the model's outputs in their order; none if they are unusable.
 
-    Training gives a model new ones. Raises ValueError if it is to predict by unusable ones.
+    Raises ValueError for unusable ones if the model is not to be trained, which gives it new ones.
     """
-    labels = dict(sorted(config.id2label.items()))  # sorted as text, a file has 10 before 2
+    labels = dict(sorted((config.id2label or {}).items()))  # in the file 10 may be before 2
     names = list(labels.values())
     are_names = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
     if are_names and list(labels) == list(range(len(names))):
@@ -118,22 +128,28 @@ def named_labels(config, settings):
     )
 
 
-def check_vocabulary(tokenizer, model):
-    """Raise ValueError if the tokenizer gives a number that the model has no embedding for."""
-    size = len(model.get_input_embeddings().weight)
+def check_vocabulary(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> None:
+    """Raise ValueError if the tokenizer has a token id for which the model has no embedding."""
+    embeddings: Any = model.get_input_embeddings()
+    size = len(embeddings.weight)
     largest = max(tokenizer.get_vocab().values())
     if largest >= size:
         raise ValueError(
-            f"{tokenizer.name_or_path}: its tokenizer numbers tokens up to {largest}; the model "
-            f"has embeddings for {size}, so up to {size - 1}. Name the tokenizer of this model"
+            f"{tokenizer.name_or_path}: its tokenizer has token ids up to {largest}; the model has "
+            f"embeddings for {size}, so up to {size - 1}. Name the tokenizer of this model"
         )
 
 
-def check_length(settings, tokenizer, model, longest_by_default=math.inf):
-    """The longest row in sub-words, special tokens counted: as set, else what the model can take.
+def check_length(
+    settings: DataSettings,
+    tokenizer: PreTrainedTokenizerFast,
+    model: PreTrainedModel,
+    longest_by_default: float = math.inf,
+) -> int:
+    """The longest row in sub-words, with special tokens: as set, or else the model's limit.
 
-    Makes that limit of the model the tokenizer's too, so that it is saved and a pipeline keeps to
-    it. Raises ValueError for a setting beyond it.
+    Sets the limit in the tokenizer too, so that it is saved for pipelines. Raises ValueError for a
+    setting beyond it.
     """
     longest = min(tokenizer.model_max_length, num_positions(model))
     if longest < math.inf:
@@ -144,19 +160,19 @@ def check_length(settings, tokenizer, model, longest_by_default=math.inf):
     return int(length)
 
 
-def num_positions(model):
-    """How many positions the model has embeddings for; infinite where it has no such table."""
+def num_positions(model: PreTrainedModel) -> float:
+    """How many positions the model has embeddings for; infinite if it has no position table."""
     table = _position_table(model)
     if table is not None:
         return table.num_embeddings - first_position(model)
     return getattr(model.config, "max_position_embeddings", None) or math.inf
 
 
-def first_position(model):
-    """The number that the model gives to the first place of a row.
+def first_position(model: PreTrainedModel) -> int:
+    """The position id of the first token of a row.
 
-    RoBERTa and its kin number positions from padding_idx + 1 on: the first rows of their table are
-    never reached by a token.
+    RoBERTa and its relatives number positions from padding_idx + 1 on: no token uses the first rows
+    of their table.
     """
     table = _position_table(model)
     return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
@@ -170,11 +186,11 @@ def _position_table(model):
 
 
 def _check_weights(name, model, report, settings):
-    """Only a head that the model was not saved with may be new, and only to be trained."""
+    """Refuse new weights, except those of a head that is to be trained."""
     _check_fit(name, model, report)
     for key, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
-            raise ValueError(f"{name}: the weight {key} holds numbers that are infinite or none")
+            raise ValueError(f"{name}: the weight {key} has NaN or infinite numbers; copy it again")
     new, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if new and not settings.do_train:
         raise ValueError(
@@ -188,8 +204,8 @@ def _check_weights(name, model, report, settings):
 
 
 def _check_fit(name, model, report):
-    """Raise ValueError for an encoder that is not the one that the weights are of."""
-    # a model that does not say which part is its encoder has to be complete
+    """Raise ValueError if the weights are not those of the model's encoder."""
+    # a model that does not name its encoder has to be complete
     encoder = "" if model.base_model is model else f"{model.base_model_prefix}."
     pooler = f"{encoder}pooler."  # part of a head: masked-language modelling trains none
     missing = sorted(
@@ -210,7 +226,7 @@ def _check_fit(name, model, report):
         raise ValueError(
             f"{name}: the weight {key} has the shape {saved}; this job needs {expected}. {why}"
         )
-    # a file from which only the first layers are taken is of a larger model
+    # a file with more layers is that of a larger model
     layers = {_any_layer(key.removeprefix(encoder)) for key in model.state_dict()}
     unused = sorted(report["unexpected_keys"])
     if more := [key for key in unused if _any_layer(key.removeprefix(encoder)) in layers]:
@@ -221,13 +237,13 @@ def _check_fit(name, model, report):
 
 
 def _any_layer(key):
-    """The name of a weight without its layer's number."""
+    """The name of a weight with 0 for the number of its layer."""
     return re.sub(r"\d+", "0", key)
 
 
 @contextlib.contextmanager
-def without_warnings():
-    """Without what transformers says by itself; what matters of it is said by us."""
+def without_warnings() -> Iterator[None]:
+    """Silence the warnings of transformers; the caller reports what matters of them."""
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
