@@ -31,7 +31,7 @@ def setting(default: Any, help_text: str, *, is_secret: bool = False, **options:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    _argument_group_name: ClassVar[str] = "model"
+    title: ClassVar[str] = "model"
 
     model_name_or_path: str | None = setting(None, "model to fine-tune: a folder or a hub name")
     config_name: str | None = setting(
@@ -44,7 +44,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class DataSettings:
-    _argument_group_name: ClassVar[str] = "data (default: text that comes with Python and torch)"
+    title: ClassVar[str] = "data (default: text that comes with Python and torch)"
 
     dataset_name: str | None = setting(None, "data set on the hub, or a folder of one")
     dataset_config_name: str | None = setting(None, "its configuration, such as PAN-X.de")
@@ -100,7 +100,7 @@ class MlmDataSettings(DataSettings):
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    _argument_group_name: ClassVar[str] = "training"
+    title: ClassVar[str] = "training"
     # The settings class of a task sets all of these.
     task: ClassVar[str]  # kept with a run, so that no other task resumes it
     pipeline_tag: ClassVar[str]  # name of the task on the Hub, and for `pipeline`
@@ -141,7 +141,7 @@ class TrainingSettings:
         metavar="name",
     )
     lr_scheduler_kwargs: dict | str | None = setting(
-        None, "further arguments of the schedule, a JSON object"
+        None, "further arguments of the schedule, a JSON object", metavar="json"
     )
     warmup_steps: float = setting(0, "steps to the highest learning rate; below 1: share of run")
     seed: int = setting(42, "seed of everything random")
@@ -193,9 +193,8 @@ class TrainingSettings:
     log_level: Literal["debug", "info", "warning", "error", "critical", "passive"] = setting(
         "passive", "least severe messages on standard error; passive means info"
     )
-    # HfArgumentParser takes the second type for that of a single value
-    report_to: None | str | list[str] = setting(  # noqa: RUF036
-        "none", "also log to tensorboard, wandb or both", nargs="+", metavar="tracker"
+    report_to: str | list[str] | None = setting(
+        "none", "also log to tensorboard, wandb or both", metavar="tracker"
     )
     push_to_hub: bool = setting(False, "upload the final model and its results to the hub")
     hub_model_id: str | None = setting(

@@ -698,7 +698,7 @@ def test_the_help_tells_every_flag_and_the_recipe_on_100_columns(job, capsys):
         assert f"--{name} {value}" in words
 
 
-def test_help_and_a_wrong_flag_are_answered_without_torch():
+def test_help_and_a_wrong_flag_are_answered_without_torch_and_transformers():
     script = """if True:
         import runpy, sys
         for job in ("rawtrain.ner", "rawtrain.mlm"):
@@ -708,7 +708,7 @@ def test_help_and_a_wrong_flag_are_answered_without_torch():
                     runpy.run_module(job, run_name="__main__")
                 except SystemExit as exit_:
                     assert exit_.code == code, (exit_.code, code)
-                loaded = {"torch", "datasets", "matplotlib"} & set(sys.modules)
+                loaded = {"torch", "transformers", "datasets"} & set(sys.modules)
                 assert not loaded, loaded
     """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

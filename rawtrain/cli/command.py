@@ -1,6 +1,6 @@
 """From a command line to settings, and from a mistake to an exit code.
 
-Nothing here imports torch, so `--help` and a wrong flag are answered at once.
+Nothing here imports torch or transformers, so `--help` and a wrong flag are answered at once.
 """
 
 import contextlib
@@ -11,13 +11,11 @@ import sys
 import tomllib
 import types
 import typing
-from argparse import SUPPRESS, ArgumentError, HelpFormatter, Namespace
+from argparse import SUPPRESS, ArgumentError, ArgumentParser, HelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-
-from transformers.hf_argparser import HfArgumentParser, string_to_bool
 
 from rawtrain.cli.allowed import check
 from rawtrain.cli.old_names import RENAMED
@@ -84,7 +82,8 @@ def _reported(errors, exit_code):
         sys.exit(exit_code)
 
 
-NOT_GIVEN = object()
+TRUE_OR_FALSE = dict.fromkeys(("true", "t", "yes", "y", "1"), True)
+TRUE_OR_FALSE |= dict.fromkeys(("false", "f", "no", "n", "0"), False)
 IN_WORDS = {
     int: "a whole number",
     float: "a number",
@@ -95,40 +94,35 @@ IN_WORDS = {
 }
 
 
-class _Parser(HfArgumentParser):
-    """Notes a wrong value and continues, so that all of them are reported at once."""
-
-    def _get_values(self, action, arg_strings):
-        try:
-            return super()._get_values(action, arg_strings)
-        except ArgumentError:
-            hint = self.type_hints[action.dest]
-            self.problems.append(_wrong_value(f"--{action.dest}", " ".join(arg_strings), hint))
-            return NOT_GIVEN
-
-    def error(self, message):
-        raise_problems([*self.problems, f"{message.removeprefix('argument ')}; see --help"])
-
-
 class _Help(HelpFormatter):
-    """One spelling of each flag, and its default if it has one."""
+    """One spelling of each flag, and no value where none is needed."""
 
     def _format_action_invocation(self, action):
-        if not action.option_strings or action.nargs == 0 or action.type is string_to_bool:
-            return (action.option_strings or [action.dest])[0]
-        values = self._format_args(action, getattr(action.type, "__name__", "value"))
-        return f"{action.option_strings[0]} {values}"
-
-    def _get_help_string(self, action):
-        if action.default is None or action.default is SUPPRESS or action.default is False:
-            return action.help
-        return f"{action.help} (default: %(default)s)"
+        values = "" if action.nargs in (0, "?") else f" {self._format_args(action, action.metavar)}"
+        return action.option_strings[0] + values
 
 
 def _from_flags(settings_class, arguments, problems):
     """The settings given on the command line, and no others; mistakes are added to `problems`."""
-    parser = _Parser(
-        settings_class.groups,
+    parser = _parser(settings_class, problems)
+    try:
+        namespace, unknown = parser.parse_known_args(arguments)
+    except ArgumentError as mistake:  # such as a flag without its value
+        problems.append(f"{str(mistake).removeprefix('argument ')}; see --help")
+        return {}
+    flags = [argument for argument in unknown if argument[:1] == "-"]
+    problems += [_unknown(flag, settings_class) for flag in flags]
+    if unknown and not flags:
+        problems.append(
+            f"unexpected argument {unknown[0]!r}; every value follows its --flag, and a settings "
+            f"file (.toml or .json) comes first"
+        )
+    return vars(namespace)
+
+
+def _parser(settings_class, problems):
+    """A parser with a flag for each setting; values that it cannot read are added to `problems`."""
+    parser = ArgumentParser(
         usage=f"{settings_class.command} [settings.toml | settings.json] [--flag value ...]",
         description=settings_class.__doc__,
         epilog="Flags are written --a_b or --a-b; those shown without a value may be given true or "
@@ -138,26 +132,43 @@ def _from_flags(settings_class, arguments, problems):
         "with Python and torch, "
         + " ".join(f"--{name} {value}" for name, value in settings_class.embedded_recipe.items()),
         formatter_class=partial(_Help, max_help_position=34, width=100),
+        argument_default=SUPPRESS,
         allow_abbrev=False,
+        exit_on_error=False,
     )
-    parser.problems = problems
-    parser.type_hints = typing.get_type_hints(settings_class)
-    parser.set_defaults(output_dir=settings_class.output_dir)
-    for action in parser._actions:
-        if action.type is string_to_bool:  # for a `bool | None` the parser demands a value
-            action.nargs, action.const = "?", True
-        elif action.option_strings[0].startswith("--no_"):
-            action.help = SUPPRESS  # the parser adds --no_fast, which says what --fast false says
-    namespace = Namespace(**dict.fromkeys(_names(settings_class), NOT_GIVEN))
-    namespace, unknown = parser.parse_known_args(arguments, namespace)
-    flags = [argument for argument in unknown if argument[:1] == "-"]
-    problems += [_unknown(flag, settings_class) for flag in flags]
-    if unknown and not flags:
-        problems.append(
-            f"unexpected argument {unknown[0]!r}; every value follows its --flag, and a settings "
-            f"file (.toml or .json) comes first"
-        )
-    return {name: value for name, value in vars(namespace).items() if value is not NOT_GIVEN}
+    hints = typing.get_type_hints(settings_class)
+    for group in settings_class.groups:
+        add_argument = parser.add_argument_group(group.title).add_argument
+        for field in dataclasses.fields(group):
+            name, kinds = field.name, _kinds(hints[field.name])
+            words = [kind for kind in kinds if isinstance(kind, str)]
+            metavar = f"{{{','.join(words)}}}" if words else kinds[0].__name__
+            default = getattr(settings_class, name)
+            shown = "" if default is None or default is False else f" (default: {default})"
+            add_argument(
+                *dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")),
+                dest=name,
+                type=partial(_read, f"--{name}", kinds, problems),
+                nargs="?" if bool in kinds else "+" if list in kinds else None,
+                const=True if bool in kinds else None,
+                metavar=field.metadata.get("metavar", metavar),
+                help=field.metadata["help"] + shown,
+            )
+    return parser
+
+
+def _read(flag, kinds, problems, text):
+    """The value of a flag: a word on the command line as one of the `kinds`."""
+    if str in kinds or text in kinds:
+        return text
+    if bool in kinds and text.lower() in TRUE_OR_FALSE:
+        return TRUE_OR_FALSE[text.lower()]
+    for kind in (int, float):
+        if kind in kinds:
+            with contextlib.suppress(ValueError):
+                return kind(text)
+    problems.append(_wrong_value(flag, text, kinds))
+    return None
 
 
 def _from_file(settings_class, file, problems):
@@ -175,9 +186,9 @@ def _from_file(settings_class, file, problems):
     for name, value in values.items():
         if name not in _names(settings_class):
             problems.append(f"{file}: {_unknown(name, settings_class)}")
-        elif not _fits(value, hints[name]):
+        elif not _fits(value, kinds := _kinds(hints[name])):
             shown = json.dumps(value, default=str)  # TOML has dates
-            problems.append(f"{file}: {_wrong_value(name, shown, hints[name])}")
+            problems.append(f"{file}: {_wrong_value(name, shown, kinds)}")
     return values
 
 
@@ -202,24 +213,25 @@ def _unknown(typed, settings_class):
     return f"{typed} is not a setting; {hint}"
 
 
-def _wrong_value(name, value, hint):
-    parts = [IN_WORDS.get(typing.get_origin(part) or part, part) for part in _alternatives(hint)]
-    expected = " or ".join(part for part in parts if isinstance(part, str))
-    return f"{name} is {value}; expected {expected}"
+def _wrong_value(name, value, kinds):
+    expected = [IN_WORDS.get(kind, kind) for kind in kinds if kind is not types.NoneType]
+    return f"{name} is {value}; expected {' or '.join(expected)}"
 
 
-def _fits(value, hint):
-    kinds = [typing.get_origin(part) or part for part in _alternatives(hint)]
-    if type(value) in kinds or (type(value) is int and float in kinds):
-        return True
-    return isinstance(value, str) and value in _alternatives(hint)
+def _fits(value, kinds):
+    return (
+        type(value) in kinds
+        or (type(value) is int and float in kinds)
+        or (isinstance(value, str) and value in kinds)
+    )
 
 
-def _alternatives(hint):
+def _kinds(hint):
     """The types and literal values that a type hint allows."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return [part for arg in typing.get_args(hint) for part in _alternatives(arg)]
-    return list(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else [hint]
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return [kind for part in typing.get_args(hint) for kind in _kinds(part)]
+    return list(typing.get_args(hint)) if origin is typing.Literal else [origin or hint]
 
 
 def _json_object(text, problems):
