@@ -288,7 +288,7 @@ def public_values(settings: TrainingSettings) -> dict[str, Any]:
     return values
 
 
-def uses_own_data(settings: DataSettings) -> bool:
+def uses_own_data(settings: DataSettings | TrainingSettings) -> bool:
     """Whether any data is named; without, the run uses the embedded corpus."""
     names = ("dataset_name", "train_file", "validation_file", "test_file")
     return any(getattr(settings, name, None) for name in names)

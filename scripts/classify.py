@@ -13,7 +13,6 @@ from rawtrain.run import signals
 if __name__ == "__main__":
     signals.listen()  # imports take seconds, and a signal may come in the first of them
 
-import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.config import DataSettings, ModelSettings, TrainingSettings, setting
 from rawtrain.data.columns import IGNORED, Columns
-from rawtrain.data.files import pick_column
+from rawtrain.data.files import choose_columns, sha256_of
 from rawtrain.data.tables import read_csv_rows
 from rawtrain.data.text import encode_documents
 from rawtrain.evaluation import evaluate
@@ -47,12 +46,17 @@ from rawtrain.run.plan import check_steps
 
 
 @dataclass(frozen=True)
-class ClassifySettings(TrainingSettings, DataSettings, ModelSettings):
+class ClassifyDataSettings(DataSettings):
+    label_column_name: str | None = setting(None, "column of the label")
+
+
+@dataclass(frozen=True)
+class ClassifySettings(TrainingSettings, ClassifyDataSettings, ModelSettings):
     """Fine-tune an encoder to classify texts."""
 
     task = pipeline_tag = "text-classification"
     command = "python scripts/classify.py"
-    groups = (ModelSettings, DataSettings, TrainingSettings)
+    groups = (ModelSettings, ClassifyDataSettings, TrainingSettings)
     metrics = ("loss", "accuracy")
     embedded_recipe = {}  # noqa: RUF012  there is no data without --train_file
 
@@ -68,7 +72,7 @@ class LabelledTexts:
     @property
     def fingerprint(self) -> str:
         """The same for the same texts and labels: a run with others is another run."""
-        return hashlib.sha256(json.dumps([self.texts, self.labels]).encode()).hexdigest()
+        return sha256_of(json.dumps([self.texts, self.labels]))
 
 
 def main(settings: ClassifySettings) -> None:
@@ -133,11 +137,10 @@ def read_splits(settings):
 
 
 def read_texts(file, settings):
-    rows, asked = read_csv_rows(file), settings.text_column_name
-    text = pick_column(rows.columns, asked, ("text",), "--text_column_name", file)
-    if "label" not in rows.columns:
-        raise ValueError(f"{file}: the columns are {', '.join(rows.columns)}; expected text, label")
-    return LabelledTexts([r[text] for r in rows.rows], [r["label"] for r in rows.rows], file)
+    rows = read_csv_rows(file)
+    usual = {"text_column_name": ["text"], "label_column_name": ["label"]}
+    text, label = choose_columns(rows.columns, settings, file, usual)
+    return LabelledTexts([r[text] for r in rows.rows], [r[label] for r in rows.rows], file)
 
 
 def make_model(settings, splits, tokenizer):

@@ -25,6 +25,7 @@ from rawtrain.errors import RunError, raise_problems
 
 EXIT_FAILURE, EXIT_MISTAKE = 1, 2
 Settings = TypeVar("Settings", bound=TrainingSettings)
+Given = TypeVar("Given")
 
 
 def parse(settings_class: type[Settings], arguments: Sequence[str] | None = None) -> Settings:
@@ -48,7 +49,7 @@ def settings_from(settings_class: type[Settings], arguments: Sequence[str]) -> S
     if isinstance(given.get("lr_scheduler_kwargs"), str):
         given["lr_scheduler_kwargs"] = _json_object(given["lr_scheduler_kwargs"], problems)
     raise_problems(problems)
-    settings: Any = settings_class(**given)
+    settings = settings_class(**given)
     if not uses_own_data(settings):
         settings = settings_class(**settings_class.embedded_recipe | given)
     check(settings)
@@ -66,10 +67,10 @@ def reported_mistakes() -> Iterator[None]:
         yield
 
 
-def run(main: Callable[[Settings], None], settings: Settings) -> None:
-    """Call `main(settings)`; a RunError becomes its message and exit code 1."""
+def run(main: Callable[[Given], None], given: Given) -> None:
+    """Call `main(given)`; a RunError becomes its message and exit code 1."""
     with _reported(RunError, EXIT_FAILURE):
-        main(settings)
+        main(given)
 
 
 @contextlib.contextmanager

@@ -42,7 +42,10 @@ from rawtrain.run.log import RunLog
 IMPORT_SECONDS = time.process_time()
 IDLE_SECONDS = 120  # a run that has something to do gets a processor in that time, on any machine
 RESUMES = re.compile(r"it (?:resumes from checkpoint-(\d+)|restarts from scratch)")
-TASKS = {"ner": (ner.main, NerSettings), "mlm": (mlm.main, MlmSettings)}
+TASKS: dict[str, tuple[Callable, type]] = {
+    "ner": (ner.main, NerSettings),
+    "mlm": (mlm.main, MlmSettings),
+}
 
 
 @dataclass(frozen=True)
