@@ -211,7 +211,7 @@ def damage(newest, older, rng):
 EXPERIMENTS = {
     "random": (kill_at_random, JOBS, 14, 100),
     "real": (partial(kill_at_random, is_real=True), JOBS[5:7], 2, 8),
-    "stages": (kill_at_stage, JOBS[:1], 24, 10_000),  # no more than there are
+    "stages": (kill_at_stage, JOBS[:1], 24, 1000),  # or as many as there are
     "resumes": (kill_after_every_save, SAVED_EACH_STEP, 2, 2),
     "signals": (send_signals, JOBS, 6, 50),
     "damages": (damage_newest, [Job("ner", "--save_total_limit 4")], 16, 200),
@@ -222,14 +222,14 @@ def all_hold(name, options, folder, pool):
     """Do an experiment and print its line and its problems; whether there are none."""
     start_time, rng = time.monotonic(), np.random.default_rng(options.seed)
     trial, jobs, short, long = EXPERIMENTS[name]
-    jobs = list(islice(cycle(jobs), long if options.long else short))
-    wholes = dict(zip(jobs, pool.map(run_whole, dict.fromkeys(jobs), repeat(folder)), strict=False))
+    num_runs = long if options.long else short
+    wholes = list(pool.map(run_whole, jobs[:num_runs], repeat(folder)))
     trials = repeat(trial)
     if trial is kill_at_stage:
-        stages = to_kill_at(wholes[jobs[0]].num_calls)
-        trials = [partial(trial, stage=stage) for stage in rng.permutation(stages)]
-    rngs = rng.spawn(len(jobs))
-    runs = list(pool.map(run_trial, trials, jobs, map(wholes.get, jobs), rngs, repeat(folder)))
+        stages = rng.permutation(to_kill_at(wholes[0].num_calls))
+        trials = [partial(trial, stage=stage) for stage in stages]
+    rngs = rng.spawn(num_runs)
+    runs = list(pool.map(run_trial, rngs, trials, cycle(wholes), repeat(folder)))
     bad = [run for run in runs if run.problems]
     print(
         f"{name:<8}{len(runs):>7}"
@@ -254,8 +254,8 @@ def run_whole(job, parent):
     return run
 
 
-def run_trial(trial, job, whole, rng, parent):
-    run = KilledRun(job, parent)
+def run_trial(rng, trial, whole, parent):
+    run = KilledRun(whole.job, parent)
     trial(run, whole, rng)
     if not run.problems:
         shutil.rmtree(run.folder)

@@ -39,7 +39,7 @@ from rawtrain.run.checkpoint import in_folder
 from rawtrain.run.durable import DELETING, MANIFEST, WRITING, DamagedError
 from rawtrain.run.log import RunLog
 
-IMPORT_SECONDS = time.process_time()
+IMPORT_SECONDS = time.process_time()  # what the lines above took
 IDLE_SECONDS = 120  # a run that has something to do gets a processor in that time, on any machine
 RESUMES = re.compile(r"it (?:resumes from checkpoint-(\d+)|restarts from scratch)")
 TASKS: dict[str, tuple[Callable, type]] = {
@@ -199,7 +199,7 @@ def unsound(output_dir: Path) -> list[str]:
             else:
                 json.loads(path.read_bytes())
         except (DamagedError, ValueError) as error:
-            problems.append(f"not whole under its final name: {path}: {error}")
+            problems.append(f"not whole under its final name: {path.name}: {error}")
     return problems
 
 
