@@ -28,8 +28,8 @@ from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.config import DataSettings, ModelSettings, TrainingSettings, setting
 from rawtrain.data.columns import IGNORED, Columns
-from rawtrain.data.files import choose_columns, sha256_of
-from rawtrain.data.tables import read_csv_rows
+from rawtrain.data.files import sha256_of
+from rawtrain.data.tables import read_rows
 from rawtrain.data.text import encode_documents
 from rawtrain.evaluation import evaluate
 from rawtrain.loss import label_loss
@@ -137,10 +137,11 @@ def read_splits(settings):
 
 
 def read_texts(file, settings):
-    rows = read_csv_rows(file)
+    rows = read_rows(file)
     usual = {"text_column_name": ["text"], "label_column_name": ["label"]}
-    text, label = choose_columns(rows.columns, settings, file, usual)
-    return LabelledTexts([r[text] for r in rows.rows], [r[label] for r in rows.rows], file)
+    text, label = rows.choose(settings, usual)
+    pairs = [(row[text], row[label]) for _, row in rows.read([text, label])]
+    return LabelledTexts([text for text, _ in pairs], [label for _, label in pairs], file)
 
 
 def make_model(settings, splits, tokenizer):

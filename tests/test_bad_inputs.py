@@ -22,7 +22,7 @@ from source_files import CSV, ROWS, TAGS, WORDS, class_label_parquet, jsonl, sen
 from rawtrain import mlm, ner
 from rawtrain.cli.command import run, settings_from
 from rawtrain.config import MlmSettings, NerSettings
-from rawtrain.data.files import LONGEST_LINE, log_columns
+from rawtrain.data.files import LONGEST_LINE
 from rawtrain.data.sources import read_documents, read_tagged
 from rawtrain.job import decide_work
 
@@ -305,20 +305,20 @@ CASES = [
     *(
         parquet_case(f"44 {name}", sentence(words, tags), refused=f"^a.parquet{found}")
         for name, words, tags, found in [
-            ("no lists", ["a"], [["O"]], ": 'tokens' is string, not lists of text"),
-            ("numbers", [[1]], [["O"]], ": 'tokens' is list<element: int64>, not lists of text"),
-            ("half tags", [["a"]], [[0.5]], ": 'ner_tags' is list<element: double>, not lists"),
+            ("no lists", ["a"], [["O"]], ", row 1: 'tokens' is text, not a list; split it"),
+            ("numbers", [[1]], [["O"]], ", row 1: 'tokens' has a number among the words: 1"),
+            ("half tags", [["a"]], [[0.5]], ", row 1: 'ner_tags' has a number among the tags"),
             ("null in place of a list", [["a"], None], [["O"], []], ", row 2: 'tokens' is null"),
             ("null as a word", [["a", None]], [["O", "O"]], ", row 1: 'tokens' has null among"),
-            ("lists in lists", [[["a"]]], [["O"]], ": 'tokens' is list<element: list<"),
+            ("lists in lists", [[["a"]]], [["O"]], ", row 1: 'tokens' has a list among"),
             ("more tags", [["a"]], [["O", "O"]], ", row 1: 1 words in 'tokens', but 2 tags"),
-            ("no type", [[]], [[]], ": 'tokens' is list<element: null>, not lists of text"),
+            ("no type", [[]], [[]], r": no sentence \(1 rows without words\)"),
         ]
     ),
     parquet_case("44 one column", {"tokens": [["a"]]},
-                 refused="^a.parquet: expected a column of words and one of tags, found .'tokens'"),
+                 refused="^a.parquet: expected columns of words and of tags, found .'tokens'"),
     parquet_case("44 no text", {"text": [1]}, job=MlmSettings,
-                 refused="^a.parquet: 'text' is int64, not text; choose a column with --text_col"),
+                 refused=r"^a.parquet, row 1: 'text' is a number\n.* --text_column_name"),
     *(
         parquet_case(f"44 no UTF-8, {job.command}", text_that_is_no_utf8, job=job,
                      refused="^a.parquet: .*Invalid UTF8 sequence at string index 1")
@@ -394,7 +394,6 @@ def test_every_number_has_a_case():
 def folder(tmp_path, monkeypatch):
     """The working directory, so that messages have short paths."""
     monkeypatch.chdir(tmp_path)
-    log_columns.cache_clear()
     return tmp_path
 
 

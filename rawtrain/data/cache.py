@@ -1,7 +1,7 @@
 """Encoded data on disk: written once, then read back memory-mapped.
 
     <cache>/<key>/input_ids.bin ...   the numbers of an array each
-    <cache>/<key>/entry.json          their types, lengths and checksums, and some counts
+    <cache>/<key>/entry.json          their types, some counts, and a checksum of everything
 
 The key is a hash of everything that determines the content, so an entry is never out of date. It is
 written under another name, renamed when it is complete, and verified before it is used.
@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import datasets
 import numpy as np
@@ -30,8 +30,9 @@ from rawtrain.config import DataSettings
 from rawtrain.data.files import sha256_of
 
 logger = logging.getLogger(__name__)
+warn_once = functools.cache(logger.warning)
 
-FORMAT = 2  # raise it whenever something else is written for the same data and settings
+FORMAT = 3  # raise it whenever something else is written for the same data and settings
 SECONDS_A_DAY = 24 * 60 * 60
 
 Arrays = dict[str, np.ndarray]
@@ -50,34 +51,30 @@ class Cache:
         """The arrays and counts stored under `key`, or else made from `chunks()` and stored.
 
         Arrays of the same name are concatenated, counts are summed. The arrays are read-only and
-        memory-mapped. Without a key, or where the folder cannot be written, their files are
-        temporary and vanish with the process.
+        memory-mapped; without a key, or where the folder cannot be written, they are in memory.
         """
         if key is None:
-            return _temporary(chunks())
-        found = None if self.overwrite else _read(self.folder / key)
-        if found:
-            logger.info(f"encoded rows come from the cache: {self.folder / key}")
-            return found
-        return self._written(key, chunks()) or _temporary(chunks())
-
-    def _written(self, key, chunks):
-        """The new entry; None if it could not be written."""
-        entry = None
+            return in_memory(chunks())
+        entry = self.folder / key
+        if not self.overwrite and entry.exists():
+            with contextlib.suppress(Exception):  # whatever json and numpy raise for damaged files
+                found = _read(entry)
+                logger.info(f"encoded rows come from the cache: {entry}")
+                return found
+            logger.warning(f"{entry} is damaged; the data is encoded again")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             _sweep(self.folder)
-            with tempfile.TemporaryDirectory(
-                prefix=".writing-", dir=self.folder, ignore_cleanup_errors=True
-            ) as aside:
-                entry = _write(Path(aside) / key, chunks)
-                _publish(Path(aside) / key, self.folder / key)
+            with tempfile.TemporaryDirectory(prefix=".writing-", dir=self.folder) as aside:
+                written = _write(Path(aside) / key, chunks())
+                _publish(Path(aside) / key, entry)
+                return written
         except OSError as error:
-            _warn_once(
+            warn_once(
                 f"encoded rows cannot be kept in {self.folder}: {error.strerror or error}; "
                 f"this run continues without the cache, and the next one encodes again"
             )
-        return entry
+        return in_memory(chunks())
 
 
 def cache_of(settings: DataSettings) -> Cache:
@@ -93,7 +90,7 @@ def key_of(backend: tokenizers.Tokenizer, **facts: Any) -> str | None:
     try:
         tokenizer = backend.to_str()
     except Exception as error:  # the backend raises plain Exceptions
-        _warn_once(f"encoded rows are not cached: {error}")
+        warn_once(f"encoded rows are not cached: {error}")
         return None
     facts |= {
         "format": FORMAT,
@@ -122,32 +119,11 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _read(folder: Path) -> tuple[Arrays, Counts] | None:
-    """The entry in `folder`, with every byte verified; None if there is none or it is damaged."""
-    if not folder.exists():
-        return None
-    with contextlib.suppress(Exception):  # whatever json and numpy raise for damaged files
-        noted = json.loads((folder / "entry.json").read_bytes())
-        facts, counts = noted["arrays"], noted["counts"]
-        arrays = _mapped(folder, facts)
-        found = {name: _facts(array, zlib.crc32(array)) for name, array in arrays.items()}
-        if found == facts and noted["crc32"] == _entry_sum(facts, counts):
-            return arrays, counts
-    logger.warning(f"{folder} is damaged; the data is encoded again")
-    return None
-
-
-def _temporary(chunks: Chunks) -> tuple[Arrays, Counts]:
-    """An entry whose files are deleted at once: what is mapped stays readable."""
-    with tempfile.TemporaryDirectory(prefix="rawtrain-", ignore_cleanup_errors=True) as folder:
-        return _write(Path(folder) / "entry", chunks)
-
-
 def _write(folder: Path, chunks: Chunks) -> tuple[Arrays, Counts]:
-    """Write an entry, and return it as it is read back."""
+    """Write an entry, and return it with its arrays mapped."""
     folder.mkdir()
-    files: dict[str, BinaryIO] = {}
-    facts: dict[str, dict] = {}
+    files: dict[str, Any] = {}
+    types: dict[str, str] = {}
     counts: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         for arrays, numbers in chunks:
@@ -155,42 +131,28 @@ def _write(folder: Path, chunks: Chunks) -> tuple[Arrays, Counts]:
             for name, array in arrays.items():
                 if name not in files:
                     files[name] = stack.enter_context((folder / f"{name}.bin").open("wb"))
-                    facts[name] = _facts(array[:0], 0)
-                assert array.dtype.str == facts[name]["dtype"], (name, array.dtype)
-                data = np.ascontiguousarray(array).data
-                files[name].write(data)
-                facts[name]["length"] += len(data)
-                facts[name]["crc32"] = zlib.crc32(data, facts[name]["crc32"])
-        for file in files.values():
-            file.flush()
-            os.fsync(file.fileno())  # or a crash may leave the name without the content
-    noted = {"arrays": facts, "counts": counts, "crc32": _entry_sum(facts, counts)}
-    (folder / "entry.json").write_text(json.dumps(noted, indent=2) + "\n")
-    return _mapped(folder, facts), dict(counts)
+                    types[name] = array.dtype.str
+                assert array.dtype.str == types[name], (name, array.dtype)
+                files[name].write(np.ascontiguousarray(array).data)
+    arrays = _mapped(folder, types)
+    entry = {"types": types, "counts": counts}
+    entry["crc32"] = _checksum(entry, arrays)
+    (folder / "entry.json").write_text(json.dumps(entry, indent=2) + "\n")
+    return arrays, dict(counts)
 
 
-def _mapped(folder, facts):
-    arrays = {}
-    for name, array in facts.items():
-        arrays[name] = np.empty(0, array["dtype"])
-        if array["length"]:  # an empty file cannot be mapped
-            mapped = np.memmap(folder / f"{name}.bin", array["dtype"], mode="r")
-            arrays[name] = np.asarray(mapped)  # slicing a np.memmap costs several times as much
-    return arrays
-
-
-def _facts(array, crc32):
-    return {"dtype": array.dtype.str, "length": len(array), "crc32": crc32}
-
-
-def _entry_sum(arrays, counts):
-    return zlib.crc32(json.dumps([arrays, counts], sort_keys=True).encode())
+def _read(folder: Path) -> tuple[Arrays, Counts]:
+    """The entry in `folder`. Raises some exception unless every byte of it is as it was written."""
+    entry = json.loads((folder / "entry.json").read_bytes())
+    arrays = _mapped(folder, entry["types"])
+    if entry.pop("crc32") != _checksum(entry, arrays):
+        raise ValueError(folder)
+    return arrays, entry["counts"]
 
 
 def _publish(aside: Path, folder: Path) -> None:
     """Rename a complete entry to its key. A process that reads an older one keeps its arrays."""
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(folder, aside.with_name("replaced"))
+    shutil.rmtree(folder, ignore_errors=True)
     try:
         os.rename(aside, folder)
     except OSError:
@@ -198,6 +160,19 @@ def _publish(aside: Path, folder: Path) -> None:
             raise
 
 
-@functools.cache
-def _warn_once(message):
-    logger.warning(message)
+def _mapped(folder: Path, types: dict[str, str]) -> Arrays:
+    arrays = {}
+    for name, dtype in types.items():
+        file = folder / f"{name}.bin"
+        arrays[name] = np.empty(0, dtype)
+        if file.stat().st_size:  # an empty file cannot be mapped
+            # slicing a np.memmap costs several times as much
+            arrays[name] = np.asarray(np.memmap(file, dtype, mode="r"))
+    return arrays
+
+
+def _checksum(entry: dict[str, Any], arrays: Arrays) -> int:
+    checksum = zlib.crc32(json.dumps(entry, sort_keys=True).encode())
+    for name in sorted(arrays):
+        checksum = zlib.crc32(arrays[name], checksum)
+    return checksum

@@ -1,16 +1,10 @@
-"""What the readers share: text files decoded or refused, columns chosen, checksums."""
+"""What the readers share: files opened and decoded, or refused; checksums."""
 
 import difflib
-import functools
 import hashlib
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
-
-from rawtrain.config import DataSettings
-
-logger = logging.getLogger(__name__)
 
 # Bytes. A line is held in memory as a whole, and encoding one that is a document takes about 150
 # times its bytes: 2.4 GB for the longest.
@@ -81,41 +75,6 @@ def open_data(path: str | Path) -> BinaryIO:
         file.close()
         raise ValueError(f"{path}: {problem}")
     return file
-
-
-def choose_columns(
-    columns: Sequence[str], settings: DataSettings, source: str, usual: Mapping[str, Sequence[str]]
-) -> list[str]:
-    """For each setting in `usual`, the column that it names, or else the first of its usual names.
-
-    The case of usual names does not matter. What is read of a source and what is not is logged
-    once, so that a missing header is noticed.
-    """
-    chosen = []
-    by_name = {column.casefold(): column for column in reversed(columns)}
-    for setting, names in usual.items():
-        asked = getattr(settings, setting)
-        found = [by_name[name.casefold()] for name in names if name.casefold() in by_name]
-        if asked in columns or (asked is None and found):
-            chosen.append(asked or found[0])
-            continue
-        problem = f"there is no column {asked!r}"
-        if asked is None:
-            problem = f"no column is named {', '.join(map(repr, names))}"
-        raise ValueError(
-            f"{source}: {problem}; the columns are {', '.join(map(repr, columns))}; choose one "
-            f"with --{setting}"
-        )
-    log_columns(source, tuple(columns), tuple(chosen))
-    return chosen
-
-
-@functools.cache  # documents are read several times
-def log_columns(source: str, columns: tuple[str, ...], used: tuple[str, ...]) -> None:
-    """Log once which columns of a source are read and which are not."""
-    unused = [repr(column) for column in columns if column not in used]
-    left = f"; not used: {', '.join(unused)}" if unused else ""
-    logger.info(f"{source}: columns read: {', '.join(map(repr, used))}{left}")
 
 
 def sha256_of(content: bytes | str | Path) -> str:

@@ -1,31 +1,19 @@
-"""Rows that hold a sentence or a document each, from JSONL, CSV, Parquet or the hub, checked."""
+"""From rows to sentences with tags, and to documents; what a row must hold is checked here."""
 
 import hashlib
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rawtrain.config import DataSettings, NerDataSettings
-from rawtrain.data.files import LONGEST_LINE, choose_columns
+from rawtrain.data.files import LONGEST_LINE
+from rawtrain.data.tables import Rows
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.errors import raise_problems
 
 JSON_NAMES = {"NoneType": "null", "str": "text", "list": "a list", "dict": "an object"}
 JSON_NAMES |= {"int": "a number", "float": "a number", "bool": "true or false"}
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows as dictionaries, with where each stands in its source."""
-
-    rows: Sequence[dict]
-    numbers: Sequence[int]  # the line or row of each, from 1
-    source: str
-    columns: list[str]
-    at: str = ":"  # as in TaggedSentences
-
-    def place(self, n: int) -> str:
-        return f"{self.source}{self.at}{self.numbers[n]}"
 
 
 @dataclass(frozen=True)
@@ -77,65 +65,75 @@ class Documents:
         return self.texts.fingerprint
 
 
-def sentence_columns(
-    columns: Sequence[str], settings: NerDataSettings, source: str
-) -> tuple[str, str]:
-    """The columns of the words and of the tags, chosen as in run_ner.py."""
+def sentences_of(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
+    """A sentence from each row, its tags names or class numbers. Columns as in run_ner.py."""
+    columns = rows.columns
     if len(columns) < 2:
-        raise ValueError(f"{source}: expected a column of words and one of tags, found {columns}")
+        raise ValueError(f"{rows.source}: expected columns of words and of tags, found {columns}")
     label_names = (f"{settings.task_name}_tags", columns[1])
     usual = {"text_column_name": ("tokens", columns[0]), "label_column_name": label_names}
-    text, label = choose_columns(columns, settings, source, usual)
+    text, label = rows.choose(settings, usual)
     if text == label:
         raise ValueError(
-            f"{source}: words and tags would both come from {text!r}; the columns are {columns}; "
-            "choose with --text_column_name and --label_column_name"
+            f"{rows.source}: words and tags would both come from {text!r}; the columns are "
+            f"{columns}; choose with --text_column_name and --label_column_name"
         )
-    return text, label
-
-
-def text_column(columns: Sequence[str], settings: DataSettings, source: str) -> str:
-    """The column of the documents, chosen as in run_mlm.py."""
-    usual = {"text_column_name": ("text", columns[0])}
-    return choose_columns(columns, settings, source, usual)[0]
-
-
-def sentences_from(
-    table: Rows, text: str, label: str, label_names: list[str] | None = None
-) -> TaggedSentences:
-    """A sentence from each row; `label_names`: what tags stand for that are numbers."""
-    words, tags, lines, problems = [], [], [], []
-    for n, row in enumerate(table.rows):
-        problem = _sentence_problem(row, text, label, label_names)
-        if problem:
-            problems.append(f"{table.place(n)}: {problem}")
+    names = rows.class_names.get(label)
+    words, tags, lines, problems, num_empty = [], [], [], [], 0
+    for number, row in rows.read([text, label]):
+        if problem := _sentence_problem(row, text, label, names):
+            problems.append(f"{rows.place(number)}: {problem}")
         elif row[text]:
-            names = label_names if type(row[label][0]) is int else None
             words.append(row[text])
-            tags.append([names[tag] for tag in row[label]] if names else row[label])
-            lines.append([table.numbers[n]] * len(row[text]))
-    raise_problems(
-        problems, f"Expected in each row: {text!r}, a list of words; {label!r}, a tag for each."
-    )
-    num_empty = len(table.rows) - len(words)
-    if not words:
-        raise ValueError(f"{table.source}: no sentence ({num_empty} rows without words)")
-    return TaggedSentences(words, tags, lines, table.source, table.at, num_empty, label_names)
-
-
-def texts_of(rows: Iterable[tuple[int, dict]], column: str, source: str) -> Iterator[str]:
-    """The text of each numbered row, "" for null. All problems are raised together at the end."""
-    problems = []
-    for number, row in rows:
-        if column not in row:
-            problems.append(f"{source}:{number}: no key {column!r}; found {_names(row)}")
-        elif type(row[column]) not in (str, type(None)):
-            problems.append(f"{source}:{number}: {column!r} is {_kind(row[column])}")
-        elif problem := _surrogate_problem([row[column]]):
-            problems.append(f"{source}:{number}: {problem}")
+            numbers = type(row[label][0]) is int
+            tags.append([names[tag] for tag in row[label]] if names and numbers else row[label])
+            lines.append([number] * len(row[text]))
         else:
-            yield row[column] or ""
-    raise_problems(problems, f"Expected in each row: {column!r}, text or null.")
+            num_empty += 1
+    raise_problems(
+        problems,
+        f"Expected in each row: {text!r}, a list of words; {label!r}, a tag for each. Choose the "
+        "columns with --text_column_name and --label_column_name.",
+    )
+    if not words:
+        raise ValueError(f"{rows.source}: no sentence ({num_empty} rows without words)")
+    return TaggedSentences(words, tags, lines, rows.source, rows.at, num_empty, names)
+
+
+def sentences_of_words(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
+    """Sentences from rows of one word each. An empty sentence id repeats the one above it."""
+    task = settings.task_name
+    usual = {
+        "sentence_column_name": ("sentence_id", "sentence", "sent_id", "sentence #"),
+        "text_column_name": ("word", "token", "words", "tokens", "text", "form"),
+        "label_column_name": f"{task}_tags {task}_tag {task} tag tags label labels".split(),
+    }
+    sentence, word, tag = columns = rows.choose(settings, usual)
+    words, tags, lines, problems = [], [], [], []
+    seen, current = set(), None
+    for number, row in rows.read(columns):
+        if row[sentence] not in ("", current):
+            current = row[sentence]
+            if current in seen:
+                problems.append(f"{rows.place(number)}: the sentence {current!r} comes back")
+            seen.add(current)
+            for column in (words, tags, lines):
+                column.append([])
+        elif current is None:
+            raise ValueError(
+                f"{rows.place(number)}: the first row has no sentence id in {sentence!r}"
+            )
+        words[-1].append(row[word])
+        tags[-1].append(row[tag])
+        lines[-1].append(number)
+    raise_problems(problems, f"The rows of a sentence (column {sentence!r}) must stand together.")
+    return TaggedSentences(words, tags, lines, rows.source)
+
+
+def documents_of(rows: Rows, settings: DataSettings) -> Documents:
+    """A document from each row, of the column that run_mlm.py chooses."""
+    [column] = rows.choose(settings, {"text_column_name": ("text", rows.columns[0])})
+    return documents_from(partial(_texts_of, rows, column), rows.source)
 
 
 def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
@@ -165,16 +163,34 @@ def is_visible(text: str) -> bool:
     return bool(text) and not text.isspace()
 
 
-def _add(digest, text: str) -> None:
+def _add(digest, text):
     data = text.encode()
     digest.update(b"%d:" % len(data))  # without it "ab", "c" would have the digest of "a", "bc"
     digest.update(data)
 
 
-def _sentence_problem(row, text, label, label_names):
+def _texts_of(rows, column):
+    """The text of each row, "" for null. All problems are raised together at the end."""
+    problems = []
+    for number, row in rows.read([column]):
+        problem = _missing(row, column)
+        if not problem and type(row[column]) not in (str, type(None)):
+            problem = f"{column!r} is {_kind(row[column])}"
+        if problem := problem or _surrogate_problem([row[column] or ""]):
+            problems.append(f"{rows.place(number)}: {problem}")
+        else:
+            yield row[column] or ""
+    raise_problems(
+        problems,
+        f"Expected in each row: {column!r}, text or null. Choose the column with "
+        "--text_column_name.",
+    )
+
+
+def _sentence_problem(row, text, label, names):
     for key in (text, label):
-        if key not in row:
-            return f"no key {key!r}; found {_names(row)}"
+        if problem := _missing(row, key):
+            return problem
         if type(row[key]) is not list:
             split = "; split it into words" if key == text and type(row[key]) is str else ""
             return f"{key!r} is {_kind(row[key])}, not a list{split}"
@@ -184,39 +200,33 @@ def _sentence_problem(row, text, label, label_names):
             return f"{text!r} has {_kind(word)} among the words: {reprlib.repr(word)}"
     if len(words) != len(tags):
         return f"{len(words)} words in {text!r}, but {len(tags)} tags in {label!r}"
-    return _tag_problem(tags, label, label_names) or _surrogate_problem([*words, *tags])
-
-
-def _tag_problem(tags, label, label_names):
-    kinds = set(map(type, tags))
-    if kinds <= {str}:
-        return None
-    if kinds != {int}:
+    types = set(map(type, tags))
+    if not types <= {str} and types != {int}:
         found = " and ".join(sorted({_kind(tag) for tag in tags}))
         return f"{label!r} has {found} among the tags"
-    if label_names is None:
+    if types == {int} and names is None:
         return (
             f"{label!r} has numbers, and nothing says which names they stand for; write names "
             "(B-PER), or save the data with `datasets`, as ClassLabel, in Parquet"
         )
     for tag in tags:
-        if not 0 <= tag < len(label_names):
-            return f"{label!r} has the number {tag}; the names have 0 to {len(label_names) - 1}"
-    return None
+        if type(tag) is int and not 0 <= tag < len(names):
+            return f"{label!r} has the number {tag}; the names have 0 to {len(names) - 1}"
+    return _surrogate_problem([*words, *map(str, tags)])
+
+
+def _missing(row, key):
+    return None if key in row else f"no key {key!r}; found {', '.join(map(repr, row)) or 'none'}"
 
 
 def _surrogate_problem(texts):
     try:
-        "".join(text for text in texts if type(text) is str).encode()
+        "".join(texts).encode()
     except UnicodeEncodeError:
         return "half of a surrogate pair (\\ud800 to \\udfff), which is not a character"
     return None
 
 
-def _kind(value) -> str:
+def _kind(value):
     name = type(value).__name__
     return JSON_NAMES.get(name, name)
-
-
-def _names(row: dict) -> str:
-    return ", ".join(map(repr, row)) or "none"

@@ -7,37 +7,25 @@ any other      sentences: CoNLL columns; documents: one a line
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
-from pathlib import Path
 from typing import TypeVar
 
 import datasets
-import pyarrow as pa
 
 from rawtrain.config import DataSettings, NerDataSettings
-from rawtrain.data import conll, tags
+from rawtrain.data import tags
+from rawtrain.data.conll import is_conll, read_conll
 from rawtrain.data.files import iterate_lines
-from rawtrain.data.jsonl import iterate_jsonl, read_jsonl
 from rawtrain.data.rows import (
     Documents,
     documents_from,
-    sentence_columns,
-    sentences_from,
-    text_column,
-    texts_of,
+    documents_of,
+    sentences_of,
+    sentences_of_words,
 )
-from rawtrain.data.tables import (
-    BATCH,
-    documents_from_batches,
-    documents_from_parquet,
-    read_csv_rows,
-    read_parquet,
-    sentences_from_table,
-    sentences_from_words,
-)
+from rawtrain.data.tables import Rows, hub_rows, read_rows
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.errors import raise_problems
 
@@ -64,7 +52,7 @@ def read_tagged(settings: NerDataSettings) -> TaggedCorpus:
     The labels are the names that the data declares, in its order, unless the tags had to be
     converted; otherwise the tags of the training split, sorted, as in run_ner.py.
     """
-    splits = _read_splits(settings, _read_sentences, _hub_sentences)
+    splits = _read_splits(settings, _read_sentences, sentences_of)
     _check_words(splits.values())
     scheme, num_repaired = "none", 0
     if settings.task_name != "pos":
@@ -77,19 +65,33 @@ def read_tagged(settings: NerDataSettings) -> TaggedCorpus:
     else:
         label_names = tags.label_list(t for split in (first, *others) for t in split.tags)
     tags.check_known(splits, label_names)
-    if "train" in splits:
-        _warn_of_one_tag(splits["train"])
-    _warn_of_repetitions(splits)
+    _warn_of_bad_training_data(splits)
     return TaggedCorpus(splits, label_names, scheme, num_repaired)
 
 
 def read_documents(settings: DataSettings) -> dict[str, Documents]:
     """The documents that the settings name, by split."""
-    return _read_splits(settings, read_document_file, _hub_documents)
+    return _read_splits(settings, read_document_file, documents_of)
+
+
+def read_document_file(path: str, settings: DataSettings) -> Documents:
+    """The documents of a file: its lines if it is plain text."""
+    if is_conll(path):  # or any other text
+        return documents_from(partial(iterate_lines, path), path)
+    return documents_of(read_rows(path), settings)
+
+
+def _read_sentences(path: str, settings: NerDataSettings) -> TaggedSentences:
+    if is_conll(path):
+        return read_conll(path, settings.token_column, settings.tag_column)
+    read = sentences_of_words if path.lower().endswith(".csv") else sentences_of
+    return read(read_rows(path), settings)
 
 
 def _read_splits(
-    settings: DataSettings, read_file: Callable[..., Split], from_hub: Callable[..., Split]
+    settings: DataSettings,
+    from_file: Callable[..., Split],
+    from_rows: Callable[[Rows, DataSettings], Split],
 ) -> dict[str, Split]:
     """The splits in the order train, validation, test. All problems are raised together."""
     splits: dict[str, Split] = {}
@@ -100,10 +102,10 @@ def _read_splits(
         name = next((name for name in names if name in hub), None)
         try:
             if file:
-                splits[split] = read_file(file, settings)
+                splits[split] = from_file(file, settings)
             elif name:
-                source = f"{settings.dataset_name} ({name})"
-                splits[split] = from_hub(hub[name].with_format("arrow"), source, settings)
+                rows = hub_rows(hub[name], f"{settings.dataset_name} ({name})")
+                splits[split] = from_rows(rows, settings)
         except ValueError as error:
             problems.append(str(error))
     raise_problems(problems)
@@ -143,71 +145,20 @@ def _check_words(splits: Iterable[TaggedSentences]) -> None:
     )
 
 
-def _warn_of_one_tag(train: TaggedSentences) -> None:
-    """Warn if all tags are the same, such as O where there is no entity."""
-    names = tags.label_list(train.tags)
-    if len(names) == 1:
-        logger.warning(f"{train.source}: every word has the tag {names[0]!r}: nothing to learn")
-
-
-def _warn_of_repetitions(splits: Mapping[str, TaggedSentences]) -> None:
-    """Warn of sentences that occur twice in a split, or in the training data too."""
+def _warn_of_bad_training_data(splits: Mapping[str, TaggedSentences]) -> None:
+    """Warn if all tags are the same, and of sentences that repeat another or one of training."""
     known = set(map(tuple, splits["train"].words)) if "train" in splits else set()
     for name, split in splits.items():
-        num_sentences = len(split.words)
-        num_repeated = num_sentences - len(set(map(tuple, split.words)))
-        if num_repeated:
-            logger.warning(
-                f"{split.source}: {num_repeated:,} of {num_sentences:,} sentences repeat another"
-            )
-        num_known = 0 if name == "train" else sum(tuple(words) in known for words in split.words)
+        sentences = list(map(tuple, split.words))
+        source, total = split.source, f"of {len(sentences):,} sentences"
+        names = tags.label_list(split.tags)
+        if name == "train" and len(names) == 1:
+            logger.warning(f"{source}: every word has the tag {names[0]!r}: nothing to learn")
+        if num_repeated := len(sentences) - len(set(sentences)):
+            logger.warning(f"{source}: {num_repeated:,} {total} repeat another")
+        num_known = 0 if name == "train" else sum(words in known for words in sentences)
         if num_known:
             logger.warning(
-                f"{split.source}: {num_known:,} of {num_sentences:,} sentences are in the training "
-                f"data too: their scores say little about new text"
+                f"{source}: {num_known:,} {total} are in the training data too: their scores say "
+                f"little about new text"
             )
-
-
-def _read_sentences(path: str, settings: NerDataSettings) -> TaggedSentences:
-    suffix = Path(path).suffix.lower()
-    if suffix in (".json", ".jsonl"):
-        table = read_jsonl(path)
-        return sentences_from(table, *sentence_columns(table.columns, settings, table.source))
-    if suffix == ".csv":
-        return sentences_from_words(read_csv_rows(path), settings)
-    if suffix == ".parquet":
-        return sentences_from_table(read_parquet(path), path, settings)
-    return conll.read_conll(path, settings.token_column, settings.tag_column)
-
-
-def _hub_sentences(dataset, source, settings) -> TaggedSentences:
-    return sentences_from_table(dataset[:], source, settings)
-
-
-def read_document_file(path: str, settings: DataSettings) -> Documents:
-    """The documents of a file, whose extension says what kind of file it is."""
-    suffix = Path(path).suffix.lower()
-    if suffix in (".json", ".jsonl"):
-        return documents_from(partial(_jsonl_texts, path, settings), path)
-    if suffix == ".csv":
-        table = read_csv_rows(path)
-        column = text_column(table.columns, settings, path)
-        rows = list(zip(table.numbers, table.rows, strict=True))
-        return documents_from(partial(texts_of, rows, column, path), path)
-    if suffix == ".parquet":
-        return documents_from_parquet(path, settings)
-    return documents_from(partial(iterate_lines, path), path)
-
-
-def _jsonl_texts(path: str, settings: DataSettings) -> Iterator[str]:
-    rows = iterate_jsonl(path)
-    number, first = next(rows)
-    column = text_column(list(first), settings, path)
-    return texts_of(chain([(number, first)], rows), column, path)
-
-
-def _hub_documents(dataset, source, settings) -> Documents:
-    def batches(column: str) -> Iterator[pa.Table]:
-        return dataset.select_columns(column).iter(BATCH)
-
-    return documents_from_batches(dataset[:0].schema, batches, source, settings)

@@ -1,38 +1,137 @@
-"""CSV, where a row is a word or a document; Arrow tables, where a row is a sentence or a document.
-
-Arrow tables come from Parquet files and from the hub.
-"""
+"""Rows of JSON lines, CSV, Parquet and the hub. Read strictly: lenient readers lose rows."""
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Features
 
-from rawtrain.config import DataSettings, NerDataSettings
-from rawtrain.data.files import choose_columns, open_data, read_text
-from rawtrain.data.rows import (
-    Documents,
-    Rows,
-    documents_from,
-    sentence_columns,
-    sentences_from,
-    text_column,
-)
-from rawtrain.data.tags import TaggedSentences
+from rawtrain.config import DataSettings
+from rawtrain.data.files import iterate_lines, open_data, read_text
 from rawtrain.errors import raise_problems
 
-BATCH = 1000  # documents read at once
-LIST_TYPES = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
-TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
+logger = logging.getLogger(__name__)
+
+BATCH = 1000  # rows of an Arrow table that are Python objects at once
+
+Numbered = Iterable[tuple[int, dict]]
 
 
-def read_csv_rows(path: str | Path) -> Rows:
-    """The rows of a CSV file with a header, as text: `NA`, `007` and `1.0` stay what they are."""
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a source as dictionaries. They are read from it each time, and take no memory."""
+
+    source: str
+    columns: list[str]
+    read: Callable[[list[str]], Numbered]  # the line or row of each, from 1, and these columns
+    at: str = ":"  # as in TaggedSentences
+    class_names: dict[str, list[str]] = field(default_factory=dict)  # of columns of class numbers
+
+    def place(self, number: int) -> str:
+        return f"{self.source}{self.at}{number}"
+
+    def choose(self, settings: DataSettings, usual: Mapping[str, Sequence[str]]) -> list[str]:
+        """For each setting in `usual`, the column that it names, or the first of its usual names.
+
+        The case of usual names does not matter. What is read and what is not is logged, so that a
+        missing header is noticed.
+        """
+        chosen = []
+        by_name = {column.casefold(): column for column in reversed(self.columns)}
+        for setting, names in usual.items():
+            asked = getattr(settings, setting)
+            found = [by_name[name.casefold()] for name in names if name.casefold() in by_name]
+            if asked in self.columns or (asked is None and found):
+                chosen.append(asked or found[0])
+                continue
+            problem = f"there is no column {asked!r}"
+            if asked is None:
+                problem = f"no column is named {_quoted(names)}"
+            raise ValueError(
+                f"{self.source}: {problem}; the columns are {_quoted(self.columns)}; choose one "
+                f"with --{setting}"
+            )
+        unused = [column for column in self.columns if column not in chosen]
+        left = f"; not used: {_quoted(unused)}" if unused else ""
+        logger.info(f"{self.source}: columns read: {_quoted(chosen)}{left}")
+        return chosen
+
+
+def read_rows(path: str) -> Rows:
+    """The rows of a file, whose extension says what kind of file it is."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".csv":
+        return _csv_rows(path)
+    if suffix == ".parquet":
+        with _parquet_file(path) as file:
+            schema = file.schema_arrow
+        return _arrow_rows(path, schema, partial(_parquet_batches, path))
+    _, first = next(_jsonl_rows(path))
+    return Rows(path, list(first), lambda columns: _jsonl_rows(path))
+
+
+def hub_rows(dataset: datasets.Dataset, source: str) -> Rows:
+    """The rows of a split of a data set of the hub."""
+    tables = dataset.with_format("arrow")
+    return _arrow_rows(
+        source, tables[:0].schema, lambda columns: tables.select_columns(columns).iter(BATCH)
+    )
+
+
+def _jsonl_rows(path: str) -> Iterator[tuple[int, dict]]:
+    """The number and the object of each line. All problems are raised together at the end."""
+    problems, num_rows = [], 0
+    for number, line in enumerate(iterate_lines(path), start=1):
+        if not line.strip(" \t"):
+            continue
+        if not (num_rows or problems) and line.lstrip().startswith("["):
+            raise ValueError(
+                f"{path}: a JSON array, not one object a line; convert it with "
+                f"`jq -c '.[]' {path} > rows.jsonl`"
+            )
+        try:
+            row = json.loads(
+                line, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
+            )
+            if type(row) is not dict:
+                raise ValueError(f"{line[:20]!r} is not a JSON object")
+        except json.JSONDecodeError as error:
+            problems.append(f"{path}:{number}: not JSON at column {error.colno}: {error.msg}")
+        except RecursionError:
+            problems.append(f"{path}:{number}: nested too deeply")
+        except ValueError as error:
+            problems.append(f"{path}:{number}: {error}")
+        else:
+            num_rows += 1
+            yield number, row
+    raise_problems(problems, 'Expected one JSON object a line, such as {"text": "..."}.')
+    if not num_rows:
+        raise ValueError(f"{path}: no JSON object in this file; expected one a line")
+
+
+def _without_duplicates(pairs):
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in row if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} occurs twice")
+    return row
+
+
+def _refuse_constant(name):
+    raise ValueError(f"{name} is not JSON")
+
+
+def _csv_rows(path: str) -> Rows:
+    """The rows below a header, as text: `NA`, `007` and `1.0` stay what they are."""
     csv.field_size_limit(2**31 - 1)  # for the whole process; long documents exceed the default
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     records, line = [], 1
@@ -49,7 +148,10 @@ def read_csv_rows(path: str | Path) -> Rows:
     if len(records) < 2:
         raise ValueError(f"{path}: expected a header and rows below it, found {len(records)} rows")
     (_, header), *records = records
-    _check_header(path, header)
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise ValueError(f"{path}:1: the header has {_quoted(repeated)} twice")
+    if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
+        raise ValueError(f"{path}:1: one column, {header[0]!r}; cells must be separated by commas")
     raise_problems(
         [
             f"{path}:{line}: number of cells: {len(cells)}, in the header {len(header)}"
@@ -58,101 +160,33 @@ def read_csv_rows(path: str | Path) -> Rows:
         ],
         "Cells are separated by commas; a cell that holds a comma is written in quotes.",
     )
-    rows = [dict(zip(header, cells, strict=True)) for _, cells in records]
-    return Rows(rows, [line for line, _ in records], str(path), header)
+    rows = [(line, dict(zip(header, cells, strict=True))) for line, cells in records]
+    return Rows(path, header, lambda columns: rows)
 
 
-def sentences_from_words(table: Rows, settings: NerDataSettings) -> TaggedSentences:
-    """Sentences from rows of one word each. An empty sentence id repeats the one above it."""
-    task = settings.task_name
-    usual = {
-        "sentence_column_name": ("sentence_id", "sentence", "sent_id", "sentence #"),
-        "text_column_name": ("word", "token", "words", "tokens", "text", "form"),
-        "label_column_name": f"{task}_tags {task}_tag {task} tag tags label labels".split(),
-    }
-    sentence, word, tag = choose_columns(table.columns, settings, table.source, usual)
-    words, tags, lines, problems = [], [], [], []
-    seen, current = set(), None
-    for n, row in enumerate(table.rows):
-        if row[sentence] not in ("", current):
-            current = row[sentence]
-            if current in seen:
-                problems.append(f"{table.place(n)}: the sentence {current!r} comes back")
-            seen.add(current)
-            words.append([])
-            tags.append([])
-            lines.append([])
-        elif current is None:
-            raise ValueError(f"{table.place(n)}: the first row has no sentence id in {sentence!r}")
-        words[-1].append(row[word])
-        tags[-1].append(row[tag])
-        lines[-1].append(table.numbers[n])
-    raise_problems(problems, f"The rows of a sentence (column {sentence!r}) must stand together.")
-    return TaggedSentences(words, tags, lines, table.source)
+def _arrow_rows(
+    source: str, schema: pa.Schema, batches: Callable[[list[str]], Iterable[pa.RecordBatch]]
+) -> Rows:
+    def read(columns: list[str]) -> Numbered:
+        return enumerate((row for batch in batches(columns) for row in batch.to_pylist()), start=1)
+
+    class_names = {}
+    if b"huggingface" in (schema.metadata or {}):  # `datasets` keeps the names there
+        for column, feature in datasets.Features.from_arrow_schema(schema).items():
+            if isinstance(item := getattr(feature, "feature", None), datasets.ClassLabel):
+                class_names[column] = item.names
+    return Rows(source, schema.names, read, ", row ", class_names)
 
 
-def read_parquet(path: str | Path) -> pa.Table:
-    """The table in a Parquet file."""
+def _parquet_batches(path: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
     with _parquet_file(path) as file:
-        table = file.read()
-        table.validate(full=True)  # text that is not UTF-8 would fail later, without a file name
-    return table
-
-
-def documents_from_parquet(path: str | Path, settings: DataSettings) -> Documents:
-    """A document from each row of a Parquet file."""
-    with _parquet_file(path) as file:
-        schema = file.schema_arrow
-
-    def batches(column: str) -> Iterator[pa.RecordBatch]:
-        with _parquet_file(path) as file:
-            for batch in file.iter_batches(BATCH, columns=[column]):
-                batch.validate(full=True)
-                yield batch
-
-    return documents_from_batches(schema, batches, str(path), settings)
-
-
-def sentences_from_table(
-    table: pa.Table, source: str, settings: NerDataSettings
-) -> TaggedSentences:
-    """A sentence from each row, its tags given as names or as numbers of the table's ClassLabel."""
-    text, label = sentence_columns(table.column_names, settings, source)
-    words_type, tags_type = (_item_type(table.schema.field(c).type) for c in (text, label))
-    problems = []
-    if not _is_text(words_type):
-        problems.append(f"{source}: {text!r} is {table.schema.field(text).type}, not lists of text")
-    if not (_is_text(tags_type) or pa.types.is_integer(tags_type)):
-        problems.append(
-            f"{source}: {label!r} is {table.schema.field(label).type}, not lists of tags"
-        )
-    raise_problems(problems, "Choose the columns with --text_column_name and --label_column_name.")
-    return sentences_from(_rows(table, source, text, label), text, label, _names(table, label))
-
-
-def documents_from_batches(
-    schema: pa.Schema,
-    batches: Callable[[str], Iterable[pa.RecordBatch | pa.Table]],
-    source: str,
-    settings: DataSettings,
-) -> Documents:
-    """A document from each row of the `batches(column)`, of which only some are in memory."""
-    column = text_column(schema.names, settings, source)
-    found = schema.field(column).type
-    if not _is_text(found):
-        raise ValueError(
-            f"{source}: {column!r} is {found}, not text; choose a column with --text_column_name"
-        )
-
-    def texts() -> Iterator[str]:
-        for batch in batches(column):
-            yield from (text or "" for text in batch.column(column).to_pylist())
-
-    return documents_from(texts, source)
+        for batch in file.iter_batches(BATCH, columns=columns):
+            batch.validate(full=True)  # text that is not UTF-8 would fail later, without a name
+            yield batch
 
 
 @contextmanager
-def _parquet_file(path: str | Path) -> Iterator[pq.ParquetFile]:
+def _parquet_file(path: str) -> Iterator[pq.ParquetFile]:
     with open_data(path) as file:
         try:
             yield pq.ParquetFile(file)
@@ -160,30 +194,5 @@ def _parquet_file(path: str | Path) -> Iterator[pq.ParquetFile]:
             raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
 
 
-def _check_header(path, header: list[str]) -> None:
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{path}:1: the header has {', '.join(map(repr, repeated))} twice")
-    if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
-        raise ValueError(f"{path}:1: one column, {header[0]!r}; cells must be separated by commas")
-
-
-def _rows(table: pa.Table, source: str, *columns: str) -> Rows:
-    rows = table.select(columns).to_pylist()
-    return Rows(rows, range(1, len(rows) + 1), source, table.column_names, at=", row ")
-
-
-def _names(table: pa.Table, label: str) -> list[str] | None:
-    """The names behind the numbers of a column, which `datasets` keeps in the schema's metadata."""
-    if b"huggingface" not in (table.schema.metadata or {}):
-        return None
-    feature = getattr(Features.from_arrow_schema(table.schema)[label], "feature", None)
-    return feature.names if isinstance(feature, ClassLabel) else None
-
-
-def _item_type(found: pa.DataType) -> pa.DataType:
-    return found.value_type if isinstance(found, LIST_TYPES) else pa.null()
-
-
-def _is_text(found: pa.DataType) -> bool:
-    return (found.value_type if isinstance(found, pa.DictionaryType) else found) in TEXT_TYPES
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
