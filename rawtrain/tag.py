@@ -11,7 +11,6 @@ if __name__ == "__main__":
 
 import argparse
 import json
-import os
 import signal
 import sys
 import unicodedata
@@ -21,11 +20,9 @@ from rawtrain.cli.command import reported_mistakes
 from rawtrain.data.files import iterate_lines
 
 TEXTS_AT_ONCE = 1000
-COLORS = (32, 34, 35, 36, 33, 31)  # of types, in the order of the model's labels
 EPILOG = """\
 Offsets count characters (Unicode code points) from 0; the end is exclusive. The score is the
-mean probability of the labels of an entity's words. Colours are for terminals; NO_COLOR turns
-them off."""
+mean probability of the labels of an entity's words."""
 
 
 def main(arguments=None):
@@ -44,10 +41,14 @@ def main(arguments=None):
             use_cpu=asked.use_cpu,
         )
         tune_process(tagger.model.device)
-        show = _as_json if asked.json else _for_people(tagger.label_names)
-        for texts in _chunks(_texts(asked), 1 if _is_typed(asked) else TEXTS_AT_ONCE):
-            for text, entities in zip(texts, tagger(texts), strict=True):
-                print(show(text, entities), flush=_is_typed(asked))
+        show = _as_json if asked.json else _for_people
+        is_typed = not asked.file and not asked.text and sys.stdin.isatty()
+        if is_typed:
+            print("type a text a line; ^D ends", file=sys.stderr)
+        texts = iter(_texts(asked))
+        while chunk := list(islice(texts, 1 if is_typed else TEXTS_AT_ONCE)):
+            for text, entities in zip(chunk, tagger(chunk), strict=True):
+                print(show(text, entities), flush=is_typed)
 
 
 def _parser():
@@ -62,15 +63,10 @@ def _parser():
     parser.add_argument("text", nargs="*", help="texts (default: each line of standard input)")
     parser.add_argument("--file", help="tag each line of this file instead")
     parser.add_argument("--json", action="store_true", help="write a JSON object for each text")
-    parser.add_argument(
-        "--batch_size", "--batch-size", type=int, default=32, help="rows at once (default: 32)"
-    )
-    parser.add_argument(
-        "--max_seq_length",
-        "--max-seq-length",
-        type=int,
-        help="longest window over a text, in sub-words (default: what the model can take)",
-    )
+    rows = "rows at once (default: 32)"
+    parser.add_argument("--batch_size", "--batch-size", type=int, default=32, help=rows)
+    longest = "longest window over a text, in sub-words (default: what the model can take)"
+    parser.add_argument("--max_seq_length", "--max-seq-length", type=int, help=longest)
     parser.add_argument("--use_cpu", "--use-cpu", action="store_true", help="stay on the CPU")
     parser.set_defaults(log_level="passive", disable_tqdm=True)  # for configure_logging
     return parser
@@ -81,11 +77,7 @@ def _texts(asked):
         raise ValueError(f"--file {asked.file} is given, and texts too; leave one of them out")
     if asked.file:
         return iterate_lines(asked.file)
-    if asked.text:
-        return asked.text
-    if _is_typed(asked):
-        print("type a text a line; ^D ends", file=sys.stderr)
-    return _lines_of_standard_input()
+    return asked.text or _lines_of_standard_input()
 
 
 def _lines_of_standard_input():
@@ -100,44 +92,21 @@ def _lines_of_standard_input():
         ) from None
 
 
-def _is_typed(asked):
-    """Whether somebody types the texts, and waits for the answer to each."""
-    return not asked.file and not asked.text and sys.stdin.isatty()
-
-
-def _chunks(texts, size):
-    texts = iter(texts)
-    while chunk := list(islice(texts, size)):
-        yield chunk
-
-
 def _as_json(text, entities):
     # escapes instead of UTF-8: what is written then depends on no locale
     return json.dumps({"text": text, "entities": entities})
 
 
-def _for_people(label_names):
-    """The function that shows a text and its entities, in colours where they are welcome."""
-    types = list(dict.fromkeys(name[2:] for name in label_names if name != "O"))
-    is_colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-    def marked(text, kind):
-        if not is_colored:
-            return f"[{text} | {kind}]"
-        color = COLORS[types.index(kind) % len(COLORS)]
-        return f"\x1b[1;{color}m{text}\x1b[0;{color}m {kind}\x1b[0m"
-
-    def show(text, entities):
-        parts, position, lines = [], 0, []
-        for entity in entities:
-            start, end, kind = entity["start"], entity["end"], entity["entity_group"]
-            word = _visible(entity["word"])
-            parts += [_visible(text[position:start]), marked(word, kind)]
-            position = end
-            lines.append(f"  {start:>5}-{end:<5} {entity['score']:.3f}  {kind:<6} {word}")
-        return "\n".join(["".join([*parts, _visible(text[position:])]), *lines])
-
-    return show
+def _for_people(text, entities):
+    """The text with its entities in brackets, and a line for each entity."""
+    marked, lines, position = "", [], 0
+    for entity in entities:
+        start, end, kind = entity["start"], entity["end"], entity["entity_group"]
+        word = _visible(entity["word"])
+        marked += f"{_visible(text[position:start])}[{word} | {kind}]"
+        lines.append(f"  {start:>5}-{end:<5} {entity['score']:.3f}  {kind:<6} {word}")
+        position = end
+    return "\n".join([marked + _visible(text[position:]), *lines])
 
 
 def _visible(text):

@@ -165,8 +165,6 @@ CASES = [
     case("12 IOB1", "a I-X\nb B-X\n", tags=[["B-X", "B-X"]], said="tags: IOB1, converted to IOB2"),
     case("12 IOBES", "a S-X\nb O\n", tags=[["B-X", "O"]], said="tags: IOBES, converted to IOB2"),
     case("12 BILOU", "a B-X\nb L-X\n", tags=[["B-X", "I-X"]], said="tags: IOBES, converted"),
-    case("12 mixed", "a B-X\nb E-X\nc U-X\n", refused="mix IOBES .*'E-X' at a.conll:2 and "
-         "'U-X' at a.conll:3; write all of them in one scheme"),
     case("13 odd tags", "a b-per\nb B_PER\nc B-\nd 0\ne b-per\n",
          refused=r"(?s)^a.conll:1: the tag 'b-per' is not an IOB tag \(2 times\)\na.conll:2: "
          r".*'B_PER'.*:3: .*'B-'.*:4: .*'0'.*\nExpected O, or a letter"),

@@ -69,21 +69,6 @@ def test_columns_are_counted_from_either_end(tmp_path):
         assert (read.words, read.tags) == ([["EU", "rejects"]], [["B-ORG", "O"]])
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_a_column_of_running_numbers_is_refused_with_the_flag_that_is_meant(tmp_path, first):
-    lines = [f"{first} EU B-ORG", f"{first + 1} rejects O", "", f"{first} Peter B-PER"]
-    path = write(tmp_path, "\n".join(lines))
-    with pytest.raises(ValueError, match="--token_column 1"):
-        read_conll(path)
-    assert read_conll(path, 1, 2).words == TWO_SENTENCES
-
-
-def test_numbers_are_words_where_they_do_not_run(tmp_path):
-    content = "0 O\n1 O\n\n2 O\n"
-    assert read_conll(write(tmp_path, content)).words == [["0", "1"], ["2"]]
-    assert read_conll(write(tmp_path, "1 O\n")).words == [["1"]]
-
-
 @pytest.mark.parametrize("columns", [(0, 2), (0, 3), (-4, -1), (1, -1)])
 def test_columns_that_the_lines_do_not_have_are_refused_with_the_flags(tmp_path, columns):
     with pytest.raises(ValueError, match=r"conll:1: .* tabs: 2; expected .* --token_column"):

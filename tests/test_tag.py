@@ -46,11 +46,6 @@ def folder(tmp_path_factory):
     return str(folder)
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 def test_entities_are_marked_and_listed_with_offsets_for_people(folder, capsys):
     main([folder, TEXT, "nobody", "--use_cpu"])
     lines = capsys.readouterr().out.splitlines()
@@ -84,17 +79,6 @@ def test_a_line_is_a_text_and_an_empty_line_one_without_entities(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["text"] for line in lines] == [TEXT, "", "Ada é"]
     assert [len(line["entities"]) for line in lines] == [1, 0, 1]
-
-
-@pytest.mark.parametrize(("no_color", "is_colored"), [("", True), ("1", False)])
-def test_colours_are_for_terminals_and_no_color_turns_them_off(
-    no_color, is_colored, folder, monkeypatch
-):
-    monkeypatch.setattr(sys, "stdout", Terminal())
-    monkeypatch.setenv("NO_COLOR", no_color)
-    main([folder, TEXT])
-    assert ("\x1b[1;32mAda Nova\x1b[0;32m PER\x1b[0m today" in sys.stdout.getvalue()) == is_colored
-    assert ("\x1b" in sys.stdout.getvalue()) == is_colored
 
 
 def test_control_characters_of_a_text_do_not_reach_the_terminal(folder, capsys):

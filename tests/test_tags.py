@@ -139,7 +139,6 @@ def test_a_conversion_is_no_repair(tags):
         ([["S-A"], ["B-A"]], ["d:3: the end of the sentence follows 'B-A'"]),
         ([["U-A"], ["B-A", "L-B"]], ["d:4: 'L-B' follows 'B-A'"]),
         ([["S-A", "I-A"]], ["d:2: 'I-A' follows 'S-A'"]),
-        ([["B-A", "E-A", "O"], ["U-A"]], ["'E-A' at d:2", "'U-A' at d:5", "mix"]),
     ],
 )
 def test_a_mixture_is_refused_with_lines_as_evidence(tag_sequences, evidence):

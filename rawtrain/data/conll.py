@@ -45,19 +45,17 @@ def is_conll(path: str | Path) -> bool:
 
 def read_conll(path: str | Path, token_column: int = 0, tag_column: int = -1) -> TaggedSentences:
     """The sentences of a CoNLL file. Columns count from 0, negative ones from the end."""
-    words, tags, lines = [], [], []
-    begins = True
+    sentences: list[list[Line]] = [[]]
     for line in classify(path, token_column, tag_column):
         if line.kind == "word":
-            if begins:
-                words.append([])
-                tags.append([])
-                lines.append([])
-            words[-1].append(line.word)
-            tags[-1].append(line.tag)
-            lines[-1].append(line.number)
-        begins = line.kind == "break" or (begins and line.kind == "comment")
-    _refuse_running_numbers(path, words, token_column)
+            sentences[-1].append(line)
+        elif line.kind == "break" and sentences[-1]:
+            sentences.append([])
+    if not sentences[-1]:
+        del sentences[-1]
+    words = [[line.word for line in sentence] for sentence in sentences]
+    tags = [[line.tag for line in sentence] for sentence in sentences]
+    lines = [[line.number for line in sentence] for sentence in sentences]
     return TaggedSentences(words, tags, lines, str(path))
 
 
@@ -104,15 +102,3 @@ def _layout(rows, place: str, token_column: int, tag_column: int) -> tuple[int, 
             "the end); choose them with --token_column and --tag_column"
         )
     return width, token_column % width, tag_column % width
-
-
-def _refuse_running_numbers(path, words: list[list[str]], token_column: int) -> None:
-    if all(len(sentence) == 1 for sentence in words):
-        return
-    for first in (0, 1):
-        if all(sentence == [str(first + n) for n in range(len(sentence))] for sentence in words):
-            raise ValueError(
-                f"{path}: column {token_column} holds only running numbers ({first}, {first + 1}, "
-                f"{first + 2} ... in each sentence), not words; if the words are in the next "
-                f"column: --token_column {token_column + 1}"
-            )

@@ -16,6 +16,7 @@ import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from rawtrain.data.files import sha256_of
 from rawtrain.errors import raise_problems
@@ -65,19 +66,12 @@ def unify(
                 f"{split.source} has {found} tags, but {first.source} has {scheme} tags; "
                 "write both in one scheme, IOB2 for instance"
             )
-    unified = {
-        name: replace(split, tags=[to_iob2(tags) for tags in split.tags])
-        for name, split in splits.items()
-    }
-    num_repaired = 0
-    if scheme == "IOB2":
-        num_repaired = sum(
-            old != new
-            for name, split in splits.items()
-            for before, after in zip(split.tags, unified[name].tags, strict=True)
-            for old, new in zip(before, after, strict=True)
-        )
-    return unified, scheme, num_repaired
+    unified, num_changed = {}, 0
+    for name, split in splits.items():
+        unified[name] = replace(split, tags=[to_iob2(tags) for tags in split.tags])
+        pairs = zip(chain(*split.tags), chain(*unified[name].tags), strict=True)
+        num_changed += sum(old != new for old, new in pairs)
+    return unified, scheme, num_changed if scheme == "IOB2" else 0
 
 
 def check_tags(splits: Iterable[TaggedSentences]) -> None:
@@ -85,12 +79,12 @@ def check_tags(splits: Iterable[TaggedSentences]) -> None:
     problems = []
     for split in splits:
         counts = Counter(tag for tags in split.tags for tag in tags)
-        for tag, count in counts.items():
-            if not IOB_TAG.fullmatch(tag):
-                place = _first_place(split, tag)
-                problems.append(
-                    f"{place}: the tag {reprlib.repr(tag)} is not an IOB tag ({count} times)"
-                )
+        problems += [
+            f"{_first_place(split, tag)}: the tag {reprlib.repr(tag)} is not an IOB tag "
+            f"({count} times)"
+            for tag, count in counts.items()
+            if not IOB_TAG.fullmatch(tag)
+        ]
     raise_problems(
         problems,
         "Expected O, or a letter B, I, E, S, L or U, a hyphen and a type: B-PER. If this is the "
@@ -140,14 +134,10 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
     >>> to_iob2(["I-LOC", "I-LOC", "B-LOC", "O"])
     ['B-LOC', 'I-LOC', 'B-LOC', 'O']
     """
-    iob2, previous = [], "O"
-    for tag in tags:
-        if tag == "O":
-            iob2.append("O")
-        else:
-            begins = tag[0] in "BSU" or tag[2:] != previous[2:]
-            iob2.append(("B-" if begins else "I-") + tag[2:])
-        previous = tag
+    iob2 = []
+    for before, tag in zip(["O", *tags], tags, strict=False):
+        begins = tag[0] in "BSU" or tag[2:] != before[2:]
+        iob2.append("O" if tag == "O" else f"{'B' if begins else 'I'}-{tag[2:]}")
     return iob2
 
 
@@ -171,40 +161,23 @@ def check_known(splits: Mapping[str, TaggedSentences], label_names: Sequence[str
     )
 
 
-def _check_iobes(tag_sequences, place) -> None:
-    letters = {tag[0] for tags in tag_sequences for tag in tags}
-    if letters & set("ES") and letters & set("LU"):
-        raise ValueError(
-            f"The tags mix IOBES (E-, S-) and BILOU (L-, U-): "
-            f"{_first_letter(tag_sequences, place, 'ES')} and "
-            f"{_first_letter(tag_sequences, place, 'LU')}; write all of them in one scheme"
-        )
+def _check_iobes(tag_sequences, place):
     problems = []
     for sentence, tags in enumerate(tag_sequences):
-        previous = "O"
-        for word, tag in enumerate([*tags, "O"]):  # the end of a sentence closes like an O
-            if previous[0] in "BI":
-                fits = tag[0] in "IEL" and tag[2:] == previous[2:]
+        # the end of a sentence closes like an O
+        for word, (before, tag) in enumerate(zip(["O", *tags], [*tags, "O"], strict=True)):
+            if before[0] in "BI":
+                fits = tag[0] in "IEL" and tag[2:] == before[2:]
             else:
                 fits = tag[0] in "OBSU"
             if not fits:
-                where = place(sentence, min(word, len(tags) - 1))
-                after = "the end of the sentence" if word == len(tags) else repr(tag)
-                problems.append(f"{where}: {after} follows {previous!r}")
-            previous = tag
+                is_end = word == len(tags)
+                after = "the end of the sentence" if is_end else repr(tag)
+                problems.append(f"{place(sentence, word - is_end)}: {after} follows {before!r}")
     raise_problems(
         problems,
         "The tags have E-, S-, L- or U-, so they should be IOBES (or BILOU), where an entity of "
         "several words begins with B- and ends with E- (L-). Correct them, or write IOB2.",
-    )
-
-
-def _first_letter(tag_sequences, place, letters: str) -> str:
-    return next(
-        f"{tag!r} at {place(s, w)}"
-        for s, tags in enumerate(tag_sequences)
-        for w, tag in enumerate(tags)
-        if tag[0] in letters
     )
 
 
