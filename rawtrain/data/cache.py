@@ -174,5 +174,5 @@ def _mapped(folder: Path, types: dict[str, str]) -> Arrays:
 def _checksum(entry: dict[str, Any], arrays: Arrays) -> int:
     checksum = zlib.crc32(json.dumps(entry, sort_keys=True).encode())
     for name in sorted(arrays):
-        checksum = zlib.crc32(arrays[name], checksum)
+        checksum = zlib.crc32(arrays[name].data, checksum)
     return checksum

@@ -25,7 +25,7 @@ from rawtrain.data.rows import (
     sentences_of,
     sentences_of_words,
 )
-from rawtrain.data.tables import Rows, hub_rows, read_rows
+from rawtrain.data.tables import hub_rows, read_rows
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.errors import raise_problems
 
@@ -89,9 +89,7 @@ def _read_sentences(path: str, settings: NerDataSettings) -> TaggedSentences:
 
 
 def _read_splits(
-    settings: DataSettings,
-    from_file: Callable[..., Split],
-    from_rows: Callable[[Rows, DataSettings], Split],
+    settings: DataSettings, from_file: Callable[..., Split], from_rows: Callable[..., Split]
 ) -> dict[str, Split]:
     """The splits in the order train, validation, test. All problems are raised together."""
     splits: dict[str, Split] = {}
