@@ -38,15 +38,22 @@ def find_entities(
     """The entities of label ids, one a word, where labels are O, B-TYPE and I-TYPE.
 
     >>> names, labels = ["O", "B-PER", "I-PER"], np.array([1, 2, 0, 1])
-    >>> entities = find_entities(labels, names, sentence_offsets=np.array([0, 3, 4]))
-    >>> entities.first.tolist(), entities.last.tolist()
-    ([0, 3], [1, 3])
-    >>> entities.spans()
+    >>> find_entities(labels, names, sentence_offsets=np.array([0, 3, 4])).spans()
     [(0, 1, 'PER'), (3, 3, 'PER')]
     """
+    alien = [name for name in label_names if not re.fullmatch(r"O|[BI](-.+)?", name)]
+    if alien:
+        raise ValueError(
+            f"labels {', '.join(map(repr, alien[:20]))} are none of O, B-TYPE, I-TYPE: convert the"
+            " tags to IOB2, or say --task_name pos if every word has a tag of its own"
+        )
     _check_ids(labels, label_names)
     assert sentence_offsets[0] == 0 and sentence_offsets[-1] == len(labels)
-    types, type_of, is_begin = _split_labels(label_names)
+    # cut at the first hyphen; seqeval calls the type of a bare B or I "_"
+    type_names = [None if name == "O" else name[2:] or "_" for name in label_names]
+    types = sorted({name for name in type_names if name})
+    type_of = np.array([types.index(name) if name else -1 for name in type_names])  # [C]
+    is_begin = np.array([name[0] == "B" for name in label_names])  # [C]
     type_of_word = type_of[labels]  # [W]
     continues = np.zeros(len(labels) + 1, bool)  # word i continues the entity of word i - 1
     continues[1:-1] = (type_of_word[1:] == type_of_word[:-1]) & ~is_begin[labels[1:]]
@@ -85,18 +92,3 @@ def _check_ids(labels, label_names):
     assert labels.ndim == 1
     # numpy would take a -100 for a place from the end of the names
     assert labels.min(initial=0) >= 0 and labels.max(initial=0) < len(label_names)
-
-
-def _split_labels(label_names):
-    """The types, and for each label the number of its type (O: -1) and whether it is a B-."""
-    alien = [name for name in label_names if not re.fullmatch(r"O|[BI](-.+)?", name)]
-    if alien:
-        raise ValueError(
-            f"labels {', '.join(map(repr, alien[:20]))} are none of O, B-TYPE, I-TYPE: convert the"
-            " tags to IOB2, or say --task_name pos if every word has a tag of its own"
-        )
-    # cut at the first hyphen; seqeval calls the type of a bare B or I "_"
-    type_names = [None if name == "O" else name[2:] or "_" for name in label_names]
-    types = sorted(set(type_names) - {None})
-    type_of = np.array([types.index(name) if name else -1 for name in type_names])
-    return types, type_of, np.array([name[0] == "B" for name in label_names])

@@ -60,8 +60,7 @@ class Confusion:
 def pair_entities(gold: Entities, found: Entities) -> np.ndarray:
     """For each gold entity [E] the number of the predicted one that it is paired with, or -1."""
     partner = same_borders(gold, found)
-    is_free = np.ones(len(found), bool)
-    is_free[partner[partner >= 0]] = False
+    is_free = ~np.isin(np.arange(len(found)), partner)
     # The predicted entities that overlap a gold one are begin to end, since none overlaps another.
     begin = np.searchsorted(found.last, gold.first)
     end = np.searchsorted(found.first, gold.last, side="right")
@@ -95,11 +94,9 @@ def confusion_of(gold: Entities, found: Entities) -> Confusion:
     column = np.full(len(gold), num_types + 1)  # missed
     column[is_paired] = found.type[partner[is_paired]]
     column[(column == gold.type) & (same_borders(gold, found) < 0)] = num_types  # boundary
-    spurious = np.delete(found.type, partner[is_paired])
     counts = np.zeros((num_types + 1, num_types + 2), np.int64)
     np.add.at(counts, (gold.type, column), 1)
-    counts[num_types, :num_types] = np.bincount(spurious, minlength=num_types)
-
+    np.add.at(counts[num_types], np.delete(found.type, partner[is_paired]), 1)  # spurious
     kept = np.union1d(gold.type, found.type).tolist()
     rows, columns = [*kept, num_types], [*kept, num_types, num_types + 1]
     return Confusion([gold.types[number] for number in kept], counts[np.ix_(rows, columns)])

@@ -43,9 +43,9 @@ def write_report(
     splits: the data by split, each with a `source`. figures: as `terminal.table` takes them.
     section: HTML that `render` made.
     """
-    output_dir, values = Path(settings.output_dir), public_values(settings)
-    fields = [field for field in dataclasses.fields(settings) if field.name in values]
-    rows = [(field.name, values[field.name], field.default) for field in fields]
+    output_dir = Path(settings.output_dir)
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    rows = [(name, value, defaults[name]) for name, value in public_values(settings).items()]
     sections = {**_sections_in(output_dir / REPORT), split: section}
     page = render(
         "page.html.jinja",

@@ -44,13 +44,10 @@ def entity_scores(gold: Entities, found: Entities, accuracy: float) -> EntitySco
     If every word is an entity, as with part-of-speech tags, precision, recall and F1 of all types
     together are the accuracy.
     """
-    kinds = (gold.type[right_ones(gold, found)], found.type, gold.type)
-    counts = [np.bincount(kind, minlength=len(gold.types)).tolist() for kind in kinds]
-    per_type = {
-        name: type_scores(*row)
-        for name, *row in zip(gold.types, *counts, strict=True)
-        if row[1] or row[2]
-    }
+    groups = (gold.type[right_ones(gold, found)], found.type, gold.type)
+    counts = [np.bincount(types, minlength=len(gold.types)).tolist() for types in groups]
+    rows = zip(gold.types, *counts, strict=True)
+    per_type = {name: type_scores(*row) for name, *row in rows if any(row)}
     return EntityScores(type_scores(*map(sum, counts)), accuracy, per_type)
 
 
@@ -66,9 +63,7 @@ def macro_average(scores: EntityScores) -> TypeScores:
     return TypeScores(mean("precision"), mean("recall"), mean("f1"), scores.overall.number)
 
 
-def score_dict(
-    scores: EntityScores, return_entity_level_metrics: bool = False
-) -> dict[str, float | int]:
+def score_dict(scores: EntityScores, return_entity_level_metrics: bool = False) -> dict:
     """The scores under the keys of run_ner.py, without their prefix "eval_" or "predict_".
 
     As there, the flag adds those of each type and puts "overall_" before those of all types.
@@ -83,9 +78,7 @@ def score_dict(
 
 
 def format_scores(
-    scores: EntityScores,
-    baseline: EntityScores | None = None,
-    f1_interval: Interval | None = None,
+    scores: EntityScores, baseline: EntityScores | None = None, f1_interval: Interval | None = None
 ) -> str:
     """A table of the types for the terminal, at most 80 columns wide.
 
@@ -164,9 +157,9 @@ def align_predictions(
         )
     preds_list, labels_list = [], []
     for row, labels in zip(predictions.tolist(), label_ids.tolist(), strict=True):
-        scored = [(p, g) for p, g in zip(row, labels, strict=True) if g != IGNORED]
-        preds_list.append([index2tag[p] for p, _ in scored])
-        labels_list.append([index2tag[g] for _, g in scored])
+        places = [place for place, label in enumerate(labels) if label != IGNORED]
+        preds_list.append([index2tag[row[place]] for place in places])
+        labels_list.append([index2tag[labels[place]] for place in places])
     return preds_list, labels_list
 
 

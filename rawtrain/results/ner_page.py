@@ -57,10 +57,8 @@ def show_scores(
 
 
 def write_test_predictions(settings: NerSettings, split, tags: list[list[str]]) -> None:
-    """Write predictions.conll, and print a sentence as it is tagged."""
     file = Path(settings.output_dir) / "predictions.conll"
     write_predictions(file, split.words, split.tags, tags)
-    print(f"\na sentence as tagged: {terminal.tagged_example(split, tags)}")
 
 
 def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals):

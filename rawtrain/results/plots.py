@@ -3,12 +3,8 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rawtrain.run.durable import write_bytes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 COLORS = {"training": "#0072b2", "validation": "#d55e00"}  # distinct for the colour-blind too
 LAYOUTS = {1: [[0]], 2: [[0, 1]], 3: [[0, 0], [1, 2]], 4: [[0, 1], [2, 3]]}  # by number of panels
@@ -31,7 +27,7 @@ def save_loss_plot(log_history: list[dict], path: Path) -> None:
         write_bytes(path, picture.getvalue())
 
 
-def loss_figure(log_history: list[dict]) -> "Figure":
+def loss_figure(log_history: list[dict]):
     """All panels as one matplotlib Figure, to show in a notebook or to change."""
     # imported here because it takes a second; no pyplot, which keeps every figure in memory
     from matplotlib.figure import Figure

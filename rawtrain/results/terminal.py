@@ -6,8 +6,6 @@ from rawtrain.config import TrainingSettings
 from rawtrain.data.columns import IGNORED
 from rawtrain.results.tables import text_table
 
-NOT_OF_THE_MODEL = ("_runtime", "_per_second")
-
 
 def table(figures: dict[str, dict[str, int]]) -> list[str]:
     """Lines of a table of numbers, from {column: {row: number}}.
@@ -32,9 +30,9 @@ def stored_results(metrics: dict[str, float]) -> list[str]:
     epoch    3
     eval_f1  0.7234
     """
-    shown = {name: value for name, value in metrics.items() if not name.endswith(NOT_OF_THE_MODEL)}
-    width = max(map(len, shown), default=0) + 2
-    return [f"{name:<{width}}{value:.4g}" for name, value in sorted(shown.items())]
+    names = sorted(name for name in metrics if not name.endswith(("_runtime", "_per_second")))
+    width = max(map(len, names), default=0) + 2
+    return [f"{name:<{width}}{metrics[name]:.4g}" for name in names]
 
 
 def recipe(settings: TrainingSettings) -> str:
@@ -96,29 +94,6 @@ def aligned_example(tokenizer, columns, label_names: list[str], longest: int = 2
     labels = [str(IGNORED) if n == IGNORED else label_names[n] for n in row["labels"].tolist()]
     pieces = tokenizer.convert_ids_to_tokens(row["input_ids"].tolist())
     return _beside(["sub-word", *pieces], ["label", *labels])
-
-
-def tagged_example(sentences, tags, longest: int = 40) -> str:
-    """The first sentence in which something was found, marked; a short one if there is one."""
-    pairs = list(zip(sentences.words, tags, strict=True))
-    with_names = [pair for pair in pairs if set(pair[1]) != {"O"}] or pairs
-    return mark_entities(*next((p for p in with_names if len(p[0]) <= longest), with_names[0]))
-
-
-def mark_entities(words, tags) -> str:
-    """A sentence with its entities marked.
-
-    >>> mark_entities(["Jeff", "Dean", "works", "here"], ["B-PER", "I-PER", "O", "O"])
-    '[Jeff Dean | PER] works here'
-    """
-    marked, before = [], "O"
-    for word, tag, after in zip(words, tags, [*tags[1:], "O"], strict=True):
-        continues = tag.startswith("I-") and before[2:] == tag[2:]
-        ends = tag != "O" and after != f"I-{tag[2:]}"
-        opening = "[" if tag != "O" and not continues else ""
-        marked.append(f"{opening}{word}" + (f" | {tag[2:]}]" if ends else ""))
-        before = tag
-    return " ".join(marked)
 
 
 # Documents

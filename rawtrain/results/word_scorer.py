@@ -35,7 +35,8 @@ class WordScorer:
 
     def scores_of(self, tags: Iterable[str]) -> EntityScores:
         """Scores of other tags [W] for the words of the split."""
-        return self._scores(np.array([self._names.index(tag) for tag in tags]))
+        names = self._names
+        return self._scores(np.array([names.index(tag) for tag in tags]))
 
     def entities(self, evaluation: Evaluation) -> tuple[Entities, Entities]:
         """The gold entities and the predicted ones; with part-of-speech tags, every word is one."""
