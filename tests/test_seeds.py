@@ -86,8 +86,8 @@ def test_the_table_has_a_row_for_each_type_and_says_what_it_is_of(study):
     assert lines[-4:] == [
         "On 20 test sentences.",
         "Mean ± sample standard deviation (n - 1) over 3 seeds: 42, 1042, 2042.",
-        "They are far apart because seed + epoch decides the order of the sentences: with seed 43,",
-        "epoch 0 would have the order of epoch 1 with seed 42.",
+        "They are far apart because seed + epoch decides the order of the sentences:",
+        "with seed 43, epoch 0 would have the order of epoch 1 with seed 42.",
     ]
 
 

@@ -37,7 +37,7 @@ DECIDED_HERE = (  # a flag of these after `--` would make other runs than those 
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint"),
     *("do_train", "do_eval", "do_predict", "push_to_hub"),
 )
-COUNTS_HERE = (  # what moves a score of the test data beside that which moves the training
+COUNTS_HERE = (  # what changes a test score, besides what changes the training
     *("model_name_or_path", "config_name", "tokenizer_name", "model_revision"),
     *("token_column", "tag_column", "max_predict_samples"),
 )
@@ -63,15 +63,15 @@ class Scores:
 
     @property
     def note(self) -> list[str]:
-        """What stands in a cell, for below the table."""
+        """What a cell shows, in lines for below the table."""
         first, *others = self.by_seed
         if not others:
             return [f"One seed, {first}; --seeds 5 shows how far a seed moves F1."]
         return [
             f"Mean ± sample standard deviation (n - 1) over {1 + len(others)} seeds: "
             f"{', '.join(map(str, self.by_seed))}.",
-            f"They are far apart because seed + epoch decides the order of the sentences: with "
-            f"seed {first + 1},\nepoch 0 would have the order of epoch 1 with seed {first}.",
+            "They are far apart because seed + epoch decides the order of the sentences:",
+            f"with seed {first + 1}, epoch 0 would have the order of epoch 1 with seed {first}.",
         ]
 
 
@@ -149,7 +149,7 @@ class Study:
     def prediction(self, name: str, settings, corpus: Corpus, model: str, hashes: dict) -> Run:
         """The run that has a trained model predict the test data of `corpus`.
 
-        settings: those of the training. model: its output directory. hashes: of what it is from.
+        settings: those of the training. model: its output directory. hashes: of its data.
         """
         return self._run(
             name,
@@ -161,7 +161,7 @@ class Study:
             **{"do_train": False, "do_eval": False, "do_predict": True},
             **{"eval_strategy": "no", "save_strategy": "no"},
             **{"load_best_model_at_end": False, "early_stopping_patience": None},
-            # of the same test data each would say the same
+            # each would repeat what was said of the same test data
             log_level="error" if settings.log_level == "passive" else settings.log_level,
         )
 
@@ -199,7 +199,7 @@ class Study:
             raise ValueError(
                 f"{self._scores_file(run)} comes from another study; since then there changed\n"
                 + "".join(f"  {change}\n" for change in changes)
-                + "start with what it was begun with, or choose another --output_dir"
+                + "repeat the command with which it began, or choose another --output_dir"
             )
         return not stored or stored["metrics"] is None
 
@@ -224,7 +224,7 @@ class Study:
         return self.folder / "scores" / f"{run.name}.json"
 
     def _run(self, name: str, settings: NerSettings, data: dict, **changes: Any) -> Run:
-        """A run with some settings changed, which do not count: `settings` and `data` do."""
+        """A run that follows from `settings` and `data`; the changes say where and what of it."""
         counts_here = {setting: getattr(settings, setting) for setting in COUNTS_HERE}
         made_from = {
             "settings": settings_that_count(settings) | counts_here,
@@ -237,7 +237,7 @@ class Study:
 
 def _check(runs: list[Run]) -> None:
     for run in runs:
-        from rawtrain.job import decide_work  # torch takes seconds; nothing to run, nothing to wait
+        from rawtrain.job import decide_work  # torch takes seconds: not for a finished study
 
         allowed.check(run.settings)
         if splits := [split for split in FILE_NAMES if getattr(run.settings, f"{split}_file")]:
