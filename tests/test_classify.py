@@ -60,7 +60,10 @@ def test_it_learns_and_its_model_and_card_are_of_its_task(flags, tmp_path, capsy
 @pytest.mark.parametrize(
     "given, message",
     [
-        (["--train_file", "headless.csv"], "no column is named 'label'; the columns are 'text', 'b'"),
+        (
+            ["--train_file", "headless.csv"],
+            "no column is named 'label'; the columns are 'text', 'b'",
+        ),
         (
             ["--validation_file", "other.csv"],
             r"unknown labels \['neither'\]; the model has other, p",
