@@ -13,6 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
 # Nor may one read or write the user's cache. `datasets` looks here when it is imported, below.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="rawtrain-tests-")
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,14 @@ from rawtrain.data.columns import Columns, offsets_of
 from rawtrain.run import signals
 from rawtrain.study.tiny import tiny_model
 
+# No test depends on the clock or on luck.
+hypothesis.settings.register_profile(
+    "rawtrain",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("rawtrain")
 torch.set_num_threads(1)  # tiny models: a second thread only waits
 
 

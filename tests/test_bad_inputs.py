@@ -491,6 +491,7 @@ def test_the_command_answers_with_exit_code_2_and_no_traceback(name, model_dir, 
     check_mistake(case, exit_.value.code, capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_the_shell_sees_the_same(model_dir):
     case = BY_NAME["30 numbers without names"]
     write(case.files)

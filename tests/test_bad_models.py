@@ -545,6 +545,7 @@ def test_77_a_run_may_not_write_where_its_model_or_its_data_is(flag, folder):
         settings_from(NerSettings, command)
 
 
+@pytest.mark.slow
 def test_the_command_answers_with_exit_code_2_and_no_traceback(model_dir, tmp_path):
     data = write_conll(tmp_path / "train.conll", WORDS, TAGS)
     damages = {

@@ -77,7 +77,7 @@ def step_of_callback(scores, patience, greater_is_better, tmp_path):
     return None
 
 
-@drawing(max_examples=60, deadline=None)
+@drawing(max_examples=60)
 @given(
     scores=st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=10),
     patience=st.integers(1, 4),

@@ -9,7 +9,6 @@ import pytest
 import torch
 from conftest import NoTokenizer, tiny_bert
 from hypothesis import given
-from hypothesis import settings as drawing
 from hypothesis import strategies as st
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
@@ -148,7 +147,6 @@ def test_the_oldest_checkpoints_go_and_the_best_and_the_newest_stay(settings):
     assert kept(chosen) == [2, 4]
 
 
-@drawing(deadline=None)
 @given(
     steps=st.sets(st.integers(1, 2000), max_size=12),
     limit=st.none() | st.integers(2, 5),

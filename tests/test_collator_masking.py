@@ -83,13 +83,13 @@ FEATURES_WITH_WORDS = st.builds(
 )
 
 
-@settings(max_examples=800, deadline=None, derandomize=True)
+@settings(max_examples=800)
 @given(COLLATORS, calls_with(st.one_of(FEATURES, ID_LISTS)))
 def test_language_modeling_collator_equals_transformers(collator_settings, calls):
     assert_same_as_transformers(DataCollatorForLanguageModeling, collator_settings, calls)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(COLLATORS, ID_TENSORS)
 def test_a_list_of_tensors_fares_as_in_transformers(collator_settings, tensors):
     collator_settings["return_tensors"] = "pt"  # with "np" transformers can only stack them
@@ -97,7 +97,7 @@ def test_a_list_of_tensors_fares_as_in_transformers(collator_settings, tensors):
     assert_same_as_transformers(DataCollatorForLanguageModeling, collator_settings, calls)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(WHOLE_WORD_COLLATORS, calls_with(FEATURES_WITH_WORDS))
 def test_whole_word_masking_equals_transformers(collator_settings, calls):
     assert_same_as_transformers(DataCollatorForLanguageModeling, collator_settings, calls)

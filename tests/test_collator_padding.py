@@ -32,7 +32,7 @@ COLLATOR_SETTINGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=1000)
 @given(COLLATOR_SETTINGS, calls_with(random_features()))
 def test_token_classification_collator_equals_transformers(collator_settings, calls):
     assert_same_as_transformers(DataCollatorForTokenClassification, collator_settings, calls)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rawtrain.data.columns import Columns, flat, offsets_of, positions_in_rows
 
-many_cases = settings(max_examples=100, deadline=None, derandomize=True)
+many_cases = settings(max_examples=100)
 row_lists = st.lists(st.lists(st.integers(0, 99), max_size=5), min_size=1, max_size=6)
 
 

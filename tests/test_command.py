@@ -33,7 +33,7 @@ from rawtrain.run.directory import write_settings
 from rawtrain.run.signals import Interrupted
 from rawtrain.run.step_record import NonFiniteError
 
-many_cases = drawing(max_examples=50, deadline=None, derandomize=True)
+many_cases = drawing(max_examples=50)
 JOBS = pytest.mark.parametrize("job", [NerSettings, MlmSettings])
 
 # Every setting there is, by the job that has it.
@@ -698,6 +698,7 @@ def test_the_help_tells_every_flag_and_the_recipe_on_100_columns(job, capsys):
         assert f"--{name} {value}" in words
 
 
+@pytest.mark.slow
 def test_help_and_a_wrong_flag_are_answered_without_torch_and_transformers():
     script = """if True:
         import runpy, sys

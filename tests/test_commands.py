@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import rawtrain
 from rawtrain.__main__ import COMMANDS, main
 
@@ -40,6 +42,7 @@ def test_an_unknown_argument_gets_the_list_and_2_and_never_shows_a_value(capsys)
         assert "did you mean python -m rawtrain.ner?\n" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_imports_nothing_heavy():
     script = "import sys, runpy; sys.argv = ['x']\n"
     script += "try: runpy.run_module('rawtrain', run_name='__main__')\n"

@@ -12,7 +12,7 @@ from rawtrain.results.predictions import write_predictions
 from rawtrain.study import compare
 from rawtrain.study.significance import bootstrap_interval, compare_counts, randomisation_p_value
 
-few_cases = settings(max_examples=40, deadline=None)
+few_cases = settings(max_examples=40)
 
 
 @st.composite

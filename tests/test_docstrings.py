@@ -100,6 +100,7 @@ def test_two_calls_give_the_same_corpus(corpus):
     assert again.fingerprint == corpus.fingerprint
 
 
+@pytest.mark.slow
 def test_the_corpus_is_read_without_importing_torch():
     code = (
         "import sys; from rawtrain.data.docstrings import docstring_files;"

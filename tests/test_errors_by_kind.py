@@ -52,7 +52,7 @@ def brute_force_kinds(gold, found):
 
 @pytest.mark.parametrize("names", [PER, HYPHENS, MANY], ids=["one type", "hyphens", "many types"])
 def test_kinds_and_confusion_are_those_of_the_definition(names):
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=400)
     @given(sentences_of(names))
     def check(sentences):
         gold, found = spans(sentences)
@@ -81,7 +81,7 @@ def test_kinds_and_confusion_are_those_of_the_definition(names):
 
 
 @given(sentences_of(MANY))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_sums_are_seqevals_true_and_false_positives_and_negatives(sentences):
     gold, found = spans(sentences)
     confusion = confusion_of(*entities_of(sentences, MANY))

@@ -104,7 +104,7 @@ def test_masks_of_evaluation_are_the_same_whatever_the_seed():
     assert not np.array_equal(found[0], mask(columns))
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(
     st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 2**32), st.integers(0, 9)
 )

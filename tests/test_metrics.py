@@ -76,7 +76,7 @@ def seqeval_scores(sentences):
 
 @pytest.mark.parametrize("names", [PER, HYPHENS, MANY], ids=["one type", "hyphens", "many types"])
 def test_entity_scores_are_seqevals_to_the_last_bit_for_any_labels(names):
-    @settings(max_examples=700, deadline=None)
+    @settings(max_examples=700)
     @given(sentences_of(names))
     def check(sentences):
         gold, predicted, offsets = as_arrays(sentences, names)

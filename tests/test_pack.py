@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import token_source
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rawtrain.collate.pack import ALIGNMENT, HIDDEN, PackedRows, choose_rows, fit
@@ -17,7 +17,6 @@ from rawtrain.collate.tokens import TaggedTokens
 some_lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(np.array)
 
 
-@settings(deadline=None, derandomize=True)
 @given(some_lengths, st.integers(60, 90))
 def test_no_row_holds_more_than_its_slots_and_no_row_is_empty(lengths, num_slots):
     rows = fit(lengths, num_slots)
@@ -26,7 +25,6 @@ def test_no_row_holds_more_than_its_slots_and_no_row_is_empty(lengths, num_slots
     assert used.min() > 0
 
 
-@settings(deadline=None, derandomize=True)
 @given(some_lengths)
 def test_a_sentence_opens_a_new_row_only_if_no_row_has_room(lengths):
     """Best fit decreasing: no two rows could be one."""
@@ -34,7 +32,6 @@ def test_a_sentence_opens_a_new_row_only_if_no_row_has_room(lengths):
     assert all(a + b > 60 for a, b in itertools.combinations(used, 2))
 
 
-@settings(deadline=None, derandomize=True)
 @given(some_lengths)
 def test_the_chosen_rows_cost_no_more_than_those_of_any_other_length_tried(lengths):
     width = 32
@@ -71,7 +68,6 @@ def test_what_hides_another_sentence_is_the_lowest_number_of_bfloat16():
     assert torch.finfo(torch.bfloat16).min == HIDDEN
 
 
-@settings(deadline=None, derandomize=True)
 @given(num_rows=st.integers(1, 12), seed=st.integers(0, 10**6), first_position=st.integers(0, 2))
 def test_every_sentence_stands_whole_in_one_row_and_sees_itself_alone(
     num_rows,

@@ -31,7 +31,7 @@ EVERY_EPOCH = dict.fromkeys(["logging_strategy", "eval_strategy", "save_strategy
 EVERY_2_STEPS = dict.fromkeys(["logging_steps", "eval_steps", "save_steps"], 2) | {
     "eval_strategy": "steps"
 }
-many_cases = settings(max_examples=300, deadline=None, derandomize=True)
+many_cases = settings(max_examples=300)
 
 
 @many_cases

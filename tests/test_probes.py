@@ -150,7 +150,7 @@ def test_wrong_arguments_are_answered_with_a_message(finished, model_dir, tmp_pa
 counts = st.lists(st.integers(0, 50), min_size=6, max_size=6).map(np.array)
 
 
-@drawing(max_examples=100, deadline=None, derandomize=True)
+@drawing(max_examples=100)
 @given(counts, counts)
 def test_words_of_the_domain_have_four_times_the_share_and_are_ordered_by_count(train, general):
     words = [1, 2, 3, 5]

@@ -331,15 +331,15 @@ def test_a_directory_that_cannot_be_written_is_named_before_anything_is_trained(
 # One process at a time
 
 HOLDER = """
-import json, os, sys, time
+import json, os, signal, sys
 from rawtrain import NerSettings
 from rawtrain.run.directory import open_run
 settings = NerSettings(output_dir=sys.argv[1])
 directory = open_run(settings, json.loads(sys.argv[2]))
 if os.fork() == 0:  # as a worker process of the loader
-    time.sleep(60)
+    signal.pause()
 print("ready", flush=True)
-time.sleep(60)
+signal.pause()
 """
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 
 import pytest
@@ -74,7 +73,7 @@ def test_sigusr1_asks_once_and_only_while_something_is_trained(capfd):
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_signals_to_the_whole_group_end_a_run_after_a_checkpoint(settings, workers):
     """A terminal's ^C, and `timeout`, reach the worker processes too."""
-    chosen = settings(max_steps=50, dataloader_num_workers=workers, save_strategy="no")
+    chosen = settings(max_steps=20, dataloader_num_workers=workers, save_strategy="no")
     batches = TrainingBatches(26, chosen, padded(random_rows()))
     steps = []
 
@@ -87,7 +86,7 @@ def test_signals_to_the_whole_group_end_a_run_after_a_checkpoint(settings, worke
             assert len(children) >= workers
             for number in ("TERM", "INT", "USR1"):  # by another process, as a shell's are
                 subprocess.run(["kill", f"-{number}", *children], capture_output=True)
-            time.sleep(0.2)  # if one of them ended, this process would be told now
+        if len(steps) == 14:  # with batches that the workers made after their signals
             send(signal.SIGTERM)
         return summed_cross_entropy(model, batch, labelled)
 
@@ -96,19 +95,38 @@ def test_signals_to_the_whole_group_end_a_run_after_a_checkpoint(settings, worke
             tiny_bert(), batches, chosen,
             batch_loss=score_and_signal, checkpoints=Checkpoints(chosen, NoTokenizer()),
         )  # fmt: skip
-    assert [step for step, _ in in_folder(chosen.output_dir)] == [7]
+    assert [step for step, _ in in_folder(chosen.output_dir)] == [14]
+
+
+STOPS_AT_AN_IMPORT = """if True:
+    import runpy, sys, time
+
+    class Stop:
+        @staticmethod
+        def find_spec(name, path, target=None):
+            if name == stop_at:
+                print("here", flush=True)
+                while True:
+                    time.sleep(0.1)
+
+    stop_at = sys.argv.pop(1)
+    sys.meta_path.insert(0, Stop)
+    runpy.run_module("rawtrain.ner", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["rawtrain.cli.command", "torch", "rawtrain.loop"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_during_the_imports_of_a_command_ends_it_and_leaves_nothing(number, tmp_path):
-    """From its first line on; before that the signal may end the process by default."""
-    command = [sys.executable, "-m", "rawtrain.ner", "--output_dir", str(tmp_path / "out")]
-    for delay in (0.3, 1.0):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            time.sleep(delay)
-            process.send_signal(number)
-            _, said = process.communicate(timeout=60)
-        assert process.returncode in (128 + number, -number), said.decode()
-        assert not said or said.decode() == f"interrupted by {number.name}\n"
+def test_a_signal_during_the_imports_of_a_command_ends_it_and_leaves_nothing(
+    number, name, tmp_path
+):
+    program = [sys.executable, "-c", STOPS_AT_AN_IMPORT, name]
+    command = [*program, "--output_dir", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"here\n"
+        process.send_signal(number)
+        _, said = process.communicate()
+    assert process.returncode == 128 + number
+    assert said.decode() == f"interrupted by {number.name}\n"
     assert not (tmp_path / "out").exists()

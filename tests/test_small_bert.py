@@ -20,6 +20,7 @@ def tokenizer():
     return train_small_tokenizer(TEXTS, vocab_size=300)
 
 
+@pytest.mark.slow
 def test_the_same_texts_give_the_same_tokenizer_in_every_process(tokenizer):
     code = (
         "from rawtrain.data.small_bert import train_small_tokenizer as train\n"

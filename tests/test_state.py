@@ -70,7 +70,7 @@ def assert_equal(one, other):
 number = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@drawing(max_examples=40, deadline=None)
+@drawing(max_examples=40)
 @given(
     num_steps=st.integers(0, 4),
     seed=st.integers(0, 99),

@@ -20,7 +20,7 @@ from rawtrain.data.rows import documents_from
 from rawtrain.data.sources import read_documents
 from rawtrain.data.text import split_documents
 
-many_cases = cases(max_examples=300, deadline=None, derandomize=True)
+many_cases = cases(max_examples=300)
 
 
 def documents(*texts):
@@ -132,6 +132,7 @@ def test_batches_lose_no_document(tmp_path, monkeypatch, kind):
 MEMORY = Path("/proc/self/status")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not MEMORY.exists() or "RssAnon" not in MEMORY.read_text(), reason="Linux tells"
 )

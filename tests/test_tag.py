@@ -113,6 +113,7 @@ def test_standard_input_that_is_no_utf8_is_refused(folder, capsys, monkeypatch):
     assert "standard input is not UTF-8 text" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["tag", "fill"])
 def test_help_is_answered_without_torch(command):
     code = f"import sys; sys.argv = ['x', '--help']; import rawtrain.{command} as c\n"
@@ -122,6 +123,7 @@ def test_help_is_answered_without_torch(command):
     assert "model_dir" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["tag", "fill"])
 def test_an_interruption_leaves_no_traceback(module, folder, tmp_path):
     fifo = tmp_path / "texts"
@@ -136,6 +138,6 @@ def test_an_interruption_leaves_no_traceback(module, folder, tmp_path):
             assert process.poll() is None
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate()
     assert process.returncode == 130
     assert said.decode().strip() == "interrupted by SIGINT"
