@@ -2,7 +2,7 @@
 
     repository = job.prepare(settings)           before anything is read
     settings = job.decide_work(settings, splits)
-    run = job.open_run(...)                      new, resumed or finished; no mistake after it
+    run = job.open_run(...)                      new, resumed or finished; mistakes are told by now
     run.train(...)                               until what was learnt is on the disk
     run.write_scores(...)                        of each split in `run.to_score`
     run.close()                                  the model card, and the upload if it was asked for
@@ -78,7 +78,7 @@ def decide_work(settings, splits):
     if not any(work.values()):
         work = {do: split in splits for do, split in WORK.items()}
     elif (Path(settings.output_dir) / MANIFEST).exists() and not replaces:
-        work["do_train"] = "train" in splits  # of a finished run: then its model is scored
+        work["do_train"] = "train" in splits  # or it would not be known as the finished run
     if settings.push_to_hub and not work["do_train"]:
         problems.append("--push_to_hub uploads what a run trains, and this one trains nothing")
     raise_problems(problems)
@@ -188,7 +188,7 @@ class Run:
             save_model(self.model, self.tokenizer, output_dir)
 
     def write_scores(self, split: str, metrics: dict[str, float], num_samples: int) -> None:
-        """Write the scores of a split, the last of its results: where they are, all of it is."""
+        """Write the scores of a split, last of all: where they are, its other results are too."""
         prefix = PREFIXES[split]
         metrics = {**metrics, f"{prefix}_samples": num_samples}
         if split == "validation":

@@ -7,7 +7,7 @@ does not matter here: padded and packed rows (collate/) are trained alike.
 A *step* is one optimizer update, a *micro-batch* one forward. Who remembers what:
 
     Plan         when to log, evaluate and save     computed from the settings, never stored
-    RunState     weights, moments, step number      all that training changes: a checkpoint
+    RunState     weights, optimizer, step number    all that training changes: a checkpoint
       StepRecord   losses and gradient norms not yet read from the device, sums since the last log
       RunLog       the log history
 """
@@ -58,17 +58,17 @@ def train_step(
     """
     labelled = [labelled_tokens(micro_batch) for micro_batch in micro_batches]
     num_labelled_tokens = sum(map(len, labelled))
-    divisor = max(num_labelled_tokens, 1)  # no label in the step: loss 0, gradient 0, never 0/0
-    if settings.match_trainer:  # a model that is told the number divides by it, others do not
+    divisor = max(num_labelled_tokens, 1)  # a step without a label: gradient 0, never 0/0
+    if settings.match_trainer:  # Trainer leaves the division to a model that takes the number
         told = match_trainer.tell_num_labels(model, micro_batches, num_labelled_tokens)
         divisor = 1 if told else len(micro_batches)
     losses, scale = [], scaler.get_scale()  # fp16: read before the device has work to finish
     model.train()
-    for micro_batch, where in zip(micro_batches, labelled, strict=True):
+    for micro_batch, positions in zip(micro_batches, labelled, strict=True):
         with explain_out_of_memory(micro_batch, SMALLER_MICRO_BATCHES):
-            inputs, where = on_device(micro_batch, where, model.device)
+            inputs, positions = on_device(micro_batch, positions, model.device)
             with autocast(settings, model.device):
-                loss_sum, _ = batch_loss(model, inputs, where)
+                loss_sum, _ = batch_loss(model, inputs, positions)
             loss = loss_sum / divisor
             scaler.scale(loss).backward()  # adds to the gradients of the micro-batches before
         losses.append(loss.detach())

@@ -100,11 +100,11 @@ def main(settings: MlmSettings) -> None:
 
 
 def read_splits(settings):
-    """The documents by split; where none validates, the first documents of training do."""
-    has_data = uses_own_data(settings)
-    return with_validation(
-        read_documents(settings) if has_data else embedded_documents(settings), settings
-    )
+    """The documents to train on and to validate on."""
+    own_data = uses_own_data(settings)
+    documents = read_documents(settings) if own_data else embedded_documents(settings)
+    documents.pop("test", None)  # a data set of the hub may have one; nothing is predicted here
+    return with_validation(documents, settings)
 
 
 def with_validation(documents, settings):

@@ -15,9 +15,7 @@ from rawtrain.cli.command import reported_mistakes
 from rawtrain.config import NerSettings, uses_own_data
 
 if __name__ == "__main__":
-    SETTINGS = command.parse(
-        NerSettings
-    )  # before torch is imported: a wrong flag is answered at once
+    SETTINGS = command.parse(NerSettings)  # before torch is imported: a wrong flag is told at once
 
 from dataclasses import replace
 from functools import partial
@@ -137,7 +135,7 @@ def make_model(settings, corpus, tokenizer):
 def choose_labels(settings, corpus, model_labels):
     """The data's labels; in the model's order if it was trained on the very same ones.
 
-    Raises ValueError if an untrained-on label would have to be predicted without training.
+    Raises ValueError if nothing is trained and the data has labels that the model lacks.
     """
     unknown = sorted(set(corpus.label_names) - set(model_labels))
     if not settings.do_train and unknown:

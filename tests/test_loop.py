@@ -7,11 +7,15 @@ import pytest
 import torch
 from conftest import NoTokenizer, padded, random_rows, tiny_bert
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Trainer, TrainingArguments
 
 import rawtrain.loop
 from rawtrain.batches import EvaluationBatches, TrainingBatches
+from rawtrain.collate.pack import PackedRows
+from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.evaluation import evaluate
+from rawtrain.fast.head import cross_entropy_at_labels
 from rawtrain.loop import train, train_step
 from rawtrain.loss import label_loss, summed_cross_entropy
 from rawtrain.optim import make_optimizer
@@ -21,6 +25,14 @@ from rawtrain.run.log import RunLog
 from rawtrain.run.step_record import NonFiniteError
 
 CPU = torch.device("cpu")
+
+
+class Padding:
+    """Enough of a tokenizer to lay out rows."""
+
+    pad_token_id = pad_token_type_id = 0
+
+
 COLUMNS = random_rows()
 HELD_OUT = random_rows(10, seed=1)
 
@@ -211,8 +223,28 @@ def test_the_history_has_the_keys_steps_and_epochs_of_trainers(settings, tmp_pat
         assert [entry.get(name) for entry in ours] == [entry.get(name) for entry in theirs]
 
 
+class NothingRead(TorchDispatchMode):
+    """Within it, no number may leave a tensor: on a GPU the program would wait for it."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_step_reads_no_number_from_the_device(settings, bf16):
+    chosen, model = settings(bf16=bf16, gradient_accumulation_steps=2), tiny_bert(dropout=0.1)
+    rows = PackedRows(TaggedTokens(COLUMNS), Padding(), width=16)
+    batches = TrainingBatches(len(COLUMNS), chosen, rows)
+    optimizer, scaler = make_optimizer(model, chosen), make_scaler(chosen, CPU)
+    before = model.classifier.weight.clone()
+    with NothingRead():
+        result = train_step(model, batches[1], optimizer, scaler, chosen, cross_entropy_at_labels)
+    assert result.grad_norm > 0 and not torch.equal(before, model.classifier.weight)
+
+
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_a_number_that_is_none_stops_the_run_with_its_step_and_rows(settings, where):
+def test_a_number_that_is_not_finite_stops_the_run_with_its_step_and_rows(settings, where):
     chosen = settings(max_steps=9, logging_steps=4, save_steps=1, save_strategy="steps")
     model, steps_done = tiny_bert(), []
 

@@ -245,3 +245,16 @@ def test_validation_data_in_which_nothing_is_masked_is_a_mistake(
         run_mlm(tmp_path / "out", model_dir, text_file, *flags)
     assert stopped.value.code == 2
     assert "no labelled token" in capsys.readouterr().err
+
+
+def test_a_data_set_with_test_data_is_trained_and_validated_on_and_no_more(model_dir, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    for split in ("train", "validation", "test"):
+        words, _ = tagged_sentences(20)
+        lines = "".join(json.dumps({"text": " ".join(sentence)}) + "\n" for sentence in words)
+        (tmp_path / "corpus" / f"{split}.jsonl").write_text(lines)
+    flags = ["--dataset_name", str(tmp_path / "corpus"), "--model_name_or_path", model_dir]
+    flags += ["--output_dir", str(tmp_path / "out"), "--max_steps", "2", "--use_cpu"]
+    mlm.main(settings_from(MlmSettings, flags))
+    results = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert "eval_loss" in results and not [name for name in results if "predict" in name]

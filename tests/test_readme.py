@@ -11,6 +11,7 @@ from transformers import BertConfig, BertForMaskedLM, pipeline
 
 from rawtrain import loop
 from rawtrain.data.small_bert import train_small_tokenizer
+from rawtrain.study import differences
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,6 +31,13 @@ def test_the_step_in_the_readme_is_that_of_the_loop():
 def test_the_numbers_of_one_step_in_the_readme_are_those_of_the_script(capsys):
     one_step.main()
     assert block_after("One step, with numbers") == capsys.readouterr().out
+
+
+def test_the_losses_of_the_lesson_are_those_of_the_study():
+    shown = differences.accumulation()
+    for whose, losses in (("Trainer", shown.trainer), ("rawtrain", shown.ours)):
+        cells = " | ".join(f"{float(loss):.3f}" for loss in losses.split())
+        assert f"| {whose} | {cells} |" in README
 
 
 def test_the_tests_that_the_readme_names_exist():
