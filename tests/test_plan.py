@@ -64,7 +64,7 @@ def test_no_checkpoint_is_planned_if_only_the_best_is_kept(steps_per_epoch, opti
 )
 def test_a_run_logs_every_500_steps_or_at_least_twenty_times(num_steps, log_every):
     plan = plan_of(num_steps, max_steps=num_steps)
-    assert plan.log_every == log_every
+    assert plan.logging == ("steps", log_every)
     assert num_steps // log_every >= min(20, num_steps)
 
 

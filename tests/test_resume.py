@@ -203,7 +203,7 @@ def test_a_best_model_that_was_damaged_is_made_again(start, tmp_path):
     with pytest.raises(Killed):
         start("ner", tmp_path / "killed", flags, killed_at=11)
     history = json.loads((tmp_path / "killed" / "checkpoint-10" / "state.json").read_text())
-    best = best_evaluation(history["log_history"], NerSettings()).step
+    best = best_evaluation(history["log_history"], NerSettings())["step"]
     (tmp_path / "killed" / f"checkpoint-{best}" / "model.safetensors").write_bytes(b"")
     assert_same(start("ner", tmp_path / "killed", flags), expected)
 

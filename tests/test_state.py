@@ -107,7 +107,7 @@ def test_plain_numbers_of_an_optimizer_come_back(tmp_path):
 
     state, again = adafactor(0), adafactor(1)
     take_steps(state, 3, seed=0)
-    assert set(state._optimizer_numbers().values()) == {3}  # steps
+    assert set(state._numbers()["optimizer"].values()) == {3}  # steps
     state.save(tmp_path, NoTokenizer())
     again.load(tmp_path)
     take_steps(state, 2, seed=1), take_steps(again, 2, seed=1)
@@ -176,5 +176,5 @@ def test_moments_of_a_parameter_that_is_not_there_are_our_own_mistake(tmp_path):
     file = tmp_path / "optimizer.safetensors"
     tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
     save_file(tensors | {"lost|exp_avg": torch.zeros(1)}, file)
-    with pytest.raises(AssertionError, match="no parameters \\['lost'\\]"):
+    with pytest.raises(AssertionError, match="no parameter lost"):
         new_state(tiny_bert()).load(tmp_path)

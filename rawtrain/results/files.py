@@ -39,10 +39,10 @@ def write_training_results(
     metrics = {name: value for name, value in last.items() if name != "step"}
     write_metrics(output_dir, "train", metrics | {"train_samples": num_samples})
     best = best_evaluation(history, settings)
-    checkpoint = output_dir / f"checkpoint-{best.step}" if best else None
+    checkpoint = output_dir / f"checkpoint-{best['step']}" if best else None
     state = {
-        "best_global_step": best and best.step,
-        "best_metric": best and best.metric,
+        "best_global_step": best and best["step"],
+        "best_metric": best and best[settings.best_metric_key],
         "best_model_checkpoint": str(checkpoint) if checkpoint and checkpoint.is_dir() else None,
         "epoch": last["epoch"],
         "global_step": last["step"],

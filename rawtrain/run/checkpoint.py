@@ -11,7 +11,6 @@ Nothing in it is a pickle: to load one may run code. A checkpoint is complete un
 (run/durable.py), and is verified to the last byte before it is used.
 """
 
-import json
 import logging
 import re
 import shutil
@@ -20,17 +19,11 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from rawtrain.run import durable, signals
-from rawtrain.run.best import best_evaluation
+from rawtrain.run.best import best_step
 from rawtrain.run.durable import DAMAGED, DamagedError
 from rawtrain.run.identity import IDENTITY_FILE, differences, read_identity
 from rawtrain.run.plan import Plan
-from rawtrain.run.state import (
-    NUMBERS_FILE,
-    RunState,
-    check_saves,
-    check_weights,
-    load_weights,
-)
+from rawtrain.run.state import RunState, check_saves, check_weights, load_weights, read_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +81,8 @@ class Checkpoints:
         """
         path = self.output_dir / f"checkpoint-{state.step}"
         if not path.exists():  # else it was interrupted in the evaluation of this very step
-            state.check()
+            state.record.check()
+            check_weights(state.model)
             with durable.published(path, state.num_bytes) as aside:
                 state.save(aside, self.tokenizer)
                 durable.write_json(aside / IDENTITY_FILE, self.identity)
@@ -97,30 +91,20 @@ class Checkpoints:
     def are_due(self, state: RunState, plan: Plan) -> bool:
         """Whether to save after this step: as planned, on a signal, or because it is the best."""
         is_asked = signals.checkpoint_asked()  # at each step, or one request would be met twice
-        return is_asked or plan.saves_at(state.step) or self._is_new_best(state)
-
-    def _is_new_best(self, state):
-        """Whether this step was just found to be the best, and the best model is to be kept."""
-        if not (self.settings.load_best_model_at_end or self.settings.save_strategy == "best"):
-            return False
-        last = state.log.history[-1] if state.log.history else {}
-        if "eval_loss" not in last or last["step"] != state.step:
-            return False
-        best = best_evaluation(state.log.history, self.settings)
-        return best is not None and best.step == state.step
+        keeps_best = self.settings.load_best_model_at_end or self.settings.save_strategy == "best"
+        is_best = keeps_best and best_step(state.log.history, self.settings) == state.step
+        return is_asked or plan.saves_at(state.step) or is_best
 
     def load_best(self, model: PreTrainedModel, history: list[dict]) -> None:
         """Put the weights of the best evaluation into `model`."""
-        best = best_evaluation(history, self.settings)
-        assert best is not None  # the last step is always evaluated
-        path = self.output_dir / f"checkpoint-{best.step}"
+        path = self.output_dir / f"checkpoint-{best_step(history, self.settings)}"
         durable.verify(path)
         model.load_state_dict(load_weights(model, path))
 
     def _keep_to_limit(self, state):
-        best = best_evaluation(state.log.history, self.settings)
+        best = best_step(state.log.history, self.settings)
         steps = [step for step, _ in in_folder(self.output_dir)]
-        for step in beyond_limit(steps, self.settings.save_total_limit, best and best.step):
+        for step in beyond_limit(steps, self.settings.save_total_limit, best):
             durable.delete(self.output_dir / f"checkpoint-{step}")
 
 
@@ -130,16 +114,11 @@ def in_folder(output_dir):
     return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
 
-def step_of(path):
-    """The step of a verified checkpoint, whatever its name."""
-    return json.loads((path / NUMBERS_FILE).read_bytes())["step"]
-
-
 def verify(path, step, identity):
     """Raise DamagedError unless it is, to the last byte, the checkpoint of `step` of this run."""
     durable.verify(path)
-    if step_of(path) != step:
-        raise DamagedError(f"{path}: it is the checkpoint of step {step_of(path)}")
+    if (its_step := read_numbers(path)["step"]) != step:
+        raise DamagedError(f"{path}: it is the checkpoint of step {its_step}")
     changes = differences(read_identity(path), identity)
     if changes:
         raise DamagedError(f"{path}: it is of another run ({', '.join(changes)})")
@@ -155,7 +134,9 @@ def newest_good(settings, identity):
     for step, path in in_folder(output_dir):
         if not _is_sound(path, step, identity):
             continue
-        best = _best_needed(path, settings)
+        if not settings.load_best_model_at_end:
+            return path
+        best = best_step(read_numbers(path)["log_history"], settings)
         if best in (None, step) or _is_sound(output_dir / f"checkpoint-{best}", best, identity):
             return path
         # else from one before the best, which is then made again
@@ -179,15 +160,6 @@ def _is_sound(path, step, identity):
         logger.warning(f"{damage}; it is kept as {durable.set_aside(path).name}")
         return False
     return True
-
-
-def _best_needed(path, settings):
-    """The step whose model a run that goes on from here may end with; None if that is the last."""
-    if not settings.load_best_model_at_end:
-        return None
-    history = json.loads((path / NUMBERS_FILE).read_bytes())["log_history"]
-    best = best_evaluation(history, settings)
-    return best and best.step
 
 
 def beyond_limit(steps, limit, best_step=None):

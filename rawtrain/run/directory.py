@@ -18,15 +18,10 @@ import torch
 
 from rawtrain.config import TrainingSettings, public_values
 from rawtrain.run import durable
-from rawtrain.run.checkpoint import in_folder, newest_good, step_of
+from rawtrain.run.checkpoint import in_folder, newest_good
 from rawtrain.run.durable import DAMAGED, DELETING, LOCK, MANIFEST, WRITING, DamagedError
-from rawtrain.run.identity import (
-    IDENTITY_FILE,
-    Identity,
-    another_run,
-    differences,
-    read_identity,
-)
+from rawtrain.run.identity import IDENTITY_FILE, Identity, another_run, differences, read_identity
+from rawtrain.run.state import read_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +65,6 @@ def open_run(settings: TrainingSettings, identity: Identity) -> RunDirectory:
     earlier = read_identity(path)
     changes = None if earlier is None else differences(earlier, identity)
     _check_start(path, changes, settings)
-
     is_known = changes == [] and settings.resume_from_checkpoint != "false"
     is_finished = is_known and _is_finished(path)
     if is_finished and settings.overwrite_output_dir:
@@ -81,7 +75,7 @@ def open_run(settings: TrainingSettings, identity: Identity) -> RunDirectory:
     elif settings.do_train:
         resumes_from = _choose_checkpoint(path, settings, identity, is_known)
     if is_known or resumes_from:
-        _keep_num_threads(read_identity(resumes_from or path))
+        _keep_num_threads(read_identity(resumes_from or path)["num_threads"])
     if not is_finished:
         if resumes_from is None:
             _clear(path)
@@ -97,10 +91,7 @@ def write_settings(settings: TrainingSettings, file: Path) -> None:
 
 
 def _check_start(path, changes, settings):
-    """Raise ValueError if what the directory holds does not fit what is asked for.
-
-    changes: the differences from the run in it; None if there is no run.
-    """
+    """Raise ValueError if the run in it does not allow this one; `changes` is None without one."""
     if changes and not settings.overwrite_output_dir:
         raise ValueError(another_run(f"--output_dir {path}", changes))
     if changes is None and settings.resume_from_checkpoint == "true":
@@ -122,8 +113,13 @@ def _choose_checkpoint(path, settings, identity, is_known):
     """
     if settings.resume_from_checkpoint not in (None, "true", "false"):
         named = Path(settings.resume_from_checkpoint)
-        _check_named(named, identity)
-        if not is_known or all(step <= step_of(named) for step, _ in in_folder(path)):
+        if not named.is_dir():
+            raise ValueError(f"--resume_from_checkpoint {named}: no such folder")
+        durable.verify(named)
+        if changes := differences(read_identity(named) or {}, identity):
+            raise ValueError(another_run(f"--resume_from_checkpoint {named}", changes))
+        its_step = read_numbers(named)["step"]
+        if not is_known or all(step <= its_step for step, _ in in_folder(path)):
             logger.info(f"resumes from {named}")
             return named
     if not is_known:
@@ -135,16 +131,6 @@ def _choose_checkpoint(path, settings, identity, is_known):
     how = f"resumes from {found.name}" if found else "restarts from scratch: it has no checkpoint"
     logger.info(f"{path} holds this run, unfinished; it {how}")
     return found
-
-
-def _check_named(path, identity):
-    """Raise ValueError or DamagedError unless it is a sound checkpoint of this run."""
-    if not path.is_dir():
-        raise ValueError(f"--resume_from_checkpoint {path}: no such folder")
-    durable.verify(path)
-    changes = differences(read_identity(path) or {}, identity)
-    if changes:
-        raise ValueError(another_run(f"--resume_from_checkpoint {path}", changes))
 
 
 def _is_finished(path):
@@ -163,9 +149,8 @@ def _is_finished(path):
     return True
 
 
-def _keep_num_threads(identity):
+def _keep_num_threads(num_threads):
     """Compute with as many threads as the run started with: they decide how sums are split."""
-    num_threads = identity["num_threads"]
     if num_threads != torch.get_num_threads():
         logger.info(f"computes with {num_threads} threads, as it started")
         torch.set_num_threads(num_threads)

@@ -31,9 +31,6 @@ class DamagedError(RunError):
     """Something on the disk is not what was written."""
 
 
-# Writing: a folder, files into a folder of others, one file
-
-
 @contextlib.contextmanager
 def published(folder: Path, num_bytes: int) -> Iterator[Path]:
     """Create `folder` from what the caller writes into the folder that this yields.
@@ -105,14 +102,13 @@ def explained(path: Path, num_bytes: int) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
         reason = getattr(error, "strerror", None) or str(error)
+        place = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
+        free = in_mb(shutil.disk_usage(place).free)
         raise RunError(
-            f"{path}: cannot be written: {reason}; it needs about {in_mb(num_bytes)}, "
-            f"{_free(path)}. What was complete before is untouched: solve this and start the same "
-            f"command again"
+            f"{path}: cannot be written: {reason}; it needs about {in_mb(num_bytes)}, {free} are "
+            f"free in {place}. What was complete before is untouched: solve this and start the "
+            f"same command again"
         ) from error
-
-
-# Verifying
 
 
 def verify(folder: Path, *, others_allowed: bool = False) -> None:
@@ -142,10 +138,7 @@ def verify(folder: Path, *, others_allowed: bool = False) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
-    """The files that `folder` should hold, by name: the number of bytes and the SHA-256 of each.
-
-    Raises DamagedError if there is no readable manifest.
-    """
+    """The number of bytes and the SHA-256 of each file that `folder` should hold, by name."""
     file = folder / MANIFEST
     if file.is_symlink():
         raise DamagedError(f"{file}: is not a plain file")
@@ -156,9 +149,6 @@ def read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
         raise DamagedError(f"{folder}: has no {MANIFEST}") from None
     except Exception as error:  # damaged bytes make json raise many kinds
         raise DamagedError(f"{file}: cannot be read: {error!r}") from None
-
-
-# Removing
 
 
 def delete(folder: Path) -> None:
@@ -216,11 +206,3 @@ def _flush(path):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _free(path):
-    try:
-        place = next(folder for folder in (path, *path.parents) if folder.exists())
-        return f"{in_mb(shutil.disk_usage(place).free)} are free in {place}"
-    except OSError:
-        return "and how much is free is unknown"

@@ -52,12 +52,15 @@ def identity_of(
     splits: the data, each with a `fingerprint` that other data do not have. Test data is left out:
     nothing is learnt from it. model: as it is before the first step.
     """
-    learnt_from = {name: split for name, split in splits.items() if name != "test"}
+    try:
+        vocabulary = tokenizer.backend_tokenizer.to_str()
+    except Exception:  # a tokenizer with a part in Python, as RoFormer's has
+        vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
     return {
         "task": settings.task,
         "settings": settings_that_count(settings),
-        "data": {name: split.fingerprint for name, split in learnt_from.items()},
-        "tokenizer": sha256_of(_serialized(tokenizer).encode()),
+        "data": {name: split.fingerprint for name, split in splits.items() if name != "test"},
+        "tokenizer": sha256_of(vocabulary.encode()),
         "model": _model_digest(model),
         "num_processes": 1,
         "device": model.device.type,
@@ -75,23 +78,18 @@ def settings_that_count(settings: TrainingSettings) -> dict[str, Any]:
 
 
 def differences(old: Identity, new: Identity) -> list[str]:
-    """How `new` differs from `old`, as lines "--learning_rate: 5e-05 -> 0.0001".
-
-    Another task is named alone: nearly all of its settings differ too.
-    """
+    """How `new` differs from `old`, as lines "--learning_rate: 5e-05 -> 0.0001"."""
     if old.get("task") != new.get("task"):
-        return [f"task: {_shown(old.get('task'))} -> {_shown(new.get('task'))}"]
-    lines = _changes(old.get("settings", {}), new["settings"], "--")
-    lines += _changes(old.get("data", {}), new["data"], "sha256 of the data, ")
-    rest = {name: value for name, value in new.items() if name not in ("settings", "data")}
-    return lines + _changes({name: old.get(name) for name in rest}, rest, "")
+        return _changes(old, new, ["task"])  # alone: nearly all of its settings differ too
+    return [
+        *_changes(old.get("settings", {}), new["settings"], prefix="--"),
+        *_changes(old.get("data", {}), new["data"], prefix="sha256 of the data, "),
+        *_changes(old, new, [name for name in new if name not in ("settings", "data")]),
+    ]
 
 
 def output_dir_problem(settings: TrainingSettings) -> str | None:
-    """What is wrong with the output directory, as far as it shows before any data is read.
-
-    So a second start with other settings is refused at once.
-    """
+    """What is wrong with the output directory, as far as it shows before any data is read."""
     path = Path(settings.output_dir)
     if path.exists() and not path.is_dir():
         return f"--output_dir {path} is a file; a folder is expected"
@@ -99,9 +97,8 @@ def output_dir_problem(settings: TrainingSettings) -> str | None:
         return None
     earlier = read_identity(path)
     if earlier is None:
-        leftover = (LOCK, WRITING, DELETING)  # of a start that did not get far
-        if all(entry.name.startswith(leftover) for entry in path.iterdir()):
-            return None
+        if all(entry.name.startswith((LOCK, WRITING, DELETING)) for entry in path.iterdir()):
+            return None  # these are left by a start that did not get far
         return (
             f"--output_dir {path} is not empty; choose another, or add --overwrite_output_dir to "
             f"replace what an earlier run wrote there"
@@ -128,20 +125,17 @@ def read_identity(folder: str | Path) -> Identity | None:
     """
     file = Path(folder) / IDENTITY_FILE
     try:
-        identity = json.loads(file.read_bytes())
+        return dict(json.loads(file.read_bytes()))
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise DamagedError(f"{file}: cannot be read: {error}") from None
-    if not isinstance(identity, dict):
-        raise DamagedError(f"{file}: is not the identity of a run")
-    return identity
 
 
-def _changes(old, new, prefix):
+def _changes(old, new, names=None, prefix=""):
     return [
         f"{prefix}{name}: {_shown(old.get(name))} -> {_shown(new.get(name))}"
-        for name in dict.fromkeys((*new, *old))
+        for name in (dict.fromkeys((*new, *old)) if names is None else names)
         if old.get(name) != new.get(name)
     ]
 
@@ -149,14 +143,6 @@ def _changes(old, new, prefix):
 def _shown(value):
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) < 40 else f"{text[:12]}..."
-
-
-def _serialized(tokenizer):
-    """The tokenizer as text; of one with a part in Python (RoFormer's) the vocabulary alone."""
-    try:
-        return tokenizer.backend_tokenizer.to_str()
-    except Exception:  # the backend has no exception class of its own
-        return json.dumps(sorted(tokenizer.get_vocab().items()))
 
 
 def _model_digest(model):

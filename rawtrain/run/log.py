@@ -28,13 +28,12 @@ def configure_logging(settings: TrainingSettings) -> None:
     import huggingface_hub
     import transformers
 
-    passive = settings.log_level == "passive"
+    level = getattr(logging, settings.log_level.upper(), None)  # None: "passive"
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
-    logger.setLevel("INFO" if passive else settings.log_level.upper())
-    libraries_level = logging.WARNING if passive else getattr(logging, settings.log_level.upper())
+    logger.setLevel(level or logging.INFO)
     huggingface_hub.logging.disable_propagation()  # it shows its messages itself
-    transformers.logging.set_verbosity(libraries_level)
-    datasets.logging.set_verbosity(libraries_level)
+    transformers.logging.set_verbosity(level or logging.WARNING)
+    datasets.logging.set_verbosity(level or logging.WARNING)
     transformers.logging.disable_progress_bar()  # each checkpoint's would tear ours
     if settings.disable_tqdm or not sys.stderr.isatty():
         datasets.disable_progress_bars()
@@ -135,9 +134,7 @@ def evaluation_line(entry):
     parts = [f"epoch {entry['epoch']:.2f}", f"step {entry['step']}"]
     for key, value in entry.items():
         name = key.removeprefix("eval_")
-        if (
-            name != key and name != "runtime" and "_" not in name
-        ):  # else a rate, or the score of a type
+        if name != key and name != "runtime" and "_" not in name:  # else a rate or a type's score
             precise = ".4f" if name == "loss" else ".2f" if name == "perplexity" else ".3f"
             parts.append(f"{name} {value:{precise}}")
     return "  ".join(parts)

@@ -11,29 +11,27 @@ from rawtrain.errors import raise_problems
 class Plan:
     """The events of a run; a step is one optimizer update, and the first is step 1.
 
-    "steps" events come every so many steps, "epoch" events at the end of each epoch. As in Trainer
+    A strategy is "no", "steps" (every so many steps) or "epoch" (at the end of each). As in Trainer
     5.23, the last step is always evaluated and counts as the end of an epoch.
     """
 
     num_steps: int
     steps_per_epoch: int
-    log_strategy: str
-    log_every: int
-    eval_strategy: str
-    eval_every: int
-    save_strategy: str
-    save_every: int
+    logging: tuple[str, int]  # the strategy, and the number of steps between two "steps" events
+    evaluation: tuple[str, int]
+    saving: tuple[str, int]
 
     def logs_at(self, step: int) -> bool:
-        return self._due(self.log_strategy, self.log_every, step)
+        return self._due(*self.logging, step)
 
     def evaluates_at(self, step: int) -> bool:
-        last = step == self.num_steps and self.eval_strategy != "no"
-        return last or self._due(self.eval_strategy, self.eval_every, step)
+        strategy, every = self.evaluation
+        is_last = step == self.num_steps and strategy != "no"
+        return is_last or self._due(strategy, every, step)
 
     def saves_at(self, step: int) -> bool:
         """Whether a checkpoint is due; after the last step the model itself is saved instead."""
-        return step < self.num_steps and self._due(self.save_strategy, self.save_every, step)
+        return step < self.num_steps and self._due(*self.saving, step)
 
     def _due(self, strategy, every, step):
         if strategy == "steps":
@@ -73,14 +71,12 @@ def make_plan(settings: TrainingSettings, steps_per_epoch: int, has_validation: 
         return math.ceil(steps * num_steps) if steps < 1 else int(steps)
 
     log_every = whole(settings.logging_steps or min(500, max(1, num_steps // 20)))
-    default_strategy = "epoch" if has_validation else "no"
+    eval_strategy = (settings.eval_strategy or "epoch") if has_validation else "no"
+    eval_every = whole(settings.eval_steps) if settings.eval_steps else log_every
     return Plan(
-        num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
-        log_strategy=settings.logging_strategy,
-        log_every=log_every,
-        eval_strategy=(settings.eval_strategy or default_strategy) if has_validation else "no",
-        eval_every=whole(settings.eval_steps) if settings.eval_steps else log_every,
-        save_strategy=settings.save_strategy,
-        save_every=whole(settings.save_steps),
+        num_steps,
+        steps_per_epoch,
+        logging=(settings.logging_strategy, log_every),
+        evaluation=(eval_strategy, eval_every),
+        saving=(settings.save_strategy, whole(settings.save_steps)),
     )

@@ -39,11 +39,6 @@ class RunState:
     def seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.start_time
 
-    def check(self) -> None:
-        """Raise NonFiniteError if a loss or gradient so far, or a weight, is NaN or infinite."""
-        self.record.check()
-        check_weights(self.model)
-
     @functools.cached_property
     def num_bytes(self) -> int:
         """What a checkpoint takes, without its small files: the weights, and twice the moments."""
@@ -55,18 +50,15 @@ class RunState:
         """Write all of it; the model loads with `from_pretrained`."""
         self.model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        save_file(self._optimizer_tensors(), folder / OPTIMIZER_FILE)
+        save_file(self._tensors(), folder / OPTIMIZER_FILE)
         text = json.dumps(self._numbers(), indent=1, allow_nan=False)
         (folder / NUMBERS_FILE).write_text(text + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         """Take all of it from a verified checkpoint of this run."""
-        numbers = json.loads((folder / NUMBERS_FILE).read_bytes())
-        self._load_parameters(
-            load_weights(self.model, folder),
-            load_file(folder / OPTIMIZER_FILE),
-            numbers["optimizer"],
-        )
+        numbers = read_numbers(folder)
+        state = load_file(folder / OPTIMIZER_FILE) | numbers["optimizer"]
+        self._load_parameters(load_weights(self.model, folder), state)
         self.scaler.load_state_dict(numbers["scaler"])
         self.record.load_state_dict(numbers["record"])
         self.log.restore(numbers["log_history"])
@@ -78,7 +70,9 @@ class RunState:
             "step": self.step,
             "num_updates": self.num_updates,
             "seconds": self.seconds,
-            "optimizer": self._optimizer_numbers(),
+            "optimizer": {  # AdamW has no plain number, Adafactor has
+                key: value for key, value in self._optimizer_state() if not torch.is_tensor(value)
+            },
             "scaler": self.scaler.state_dict(),
             "record": self.record.state_dict(),
             "log_history": self.log.history,
@@ -90,12 +84,8 @@ class RunState:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 yield f"{name}|{key}", value
 
-    def _optimizer_numbers(self):
-        """What an optimizer keeps as plain numbers; AdamW has none, Adafactor has."""
-        return {key: value for key, value in self._optimizer_state() if not torch.is_tensor(value)}
-
-    def _optimizer_tensors(self):
-        """Its tensors, and the parameters that the saved model holds in another form.
+    def _tensors(self):
+        """The optimizer's, and parameters that the saved model holds in another form.
 
         The latter are those of fast/vocabulary.py, a table of which only some rows are trained.
         """
@@ -107,24 +97,24 @@ class RunState:
         return {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
 
     @torch.no_grad()
-    def _load_parameters(self, weights, optimizer_tensors, optimizer_numbers):
-        by_name = {}
-        for key, value in {**optimizer_tensors, **optimizer_numbers}.items():
+    def _load_parameters(self, weights, state):
+        parameters = dict(self.model.named_parameters())
+        for name, parameter in parameters.items():
+            parameter.copy_(state.pop(f"{name}|{PARAMETER}", weights.get(name)))
+        for key, value in state.items():
             name, _, key = key.rpartition("|")
-            by_name.setdefault(name, {})[key] = value
-        for name, parameter in self.model.named_parameters():
-            states = by_name.pop(name, {})
-            parameter.copy_(states.pop(PARAMETER, weights.get(name)))
-            if states:
-                self.optimizer.state[parameter] = {
-                    # copied: the file is mapped into memory, and may be deleted or changed
-                    key: value.to(parameter.device, copy=True) if torch.is_tensor(value) else value
-                    for key, value in states.items()
-                }
-        assert not by_name, f"the optimizer has no parameters {sorted(by_name)}"
+            assert name in parameters, f"the optimizer has no parameter {name}"
+            if torch.is_tensor(value):  # copied: the file is mapped into memory, and may change
+                value = value.to(parameters[name].device, copy=True)
+            self.optimizer.state[parameters[name]][key] = value
         for name, buffer in self.model.named_buffers():
             if name in weights:
                 buffer.copy_(weights[name])
+
+
+def read_numbers(folder: Path) -> dict:
+    """The numbers of a checkpoint, among them its "step" and "log_history"."""
+    return json.loads((folder / NUMBERS_FILE).read_bytes())
 
 
 def load_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
