@@ -65,12 +65,15 @@ def learning_rate_schedule(settings: TrainingSettings, num_steps: int) -> Callab
     Raises ValueError for lr_scheduler_kwargs that the schedule does not take.
     """
     kwargs: Any = settings.lr_scheduler_kwargs
+    num_warmup_steps = settings.warmup_steps
+    if num_warmup_steps < 1:  # a share of the run
+        num_warmup_steps = math.ceil(num_steps * num_warmup_steps)
     unused_optimizer = torch.optim.SGD([torch.zeros(1)], lr=settings.learning_rate)
     try:
         scheduler = get_scheduler(
             settings.lr_scheduler_type,
             unused_optimizer,
-            num_warmup_steps=num_warmup_steps(settings.warmup_steps, num_steps),
+            num_warmup_steps=int(num_warmup_steps),
             num_training_steps=num_steps,
             scheduler_specific_kwargs=kwargs,
         )
@@ -81,11 +84,6 @@ def learning_rate_schedule(settings: TrainingSettings, num_steps: int) -> Callab
         ) from None
     (factor,) = scheduler.lr_lambdas
     return lambda num_updates: settings.learning_rate * factor(num_updates)
-
-
-def num_warmup_steps(warmup_steps: float, num_steps: int) -> int:
-    """Whole warm-up steps; a value below 1 is a share of the run, rounded up as Trainer does."""
-    return int(warmup_steps) if warmup_steps >= 1 else math.ceil(num_steps * warmup_steps)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

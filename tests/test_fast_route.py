@@ -144,10 +144,9 @@ def test_a_whole_run_learns_the_same_packed_padded_and_with_nothing_fast(
         model, source = tiny_model("bert", task), token_source(task, small_tokenizer, num_rows=26)
         route = choose_route(model, source, small_tokenizer, settings)
         layouts.append((route.packs, route.sorts))
-        train_batches, eval_batches = (
-            route.batches(split, source, small_tokenizer, model, settings)
-            for split in ("train", "validation")
-        )
+        sources = {"train": source, "validation": source}
+        batches = route.batches(model, sources, small_tokenizer, settings)
+        train_batches, eval_batches = batches["train"], batches["validation"]
         histories.append(
             train(
                 model,
@@ -199,8 +198,8 @@ def test_packed_rows_give_the_loss_of_padded_ones_on_a_gpu(bf16, small_tokenizer
         model, source = tiny_model("bert", "ner").cuda(), token_source("ner", small_tokenizer)
         route = choose_route(model, source, small_tokenizer, settings)
         assert route.packs is not padding
-        batches = route.batches("train", source, small_tokenizer, model, settings)
-        history = train(model, batches, settings, batch_loss=route.batch_loss)
+        batches = route.batches(model, {"train": source}, small_tokenizer, settings)
+        history = train(model, batches["train"], settings, batch_loss=route.batch_loss)
         losses.append([entry["loss"] for entry in history if "loss" in entry])
     assert losses[0] == pytest.approx(losses[1], rel=0.03 if bf16 else 1e-4)
 
@@ -338,10 +337,9 @@ def test_the_route_says_what_is_made_with_it(small_tokenizer):
         route = choose_route(model, source, small_tokenizer, settings)
         has_fast_dropout = any(isinstance(module, FastDropout) for module in model.modules())
         assert has_fast_dropout == settings.fast
-        train_batches, eval_batches = (
-            route.batches(split, source, small_tokenizer, model, settings)
-            for split in ("train", "validation")
-        )
+        sources = {"train": source, "validation": source}
+        batches = route.batches(model, sources, small_tokenizer, settings)
+        train_batches, eval_batches = batches["train"], batches["validation"]
         rows = np.concatenate(train_batches.rows(1))
         assert (np.diff(lengths[rows]) >= 0).all() == sorted_steps
         rows = np.concatenate([eval_batches.rows(i) for i in range(len(eval_batches))])

@@ -144,13 +144,12 @@ class DataCollatorForLanguageModeling:
             flat = self.tokenizer.get_special_tokens_mask(ids, already_has_special_tokens=True)
             special_tokens_mask = np.reshape(flat, input_ids.shape)
         special_tokens_mask = np.asarray(special_tokens_mask)
-        may_be_masked = ~special_tokens_mask.astype(bool)
+        deciding = may_be_masked = ~special_tokens_mask.astype(bool)
         if self.whole_word_mask:
-            starts = _word_starts(special_tokens_mask, offset_mapping)
-            chosen = draws.coins(self.mlm_probability, starts)  # a word's first token decides
-            chosen = np.take_along_axis(chosen, first_of_word(starts), axis=1) & may_be_masked
-        else:
-            chosen = draws.coins(self.mlm_probability, may_be_masked)
+            deciding = _word_starts(special_tokens_mask, offset_mapping)
+        chosen = draws.coins(self.mlm_probability, never=~deciding)
+        if self.whole_word_mask:  # a word's first token has decided for all of it
+            chosen = np.take_along_axis(chosen, first_of_word(deciding), axis=1) & may_be_masked
         mask_token_id = self.tokenizer.convert_tokens_to_ids(self.tokenizer.mask_token)
         shares = self.mask_replace_prob, self.random_replace_prob
         return replace_masked(input_ids, chosen, draws, mask_token_id, *shares)
@@ -232,10 +231,9 @@ class TorchDraws:
     vocab_size: int
     generator: torch.Generator | None  # None: the global one
 
-    def coins(self, probability: float, where: np.ndarray | None = None) -> np.ndarray:
+    def coins(self, probability: float, never: np.ndarray | bool = False) -> np.ndarray:
         probabilities = torch.full(self.shape, probability)
-        if where is not None:
-            probabilities.masked_fill_(torch.from_numpy(~where), 0.0)
+        probabilities.masked_fill_(torch.as_tensor(never), 0.0)
         return torch.bernoulli(probabilities, generator=self.generator).bool().numpy()
 
     def tokens(self, where: np.ndarray) -> np.ndarray:
@@ -251,13 +249,10 @@ class NumpyDraws:
     vocab_size: int
     generator: np.random.Generator | None  # None: the global state
 
-    def coins(self, probability: float, where: np.ndarray | None = None) -> np.ndarray:
-        source = self.generator or np.random
-        if where is None:
-            return source.binomial(1, probability, size=self.shape).astype(bool)
+    def coins(self, probability: float, never: np.ndarray | bool = False) -> np.ndarray:
         probabilities = np.full(self.shape, probability)
-        probabilities[~where] = 0
-        return source.binomial(1, probabilities).astype(bool)
+        probabilities[never] = 0
+        return (self.generator or np.random).binomial(1, probabilities).astype(bool)
 
     def tokens(self, where: np.ndarray) -> np.ndarray:
         integers = self.generator.integers if self.generator else np.random.randint

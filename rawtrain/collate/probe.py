@@ -28,9 +28,8 @@ Layout = tuple[Batch, torch.Tensor]  # and where the compared tokens (P,) are in
 def packed_rows(
     source: TokenSource, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
 ) -> PackedRows:
-    positions = first_position(model), num_positions(model)
     width = getattr(model.config, "hidden_size", 768)  # a config of several parts has none
-    return PackedRows(source, tokenizer, width, *positions)
+    return PackedRows(source, tokenizer, width, first_position(model), num_positions(model))
 
 
 class Probe:
@@ -63,7 +62,11 @@ class Probe:
         try:
             self.model = copy.deepcopy(model).eval()
             self.expected = self._logits(self.padded, summed_cross_entropy)  # (P, C)
-            self.failure = _why_incomparable(self.expected)
+            self.failure = None
+            if not self.expected.isfinite().all():
+                self.failure = "the model's logits are not finite"
+            elif (self.expected == self.expected[0]).all():  # no mixed-up token would be noticed
+                self.failure = "the model's logits are the same for every token"
         except Exception as error:  # whatever a model raises for rows that it does not take
             self.failure = f"the model raises {type(error).__name__} for a few rows of the data"
 
@@ -87,15 +90,6 @@ class Probe:
     @torch.no_grad()
     def _logits(self, layout, batch_loss):
         return batch_loss(self.model, *on_device(*layout, self.model.device))[1]
-
-
-def _why_incomparable(logits: torch.Tensor) -> str | None:
-    """Why these logits (P, C) show nothing about the layout they come from; None if they do."""
-    if not logits.isfinite().all():
-        return "the model's logits are not finite"
-    if (logits == logits[0]).all():  # as with a head of zeros: no mixed-up token would be noticed
-        return "the model's logits are the same for every token"
-    return None
 
 
 def _some_rows(source):

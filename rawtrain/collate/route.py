@@ -41,19 +41,21 @@ class Route:
 
     def batches(
         self,
-        split: str,
-        source: TokenSource,
-        tokenizer: PreTrainedTokenizerBase,
         model: PreTrainedModel,
+        sources: Mapping[str, TokenSource],
+        tokenizer: PreTrainedTokenizerBase,
         settings: TrainingSettings,
-    ) -> TrainingBatches | EvaluationBatches:
-        """The `TrainingBatches` of "train", the `EvaluationBatches` of any other split."""
-        num_rows = len(source.columns)
-        if split == "train" and self.packs:
-            return TrainingBatches(num_rows, settings, packed_rows(source, tokenizer, model))
-        kind = TrainingBatches if split == "train" else EvaluationBatches
-        lengths = source.columns.lengths if self.sorts else None
-        return kind(num_rows, settings, PaddedRows(source, tokenizer), lengths)
+    ) -> dict[str, Any]:
+        """The `TrainingBatches` of "train", the `EvaluationBatches` of every other split."""
+        batches = {}
+        for split, source in sources.items():
+            kind = TrainingBatches if split == "train" else EvaluationBatches
+            collate: Any = PaddedRows(source, tokenizer)
+            lengths = source.columns.lengths if self.sorts else None
+            if split == "train" and self.packs:
+                collate, lengths = packed_rows(source, tokenizer, model), None
+            batches[split] = kind(len(source.columns), settings, collate, lengths)
+        return batches
 
 
 def make_batches(
@@ -62,16 +64,9 @@ def make_batches(
     tokenizer: PreTrainedTokenizerBase,
     settings: TrainingSettings,
 ) -> tuple[dict[str, Any], BatchLoss]:
-    """The batches of each split, and the `BatchLoss` to train and evaluate them with.
-
-    What can be fast is made fast, see `choose_route`; one of the sources is its example.
-    """
+    """The batches of each split, and the `BatchLoss` to train and evaluate them with."""
     route = choose_route(model, next(iter(sources.values())), tokenizer, settings)
-    batches = {
-        split: route.batches(split, source, tokenizer, model, settings)
-        for split, source in sources.items()
-    }
-    return batches, route.batch_loss
+    return route.batches(model, sources, tokenizer, settings), route.batch_loss
 
 
 def choose_route(
@@ -88,20 +83,17 @@ def choose_route(
         return Route(summed_cross_entropy)
     probe = Probe(model, source, tokenizer)
     if probe.failure:
-        head = "the head runs at all tokens"
-        logger.info(f"rows are padded: {probe.failure}; {head}; {KEEPS_ORDER}")
+        logger.info(f"rows are padded: {probe.failure}; the head runs at all tokens; {KEEPS_ORDER}")
         return Route(summed_cross_entropy)
-    batch_loss: BatchLoss = cross_entropy_at_labels
-    if probe.problem(probe.padded, batch_loss):
-        batch_loss = summed_cross_entropy
+    sees_all = probe.problem(probe.padded, cross_entropy_at_labels) is not None
+    batch_loss = summed_cross_entropy if sees_all else cross_entropy_at_labels
     attention, problem = _choose_attention(probe, batch_loss, settings.padding)
     sorts = not probe.problem(probe.alone, batch_loss)
     set_attention(model, attention)
     if model.device.type == "cpu":
         use_fast_dropout(model)
     rows = f"padded: {problem}" if problem else "packed"
-    head = "labelled" if batch_loss is cross_entropy_at_labels else "all"
-    said = f"rows are {rows}; the head runs at {head} tokens"
+    said = f"rows are {rows}; the head runs at {'all' if sees_all else 'labelled'} tokens"
     logger.info(said if sorts else f"{said}; padding changes this model's logits, so {KEEPS_ORDER}")
     return Route(batch_loss, packs=problem is None, sorts=sorts)
 
@@ -113,10 +105,8 @@ def _choose_attention(probe: Probe, batch_loss: BatchLoss, padding: bool) -> tup
     usable = usable or [probe.own_attention]
     if padding:
         return usable[0], "--padding asks for it"
-    problems = []
     for name in usable:
         problem = probe.problem(probe.packed, batch_loss, name)
         if problem is None:
             return name, None
-        problems.append(problem)
-    return usable[0], problems[0]
+    return usable[0], problem

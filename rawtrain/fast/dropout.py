@@ -10,11 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-SAME_SIZE_INTEGER = {
-    torch.bfloat16: torch.int16,
-    torch.float16: torch.int16,
-    torch.float32: torch.int32,
-}
+INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 
 
 def use_fast_dropout(model: nn.Module) -> None:
@@ -26,7 +22,7 @@ def use_fast_dropout(model: nn.Module) -> None:
 
 class FastDropout(nn.Dropout):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        drops = self.training and 0 < self.p < 1 and x.dtype in SAME_SIZE_INTEGER
+        drops = self.training and 0 < self.p < 1 and x.dtype in INTEGERS
         return _Dropout.apply(x, self.p) if drops else super().forward(x)
 
 
@@ -56,7 +52,7 @@ def keep_mask(shape: Sequence[int], probability: float, dtype: torch.dtype) -> t
     lanes = draws.view(torch.int16)[: shape.numel()].view(shape)
     threshold = round((1 - probability) * 2**15)
     mask = lanes.bitwise_and_(2**15 - 1).sub_(threshold).bitwise_right_shift_(15)
-    return mask.to(SAME_SIZE_INTEGER[dtype])
+    return mask.to(INTEGERS[dtype])
 
 
 def keep(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

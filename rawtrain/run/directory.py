@@ -75,7 +75,7 @@ def open_run(settings: TrainingSettings, identity: Identity) -> RunDirectory:
     elif settings.do_train:
         resumes_from = _choose_checkpoint(path, settings, identity, is_known)
     if is_known or resumes_from:
-        _keep_num_threads(read_identity(resumes_from or path)["num_threads"])
+        _keep_num_threads(read_identity(resumes_from or path))
     if not is_finished:
         if resumes_from is None:
             _clear(path)
@@ -149,8 +149,9 @@ def _is_finished(path):
     return True
 
 
-def _keep_num_threads(num_threads):
+def _keep_num_threads(identity):
     """Compute with as many threads as the run started with: they decide how sums are split."""
+    num_threads = identity["num_threads"]
     if num_threads != torch.get_num_threads():
         logger.info(f"computes with {num_threads} threads, as it started")
         torch.set_num_threads(num_threads)
