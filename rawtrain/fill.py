@@ -1,6 +1,6 @@
 """Fill in hidden words: `python -m rawtrain.fill MODEL_DIR "Transformers are [MASK]."`.
 
-Prints the likeliest words for each mask with their probability; use/filler.py does the work.
+Prints the likeliest words for each mask with their probabilities. use/filler.py does the work.
 """
 
 from rawtrain.run import signals
@@ -9,11 +9,12 @@ if __name__ == "__main__":
     signals.listen()  # imports take seconds, and a signal may come in the first of them
 
 import argparse
+from collections.abc import Sequence
 
 from rawtrain.cli.command import reported_mistakes
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Fill in the masks of the texts that the arguments name."""
     asked = _parser().parse_intermixed_args(arguments)
     with reported_mistakes():
@@ -35,17 +36,16 @@ def main(arguments=None):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m rawtrain.fill",
-        description="Say what a masked language model takes for the hidden words of a text.",
-        epilog="[MASK] stands for the mask token of any model. A word of several sub-words is not "
-        "found: a mask is one token. Several masks are filled each for itself.",
+        description="Predict the hidden words of a text with a masked language model.",
+        epilog="[MASK] stands for the mask token of any model. A mask is one token: a word of "
+        "several sub-words is not found. Each mask is filled independently of the others.",
         allow_abbrev=False,
     )
-    parser.add_argument("model_dir", help="folder of the model, or its name on the hub")
-    parser.add_argument("text", nargs="+", help="texts, each with at least one [MASK]")
-    parser.add_argument(
-        "--top_k", "--top-k", type=int, default=5, help="words for each mask (default: 5)"
-    )
-    parser.add_argument("--use_cpu", "--use-cpu", action="store_true", help="stay on the CPU")
+    add = parser.add_argument
+    add("model_dir", help="folder of the model, or its name on the hub")
+    add("text", nargs="+", help="texts, each with at least one [MASK]")
+    add("--top_k", "--top-k", type=int, default=5, help="words for each mask (default: 5)")
+    add("--use_cpu", "--use-cpu", action="store_true", help="stay on the CPU")
     parser.set_defaults(log_level="passive", disable_tqdm=True)  # for configure_logging
     return parser
 

@@ -1,7 +1,7 @@
 """Tag raw text: `python -m rawtrain.tag MODEL_DIR "Jeff Dean works at Google"`.
 
-For people each text is shown with its entities marked, and an entity a line below it; for programs
---json writes an object a line. use/tagger.py does the work.
+Each text is printed with its entities marked, and an entity a line below it; with --json as one
+JSON object a line. use/tagger.py does the work.
 """
 
 from rawtrain.run import signals
@@ -14,6 +14,7 @@ import json
 import signal
 import sys
 import unicodedata
+from collections.abc import Sequence
 from itertools import islice
 
 from rawtrain.cli.command import reported_mistakes
@@ -25,8 +26,8 @@ Offsets count characters (Unicode code points) from 0; the end is exclusive. The
 mean probability of the labels of an entity's words."""
 
 
-def main(arguments=None):
-    """Tag the texts that the arguments name, and write what is found to standard output."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Tag the texts that the arguments name, and print their entities."""
     asked = _parser().parse_intermixed_args(arguments)  # --json may stand before the texts
     with reported_mistakes():
         from rawtrain.fast.cpu import tune_process  # torch: after a wrong flag was answered
@@ -65,7 +66,7 @@ def _parser():
     parser.add_argument("--json", action="store_true", help="write a JSON object for each text")
     rows = "rows at once (default: 32)"
     parser.add_argument("--batch_size", "--batch-size", type=int, default=32, help=rows)
-    longest = "longest window over a text, in sub-words (default: what the model can take)"
+    longest = "longest window over a text, in sub-words (default: the model's limit)"
     parser.add_argument("--max_seq_length", "--max-seq-length", type=int, help=longest)
     parser.add_argument("--use_cpu", "--use-cpu", action="store_true", help="stay on the CPU")
     parser.set_defaults(log_level="passive", disable_tqdm=True)  # for configure_logging
@@ -81,7 +82,7 @@ def _texts(asked):
 
 
 def _lines_of_standard_input():
-    sys.stdin.reconfigure(encoding="utf-8", errors="strict")  # whatever the locale says
+    sys.stdin.reconfigure(encoding="utf-8", errors="strict")  # whatever the locale
     try:
         for line in sys.stdin:
             yield line.removesuffix("\n")
@@ -93,7 +94,7 @@ def _lines_of_standard_input():
 
 
 def _as_json(text, entities):
-    # escapes instead of UTF-8: what is written then depends on no locale
+    # escapes instead of UTF-8 do not depend on the locale
     return json.dumps({"text": text, "entities": entities})
 
 
@@ -110,13 +111,12 @@ def _for_people(text, entities):
 
 
 def _visible(text):
-    """The text without what would steer a terminal: control characters are shown as escapes."""
+    """The text with escapes for control characters, which could steer a terminal."""
     return "".join(
-        repr(sign)[1:-1] if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign
-        for sign in text
+        repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text
     )
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends this program, and is no mistake
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may end this program
     main()

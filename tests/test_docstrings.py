@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-from rawtrain.data import docstrings
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.raw_text import split_words
 from rawtrain.data.tags import detect_scheme
@@ -181,12 +180,7 @@ def test_an_installation_without_docstrings_is_refused_with_what_to_do(tmp_path)
         read_docstring_corpus([path])
 
 
-def test_text_that_is_not_utf8_and_a_torch_without_metadata_are_no_obstacle(tmp_path, monkeypatch):
-    def missing(name):
-        raise docstrings.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(docstrings.metadata, "version", missing)
+def test_text_that_is_not_utf8_is_read_all_the_same(tmp_path):
     (tmp_path / "bad.py").write_bytes(b'"""caf\xe9"""')
     good = write(tmp_path / "good.py", [sentence(i) for i in range(0, 4000, 3)])
-    corpus = read_docstring_corpus([tmp_path / "bad.py", good])
-    assert corpus.description.endswith("torch of unknown version")
+    assert read_docstring_corpus([tmp_path / "bad.py", good]).documents

@@ -181,7 +181,7 @@ def test_a_model_whose_labels_mark_no_entities_is_refused(folders, tmp_path):
     model.config.id2label = dict(enumerate(["ADJ", "NOUN", "VERB", "DET", "X"]))
     model.save_pretrained(tmp_path)
     bytes_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"'ADJ', mark no entities; expected were O, B-TYPE and"):
+    with pytest.raises(ValueError, match=r"'ADJ', mark no entities; expected O, B-TYPE and"):
         Tagger.from_pretrained(tmp_path)
 
 

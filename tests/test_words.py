@@ -190,7 +190,7 @@ def test_every_word_with_a_sub_word_is_scored_once_and_gets_its_own_prediction(
     ]
     assert encoded.scored_word[encoded.scored_word >= 0].tolist() == with_pieces
     assert encoded.num_scored == len(with_pieces)
-    assert encoded.num_without_pieces == len(tags) - len(with_pieces)
+    assert encoded.num_without_subwords == len(tags) - len(with_pieces)
     assert (encoded.num_cut, encoded.num_cut_entities) == (0, 0)
     assert encoded.sentence_offsets.tolist() == [0, *np.cumsum(lengths)]
 
@@ -208,7 +208,7 @@ def test_words_read_are_words_scored_and_cut_and_without_a_sub_word(name, corpus
     tokenizer = TOKENIZERS[name]
     encoded = encode(tokenizer, corpus, room, min(stride, room - 1))
     num_words = sum(len(sentence) for sentence in corpus)
-    assert num_words == encoded.num_scored + encoded.num_cut + encoded.num_without_pieces
+    assert num_words == encoded.num_scored + encoded.num_cut + encoded.num_without_subwords
     lengths = [
         len(tokenize(tokenizer, line, add_special_tokens=False)["input_ids"]) for line in corpus
     ]

@@ -13,7 +13,8 @@ import re
 import sysconfig
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import metadata, util
+from importlib import util
+from importlib.metadata import version
 from pathlib import Path
 
 from rawtrain.data.files import sha256_of
@@ -80,7 +81,7 @@ def read_docstring_corpus(files: Iterable[Path] | None = None) -> DocstringCorpu
     return DocstringCorpus(
         **{name: _tagged_sentences(split, name) for name, split in splits.items()},
         documents=_documents(docstrings, held_out),
-        description=f"docstrings of Python {platform.python_version()}, torch {_torch_version()}",
+        description=f"docstrings of Python {platform.python_version()}, torch {version('torch')}",
     )
 
 
@@ -159,10 +160,3 @@ def _split_of(sentence: Sentence) -> str:
 
 def _sentence_hash(sentence: Sentence) -> str:
     return sha256_of(json.dumps(sentence.pieces))
-
-
-def _torch_version() -> str:
-    try:
-        return metadata.version("torch")
-    except metadata.PackageNotFoundError:  # a source tree on the path, not an installed package
-        return "of unknown version"

@@ -19,7 +19,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from rawtrain.data.cache import Arrays, Counts
+from rawtrain.data.cache import Arrays, Cache, Counts, in_memory
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,21 @@ def truncating(
         yield backend
     finally:
         backend.no_truncation()
+
+
+def encode_rows(
+    encode: Callable[[Chunk], tuple[Arrays, list[int], Counts]],
+    chunks: Callable[[], Iterable[Chunk]],
+    num_workers: int | None,
+    cache: Cache | None,
+    key: Callable[[], str | None],
+) -> tuple[Arrays, Counts]:
+    """The rows of all chunks from the cache, or else encoded in threads: arrays and counts."""
+
+    def encoded():
+        return with_offsets(encode_in_threads(encode, chunks(), num_workers))
+
+    return in_memory(encoded()) if cache is None else cache.fetch(key(), encoded)
 
 
 def encode_in_threads(

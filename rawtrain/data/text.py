@@ -8,15 +8,9 @@ from typing import TypeVar
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from rawtrain.data.cache import Cache, in_memory, key_of
+from rawtrain.data.cache import Cache, key_of
 from rawtrain.data.columns import Columns, flat, positions_in_rows
-from rawtrain.data.encoding import (
-    encode_in_threads,
-    flat_ids,
-    truncating,
-    warn_of_unknown,
-    with_offsets,
-)
+from rawtrain.data.encoding import encode_rows, flat_ids, truncating, warn_of_unknown
 from rawtrain.data.rows import Texts
 
 logger = logging.getLogger(__name__)
@@ -57,16 +51,12 @@ def encode_documents(
     longest = max_length if line_by_line else None
     with truncating(tokenizer, longest, side=tokenizer.truncation_side) as backend:
 
-        def chunks():
-            encode = partial(_encode_chunk, backend)
-            return with_offsets(encode_in_threads(encode, _chunks_of(texts), num_workers))
-
-        if cache is None:
-            values, counts = in_memory(chunks())
-        else:  # blocks of all lengths come from one entry
+        def key():  # blocks of all lengths come from one entry
             assert isinstance(texts, Texts)
-            key = key_of(backend, rows="documents", data=texts.fingerprint)
-            values, counts = cache.fetch(key, chunks)
+            return key_of(backend, rows="documents", data=texts.fingerprint)
+
+        encode, chunks = partial(_encode_chunk, backend), partial(_chunks_of, texts)
+        values, counts = encode_rows(encode, chunks, num_workers, cache, key)
     offsets = values.pop("offsets")
     if not line_by_line:
         offsets = np.append(np.arange(0, offsets[-1], max_length), offsets[-1])

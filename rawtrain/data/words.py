@@ -17,15 +17,9 @@ import numpy as np
 from tokenizers import normalizers
 from transformers import PreTrainedTokenizerFast
 
-from rawtrain.data.cache import Cache, in_memory, key_of
+from rawtrain.data.cache import Cache, key_of
 from rawtrain.data.columns import IGNORED, Columns, flat, offsets_of, positions_in_rows
-from rawtrain.data.encoding import (
-    encode_in_threads,
-    flat_ids,
-    truncating,
-    warn_of_unknown,
-    with_offsets,
-)
+from rawtrain.data.encoding import encode_rows, flat_ids, truncating, warn_of_unknown
 from rawtrain.data.files import sha256_of
 
 CHUNK = 1000  # sentences that the tokenizer gets at once
@@ -42,7 +36,7 @@ class EncodedWords:
     num_long: int  # sentences that did not fit into one row
     num_cut: int  # words lost because long sentences were truncated (stride 0)
     num_cut_entities: int  # entities that begin with such a word
-    num_without_pieces: int  # words of which the tokenizer makes no sub-word
+    num_without_subwords: int  # words of which the tokenizer makes no sub-word
 
     @property
     def num_scored(self) -> int:
@@ -83,7 +77,7 @@ def encode_words(
     _check_room(tokenizer, max_length, stride)
     rows, sentence_of = _windows(tokenizer, words, max_length, stride, num_workers, cache)
     all_tags = [tag for sentence in tags for tag in sentence]
-    has_pieces = np.isin(np.arange(len(all_tags)), rows.values["word"])
+    has_subwords = np.isin(np.arange(len(all_tags)), rows.values["word"])
     if not stride:
         rows = rows.select(np.flatnonzero(np.diff(sentence_of, prepend=-1)))
 
@@ -98,7 +92,7 @@ def encode_words(
     if label_all_tokens:
         later = is_owned & ~is_first
         values["labels"][later] = _inside(label2id)[gold[word[later]]]
-    is_cut = has_pieces & ~np.isin(np.arange(len(all_tags)), word[is_first])
+    is_cut = has_subwords & ~np.isin(np.arange(len(all_tags)), word[is_first])
     return EncodedWords(
         columns=Columns(values, rows.offsets),
         scored_word=np.where(is_first, word, -1)[values["labels"] != IGNORED],
@@ -107,7 +101,7 @@ def encode_words(
         num_long=int((np.bincount(sentence_of) > 1).sum()),
         num_cut=int(is_cut.sum()),
         num_cut_entities=sum(all_tags[lost].startswith("B-") for lost in np.flatnonzero(is_cut)),
-        num_without_pieces=int((~has_pieces).sum()),
+        num_without_subwords=int((~has_subwords).sum()),
     )
 
 
@@ -127,8 +121,8 @@ def splits_words_like_text(tokenizer: PreTrainedTokenizerFast) -> bool:
     apart = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
     together = tokenizer(" ".join(words), add_special_tokens=False)
     # all but the first word: a text may begin without a space
-    num_pieces = sum(word > 0 for word in apart.word_ids())
-    return apart["input_ids"][-num_pieces:] == together["input_ids"][-num_pieces:]
+    num_subwords = sum(word > 0 for word in apart.word_ids())
+    return apart["input_ids"][-num_subwords:] == together["input_ids"][-num_subwords:]
 
 
 def put_space_before_words(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -167,17 +161,13 @@ def _windows(tokenizer, words, max_length, stride, num_workers, cache):
     side = "right" if stride else tokenizer.truncation_side  # windows are laid out from the left
     with truncating(tokenizer, max_length, stride, side) as backend:
 
-        def chunks():
-            encode = partial(_encode_chunk, backend, words, first_word, has_types)
-            starts = range(0, len(words), CHUNK)
-            return with_offsets(encode_in_threads(encode, starts, num_workers))
-
-        if cache is None:
-            values, _ = in_memory(chunks())
-        else:
+        def key():
             data = sha256_of(json.dumps(words))
-            key = key_of(backend, rows="words", data=data, has_types=has_types)
-            values, _ = cache.fetch(key, chunks)
+            return key_of(backend, rows="words", data=data, has_types=has_types)
+
+        encode = partial(_encode_chunk, backend, words, first_word, has_types)
+        starts = partial(range, 0, len(words), CHUNK)
+        values, _ = encode_rows(encode, starts, num_workers, cache, key)
     offsets, sentence_of = values.pop("offsets"), values.pop("sentence_of")
     if has_types and not values["token_type_ids"].any():
         del values["token_type_ids"]  # every model assumes zeros by default

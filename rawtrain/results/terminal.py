@@ -67,7 +67,7 @@ def describe_tagged(sentences, encoded) -> dict[str, int]:
         "sentences longer than a row": encoded.num_long,
         "words cut off": encoded.num_cut,
         "entities cut off": encoded.num_cut_entities,
-        "words without a sub-word": encoded.num_without_pieces,
+        "words without a sub-word": encoded.num_without_subwords,
         "sentences without words": sentences.num_empty,
     }
     return figures | {name: number for name, number in noteworthy.items() if number}
@@ -78,8 +78,8 @@ def accounting(encoded) -> str:
     line = f"{len(encoded.gold):,} words read = {encoded.num_scored:,} words scored"
     if encoded.num_cut:
         line += f" + {encoded.num_cut:,} cut off, counted as O"
-    if encoded.num_without_pieces:
-        line += f" + {encoded.num_without_pieces:,} without a sub-word, counted as O"
+    if encoded.num_without_subwords:
+        line += f" + {encoded.num_without_subwords:,} without a sub-word, counted as O"
     return line
 
 

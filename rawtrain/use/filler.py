@@ -1,7 +1,11 @@
-"""What a masked language model takes for the hidden words of a text; fill.py is the command."""
+"""What a masked language model predicts for hidden words, from Python; fill.py is the command."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from rawtrain.config import MlmSettings
 from rawtrain.models.loading import (
@@ -13,22 +17,23 @@ from rawtrain.models.loading import (
 )
 from rawtrain.precision import choose_device
 
-MASK = "[MASK]"  # in a text, for the mask token of any model
+MASK = "[MASK]"  # in texts, for the mask token of any model
 
 
+@dataclass(eq=False, repr=False)
 class MaskFiller:
     """`MaskFiller.from_pretrained(folder)("Rows are [MASK].")` lists the likeliest words.
 
-    There is a list for each mask of the text, of dicts with keys of transformers' pipeline:
-    "score" (the probability), "token" (its id) and "token_str". Several masks are filled each for
-    itself, with the others hidden.
+    Each mask of the text has a list of dicts with the keys of transformers' pipeline: "score" (the
+    probability), "token" (its id) and "token_str". Each mask is filled with the others hidden.
     """
 
-    def __init__(self, model, tokenizer, max_seq_length):
-        self.model, self.tokenizer, self.max_seq_length = model, tokenizer, max_seq_length
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    max_seq_length: int
 
     @classmethod
-    def from_pretrained(cls, folder, *, use_cpu=False):
+    def from_pretrained(cls, folder: str | Path, *, use_cpu: bool = False) -> "MaskFiller":
         """The filler of a folder that a run wrote, or of any model with a masked-LM head."""
         settings = MlmSettings(model_name_or_path=str(folder), use_cpu=use_cpu)
         config, tokenizer = load_config(settings), load_tokenizer(settings)
@@ -42,8 +47,8 @@ class MaskFiller:
         max_seq_length = check_length(settings, tokenizer, model)
         return cls(model.to(choose_device(settings)), tokenizer, max_seq_length)
 
-    def __call__(self, text: str, top_k: int = 5):
-        """Raises ValueError for a text without a mask, and for one longer than the model."""
+    def __call__(self, text: str, top_k: int = 5) -> list[list[dict[str, Any]]]:
+        """Raises ValueError for a text without a mask, or too long for the model."""
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}; expected a whole number from 1")
         likeliest = self.probabilities(text).topk(min(top_k, len(self.tokenizer)))
@@ -56,7 +61,7 @@ class MaskFiller:
         ]
 
     @torch.inference_mode()
-    def probabilities(self, text):
+    def probabilities(self, text: str) -> torch.Tensor:
         """The probability of every token of the vocabulary at each mask, float32 [masks, V]."""
         tokenizer = self.tokenizer
         ids = tokenizer(text.replace(MASK, tokenizer.mask_token), verbose=False)["input_ids"]
@@ -68,7 +73,7 @@ class MaskFiller:
         ids = torch.tensor([ids], device=self.model.device)
         is_mask = ids[0] == tokenizer.mask_token_id
         if not is_mask.any():
-            raise ValueError(f"the text has no {MASK}; write it in the place of the word to find")
+            raise ValueError(f"the text has no {MASK}; write it in place of the word to find")
         was_training = self.model.training
         self.model.eval()
         logits = self.model(input_ids=ids).logits[0, is_mask]

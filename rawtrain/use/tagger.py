@@ -1,17 +1,25 @@
-"""Names in raw text, with the model of a ner run: from Python; tag.py is the command.
+"""Names in raw text, with the model of a ner run, from Python; tag.py is the command.
 
-The text is cut into words (data/raw_text.py), words become sub-words, long texts go through
-windows (data/words.py), and labels become entities by the rule that the scores of training follow
-(results/metrics.py). So what a score promised is what comes out.
+A text is cut into words (data/raw_text.py), these into sub-words and, if it is long, windows
+(data/words.py), and labels become entities (results/entities.py), all as in the evaluation of a
+run: its scores hold for the tagger.
 
 W words of all texts in S sentences, K of them with a sub-word, and so with a label.
 """
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForTokenClassification
+from transformers import (
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.tokens import TaggedTokens
@@ -31,28 +39,42 @@ from rawtrain.precision import choose_device
 from rawtrain.results.entities import find_entities
 
 
+@dataclass(eq=False, repr=False)
 class Tagger:
     """`Tagger.from_pretrained(folder)(text)` lists the entities of a text in their order.
 
     Each is a dict with the keys of transformers' pipeline: "entity_group" (the type), "score",
     "start" and "end" (in code points, the end exclusive), and "word", which is text[start:end].
-    The score is the mean, over the words of the entity, of the probability of the word's label, as
-    in the pipeline. A list of texts gives a list of such lists.
+    The score is the mean probability of the labels of the entity's words, as in the pipeline. A
+    list of texts gives a list of such lists.
     """
 
-    def __init__(self, model, tokenizer, label_names, max_seq_length, batch_size):
-        self.model, self.tokenizer = model.eval(), tokenizer
-        # O may be none of a model's labels, and is what a word without a sub-word is tagged with
-        self.label_names = label_names + ["O"] * ("O" not in label_names)
-        self.max_seq_length, self.batch_size = max_seq_length, batch_size
-        self.stride = max(1, default_stride(tokenizer, max_seq_length))  # 0 would cut texts off
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    label_names: list[str]
+    max_seq_length: int
+    batch_size: int
+
+    def __post_init__(self):
+        self.model.eval()
+        if "O" not in self.label_names:  # the tag of words without a sub-word
+            self.label_names = [*self.label_names, "O"]
+        # with a stride of 0 texts would be truncated
+        self.stride = max(1, default_stride(self.tokenizer, self.max_seq_length))
 
     @classmethod
-    def from_pretrained(cls, folder, *, max_seq_length=None, batch_size=32, use_cpu=False):
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        max_seq_length: int | None = None,
+        batch_size: int = 32,
+        use_cpu: bool = False,
+    ) -> "Tagger":
         """The tagger of a folder that a run wrote, or of any model with IOB2 labels.
 
-        max_seq_length: the longest window in sub-words (default: what the model can take).
-        batch_size: rows at once. Raises ValueError for what is no such model.
+        max_seq_length: the longest window in sub-words (default: the model's limit).
+        batch_size: rows at once. Raises ValueError for any other model.
         """
         if batch_size < 1:
             raise ValueError(f"the batch size is {batch_size}; expected a whole number from 1")
@@ -67,7 +89,7 @@ class Tagger:
         model.to(choose_device(settings))
         return cls(model, tokenizer, label_names, longest, batch_size)
 
-    def __call__(self, text: str | list[str]):
+    def __call__(self, text: str | list[str]) -> list:
         if isinstance(text, str):
             return self([text])[0]
         if not text:
@@ -79,7 +101,7 @@ class Tagger:
         ]
         labels, probabilities, sentence_offsets = self.tag_words(words)
         span_of = [span for of_one in spans for span in of_one]  # [W]
-        found = [[] for _ in text]
+        found: list[list[dict[str, Any]]] = [[] for _ in text]
         entities = find_entities(labels, self.label_names, sentence_offsets)
         for first, last, kind in entities.spans():
             number = int(np.searchsorted(sentence_offsets, first, side="right")) - 1
@@ -95,10 +117,11 @@ class Tagger:
             )
         return found
 
-    def tag_words(self, words):
-        """Label ids [W], their probabilities [W], and where sentences begin [S + 1].
-
-        words: sentences, each a list of words. A word without a sub-word is O for certain.
+    def tag_words(
+        self, words: Sequence[Sequence[str]]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Label ids [W] and their probabilities [W] of the words of sentences, and the indices at
+        which sentences begin [S + 1]. A word without a sub-word is O with probability 1.
         """
         outside = self.label_names.index("O")
         rows = encode_words(
@@ -118,8 +141,8 @@ class Tagger:
     def _predict(self, columns):
         """The likeliest label of each labelled token [K], and its probability [K].
 
-        The rows of a batch are of one length: without padding there is no model whose logits it
-        could change, and a row's entities do not depend on the rows beside it.
+        The rows of a batch have the same length: in some models padding changes the logits, and
+        the entities of a row must not depend on the other rows.
         """
         collate = PaddedRows(TaggedTokens(columns), self.tokenizer)
         is_labelled = columns.values["labels"] != IGNORED
@@ -137,8 +160,8 @@ class Tagger:
         return labels[is_labelled], probabilities[is_labelled]
 
 
-def _batches_of_one_length(lengths, batch_size):
-    """Yield the numbers of the rows of each batch, the longest rows first."""
+def _batches_of_one_length(lengths, batch_size) -> Iterator[np.ndarray]:
+    """Yield the indices of the rows of each batch, the longest rows first."""
     order = np.argsort(-lengths, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
         yield from np.split(rows, range(batch_size, len(rows), batch_size))
@@ -148,7 +171,7 @@ def _iob2_labels(folder, label_names):
     alien = [name for name in label_names if not re.fullmatch(r"O|[BI]-.+", name)]
     if alien:
         raise ValueError(
-            f"{folder}: its labels, such as {alien[0]!r}, mark no entities; expected were O, "
-            f"B-TYPE and I-TYPE. Name a model that rawtrain.ner trained to find names"
+            f"{folder}: its labels, such as {alien[0]!r}, mark no entities; expected O, B-TYPE and "
+            f"I-TYPE. Name a model that rawtrain.ner trained to find names"
         )
     return label_names
