@@ -8,7 +8,6 @@ import dataclasses
 import difflib
 import json
 import sys
-import tomllib
 import types
 import typing
 from argparse import SUPPRESS, ArgumentError, ArgumentParser, HelpFormatter
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 from rawtrain.cli.allowed import check
 from rawtrain.cli.old_names import RENAMED
 from rawtrain.config import MlmSettings, NerSettings, TrainingSettings, uses_own_data
-from rawtrain.data.files import read_text
+from rawtrain.data.files import read_object
 from rawtrain.errors import RunError, raise_problems
 
 EXIT_FAILURE, EXIT_MISTAKE = 1, 2
@@ -174,13 +173,7 @@ def _read(flag, kinds, problems, text):
 
 def _from_file(settings_class, file, problems):
     """The settings in a TOML or JSON file; mistakes are added to `problems`."""
-    text = read_text(file)
-    try:
-        values = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
-    except ValueError as mistake:  # both decoders name line and column
-        raise ValueError(f"{file}: not readable as {file.suffix[1:].upper()}: {mistake}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{file}: holds a {type(values).__name__}; expected names and values")
+    values = read_object(file)
     hints = typing.get_type_hints(settings_class)
     if isinstance(values.get("resume_from_checkpoint"), bool):
         values["resume_from_checkpoint"] = str(values["resume_from_checkpoint"]).lower()

@@ -17,78 +17,47 @@ a file of four columns.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from rawtrain.data.files import iterate_lines
 from rawtrain.data.tags import IOB_TAG, TaggedSentences
 from rawtrain.errors import raise_problems
 
-OTHER_FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 DOCUMENT = "-DOCSTART-"
 COLUMN = re.compile(r"[^ \t]+")
 
 
-class Line(NamedTuple):
-    number: int  # from 1
-    text: str
-    kind: str  # "word", "break" (blank or -DOCSTART-) or "comment"
-    word: str = ""
-    tag: str = ""
-
-
-def is_conll(path: str | Path) -> bool:
-    """Whether a file is read as CoNLL columns: if its name does not say another format."""
-    return Path(path).suffix.lower() not in OTHER_FORMATS
-
-
 def read_conll(path: str | Path, token_column: int = 0, tag_column: int = -1) -> TaggedSentences:
     """The sentences of a CoNLL file. Columns count from 0, negative ones from the end."""
-    sentences: list[list[Line]] = [[]]
-    for line in classify(path, token_column, tag_column):
-        if line.kind == "word":
-            sentences[-1].append(line)
-        elif line.kind == "break" and sentences[-1]:
-            sentences.append([])
-    if not sentences[-1]:
-        del sentences[-1]
-    words = [[line.word for line in sentence] for sentence in sentences]
-    tags = [[line.tag for line in sentence] for sentence in sentences]
-    lines = [[line.number for line in sentence] for sentence in sentences]
-    return TaggedSentences(words, tags, lines, str(path))
-
-
-def classify(path: str | Path, token_column: int, tag_column: int) -> Iterator[Line]:
-    """Every line with its kind. All lines that cannot be read are raised together at the end."""
-    texts = list(iterate_lines(path))
-    rows = [COLUMN.findall(text) for text in texts]
+    rows = [COLUMN.findall(line) for line in iterate_lines(path)]
     sure = [row for row in rows if row and row[0][0] != "#" and row[0] != DOCUMENT]
     if not sure:
         raise ValueError(f"{path}: no sentence in this file; expected a word and a tag a line")
-    width, word_at, tag_at = _layout(
-        sure, f"{path}:{rows.index(sure[0]) + 1}", token_column, tag_column
-    )
+    place = f"{path}:{rows.index(sure[0]) + 1}"
+    width, word_at, tag_at = _layout(sure, place, token_column, tag_column)
     known_tags = {row[tag_at] for row in sure if len(row) == width} | {"#"}
-    problems = []
-    for number, (text, row) in enumerate(zip(texts, rows, strict=True), start=1):
+    words, tags, lines, problems = [[]], [[]], [[]], []
+    for number, row in enumerate(rows, start=1):
         if not row or row[0] == DOCUMENT:
-            yield Line(number, text, "break")
-        elif row[0][0] == "#" and not (
-            len(row) == width and (row[tag_at] in known_tags or IOB_TAG.fullmatch(row[tag_at]))
-        ):
-            yield Line(number, text, "comment")
-        elif len(row) != width:
+            for column in (words, tags, lines):
+                column.append([])
+        elif row[0][0] != "#" and len(row) != width:
             problems.append(
                 f"{path}:{number}: number of columns: {len(row)}, on other lines {width}"
             )
-        else:
-            yield Line(number, text, "word", row[word_at], row[tag_at])
+        elif row[0][0] != "#" or (
+            len(row) == width and (row[tag_at] in known_tags or IOB_TAG.fullmatch(row[tag_at]))
+        ):
+            words[-1].append(row[word_at])
+            tags[-1].append(row[tag_at])
+            lines[-1].append(number)
     raise_problems(
         problems,
         "Every word has a line of its own with the same columns, separated by spaces or tabs; "
         "a word cannot hold a space.",
     )
+    words, tags, lines = ([part for part in column if part] for column in (words, tags, lines))
+    return TaggedSentences(words, tags, lines, str(path))
 
 
 def _layout(rows, place: str, token_column: int, tag_column: int) -> tuple[int, int, int]:

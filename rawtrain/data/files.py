@@ -2,9 +2,11 @@
 
 import difflib
 import hashlib
+import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 # Bytes. A line is held in memory as a whole, and encoding one that is a document takes about 150
 # times its bytes: 2.4 GB for the longest.
@@ -28,6 +30,19 @@ def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, without its byte order mark."""
     with open_data(path) as file:
         return _decode(path, file.read())
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The names and values in a JSON or TOML file."""
+    kind = "TOML" if Path(path).suffix == ".toml" else "JSON"
+    text = read_text(path)
+    try:
+        content = tomllib.loads(text) if kind == "TOML" else json.loads(text)
+    except (ValueError, RecursionError) as mistake:  # both decoders name line and column
+        raise ValueError(f"{path}: not readable as {kind}: {mistake}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}; expected names and values")
+    return content
 
 
 def iterate_lines(path: str | Path) -> Iterator[str]:

@@ -10,13 +10,14 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import datasets
 
 from rawtrain.config import DataSettings, NerDataSettings
 from rawtrain.data import tags
-from rawtrain.data.conll import is_conll, read_conll
+from rawtrain.data.conll import read_conll
 from rawtrain.data.files import iterate_lines
 from rawtrain.data.rows import (
     Documents,
@@ -25,7 +26,7 @@ from rawtrain.data.rows import (
     sentences_of,
     sentences_of_words,
 )
-from rawtrain.data.tables import hub_rows, read_rows
+from rawtrain.data.tables import FORMATS, hub_rows, read_rows
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.errors import raise_problems
 
@@ -76,16 +77,18 @@ def read_documents(settings: DataSettings) -> dict[str, Documents]:
 
 def read_document_file(path: str, settings: DataSettings) -> Documents:
     """The documents of a file: its lines if it is plain text."""
-    if is_conll(path):  # or any other text
-        return documents_from(partial(iterate_lines, path), path)
-    return documents_of(read_rows(path), settings)
+    if Path(path).suffix.lower() in FORMATS:
+        return documents_of(read_rows(path), settings)
+    return documents_from(partial(iterate_lines, path), path)
 
 
 def _read_sentences(path: str, settings: NerDataSettings) -> TaggedSentences:
-    if is_conll(path):
-        return read_conll(path, settings.token_column, settings.tag_column)
-    read = sentences_of_words if path.lower().endswith(".csv") else sentences_of
-    return read(read_rows(path), settings)
+    suffix = Path(path).suffix.lower()
+    if suffix == ".csv":
+        return sentences_of_words(read_rows(path), settings)
+    if suffix in FORMATS:
+        return sentences_of(read_rows(path), settings)
+    return read_conll(path, settings.token_column, settings.tag_column)
 
 
 def _read_splits(

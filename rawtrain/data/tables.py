@@ -20,6 +20,7 @@ from rawtrain.errors import raise_problems
 
 logger = logging.getLogger(__name__)
 
+FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 BATCH = 1000  # rows of an Arrow table that are Python objects at once
 
 Numbered = Iterable[tuple[int, dict]]
@@ -66,7 +67,7 @@ class Rows:
 
 
 def read_rows(path: str) -> Rows:
-    """The rows of a file, whose extension says what kind of file it is."""
+    """The rows of a file, whose extension is one of `FORMATS`."""
     suffix = Path(path).suffix.lower()
     if suffix == ".csv":
         return _csv_rows(path)

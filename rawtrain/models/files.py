@@ -5,7 +5,6 @@ no code is run or downloaded without --trust_remote_code.
 """
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -14,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import PretrainedConfig
 from transformers.utils import cached_file
 
-from rawtrain.data.files import open_data, read_text
+from rawtrain.data.files import open_data, read_object
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +21,8 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHER_FORMATS = {".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth"}
 # Implementations of attention and of experts that are part of transformers.
 BUILT_IN = (None, "eager", "sdpa", "batched_mm", "grouped_mm")
-READ_AS_JSON = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-)
+READ_AS_JSON = """config.json tokenizer.json tokenizer_config.json special_tokens_map.json
+    added_tokens.json vocab.json"""
 
 
 def check_name(name: str | None, *files: str) -> str:
@@ -94,7 +87,7 @@ def check_config(name: str, config: PretrainedConfig) -> None:
 def check_tokenizer_files(name: str, revision: str) -> None:
     """Raise ValueError for a tokenizer_config.json that names files outside the model's folder."""
     file = _find(name, "tokenizer_config.json", revision)
-    listed = _read_json(Path(file)).get("fast_tokenizer_files", []) if file else []
+    listed = read_object(file).get("fast_tokenizer_files", []) if file else []
     if not isinstance(listed, list) or any(_leads_outside(str(other)) for other in listed):
         raise ValueError(
             f"{file}: fast_tokenizer_files is {listed!r}; expected names of files beside it"
@@ -146,28 +139,18 @@ def _find(name, file, revision):
 
 def _broken_json(name):
     """What is wrong with the first file in a folder that should be a JSON object; else None."""
-    for file in READ_AS_JSON:
+    for file in READ_AS_JSON.split():
         if (Path(name) / file).is_file():
             try:
-                _read_json(Path(name) / file)
+                read_object(Path(name) / file)
             except ValueError as mistake:
                 return str(mistake)
     return None
 
 
-def _read_json(file):
-    try:
-        content = json.loads(read_text(file))
-    except (json.JSONDecodeError, RecursionError) as mistake:
-        raise ValueError(f"{file}: not readable as JSON: {mistake}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: holds a {type(content).__name__}; expected names and values")
-    return content
-
-
 def _shards(index):
     """The files that an index names. Raises ValueError for a path out of its folder."""
-    content = _read_json(index)
+    content = read_object(index)
     weight_map = content.get("weight_map")
     if not (weight_map and isinstance(weight_map, dict) and "metadata" in content):
         raise ValueError(f"{index}: no weight_map or no metadata; expected an index of weights")
