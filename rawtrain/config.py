@@ -34,9 +34,7 @@ class ModelSettings:
     title: ClassVar[str] = "model"
 
     model_name_or_path: str | None = setting(None, "model to fine-tune: a folder or a hub name")
-    config_name: str | None = setting(
-        None, "configuration, of a new model (random weights) or in place of the model's own"
-    )
+    config_name: str | None = setting(None, "configuration: of a new model, or instead of its own")
     tokenizer_name: str | None = setting(None, "tokenizer, if not the model's own")
     model_revision: str = setting("main", "branch, tag or commit of the model on the hub")
     trust_remote_code: bool = setting(False, "run Python code that comes with the model")
@@ -51,15 +49,11 @@ class DataSettings:
     train_file: str | None = setting(None, "training data")
     validation_file: str | None = setting(None, "validation data")
     text_column_name: str | None = setting(None, "column of the words or of the text")
-    max_seq_length: int | None = setting(
-        None, "longest row in sub-words, with special tokens (default: the model's limit)"
-    )
+    max_seq_length: int | None = setting(None, "longest row in sub-words (default: model's limit)")
     max_train_samples: int | None = setting(None, "train on the first n only")
     max_eval_samples: int | None = setting(None, "evaluate on the first n only")
     overwrite_cache: bool = setting(False, "encode the data again even if it is cached")
-    preprocessing_num_workers: int | None = setting(
-        None, "threads that encode the data (default: all cores)"
-    )
+    preprocessing_num_workers: int | None = setting(None, "threads that encode (default: cores)")
 
 
 @dataclass(frozen=True)
@@ -71,16 +65,12 @@ class NerDataSettings(DataSettings):
     tag_column: int = setting(-1, "CoNLL: column of the tag, from 0; negative: from the end")
     max_predict_samples: int | None = setting(None, "predict the first n only")
     task_name: Literal["ner", "chunk", "pos"] = setting(
-        "ner", "ner and chunk: entities in IOB tags; pos: any tags, one for each word"
+        "ner", "pos: any tags; else entities, in IOB"
     )
-    label_all_tokens: bool = setting(
-        False, "train on all sub-words of a word instead of the first; the first is scored"
-    )
+    label_all_tokens: bool = setting(False, "train on all sub-words of a word; score the first")
     return_entity_level_metrics: bool = setting(False, "write scores per type to the JSON files")
     stride: int | None = setting(
-        None,
-        "overlap, in sub-words, of the windows over a sentence longer than max_seq_length "
-        "(default: a quarter of the window; 0: truncate, as run_ner.py does)",
+        None, "sub-words that windows over a long sentence share (default: a quarter; 0: truncate)"
     )
 
 
@@ -89,9 +79,7 @@ class MlmDataSettings(DataSettings):
     validation_split_percentage: int = setting(
         5, "without validation data: percent of the training documents to validate on, the first"
     )
-    line_by_line: bool = setting(
-        False, "a row is a document cut at max_seq_length, not a block of that length over all"
-    )
+    line_by_line: bool = setting(False, "a row is a document, cut at max_seq_length, not a block")
     mlm_probability: float = setting(0.15, "share of the tokens to predict")
     mask_replace_prob: float = setting(0.8, "share of these that the mask token replaces")
     random_replace_prob: float = setting(0.1, "share of these that a random token replaces")
@@ -110,17 +98,11 @@ class TrainingSettings:
     embedded_recipe: ClassVar[dict[str, Any]]  # settings of the run without any data
 
     output_dir: str = setting("", "where everything is written")
-    overwrite_output_dir: bool = setting(
-        False, "replace a finished or another run there; this run, interrupted, still resumes"
-    )
+    overwrite_output_dir: bool = setting(False, "replace a finished or another run there")
     resume_from_checkpoint: str | None = setting(
-        None,
-        "checkpoint to resume from; true: the newest sound one; false: restart from scratch "
-        "(default: an interrupted run resumes by itself)",
+        None, "a checkpoint; true: the newest; false: from scratch (default: resume if interrupted)"
     )
-    do_train: bool = setting(
-        False, "train (default without any do_ flag: do all that there is data for)"
-    )
+    do_train: bool = setting(False, "train (without any do_ flag: do all there is data for)")
     do_eval: bool = setting(False, "evaluate on the validation data")
     do_predict: bool = setting(False, "predict the test data (ner)")
     per_device_train_batch_size: int = setting(8, "rows per micro-batch")
@@ -136,9 +118,7 @@ class TrainingSettings:
     adam_epsilon: float = setting(1e-8, "AdamW: added to the divisor")
     max_grad_norm: float = setting(1.0, "clip the gradient norm to this; 0: do not clip")
     lr_scheduler_type: LearningRateSchedule = setting(
-        "linear",
-        f"learning-rate schedule: {', '.join(get_args(LearningRateSchedule))}",
-        metavar="name",
+        "linear", f"learning rate: {', '.join(get_args(LearningRateSchedule))}", metavar="name"
     )
     lr_scheduler_kwargs: dict | str | None = setting(
         None, "further arguments of the schedule, a JSON object", metavar="json"
@@ -151,8 +131,7 @@ class TrainingSettings:
     use_cpu: bool = setting(False, "stay on the CPU even if there is a CUDA device")
     logging_strategy: Literal["no", "steps", "epoch"] = setting("steps", "when to log the loss")
     logging_steps: float | None = setting(
-        None,
-        "steps between log lines; below 1: share of the run (default: 500, or fewer for 20 lines)",
+        None, "steps between log lines; below 1: share of run (default: 500, or fewer for 20 lines)"
     )
     eval_strategy: Literal["no", "steps", "epoch"] | None = setting(
         None, "when to evaluate (default: epoch, if there is validation data)"
@@ -164,29 +143,18 @@ class TrainingSettings:
         "steps", "when to save checkpoint-<step>, to resume from or to use its model"
     )
     save_steps: float = setting(500, "steps between checkpoints; below 1: share of the run")
-    save_total_limit: int | None = setting(
-        None, "keep the last n checkpoints, and the best one (default: all; at least 2)"
-    )
-    load_best_model_at_end: bool = setting(
-        False, "end with the model of the best evaluation instead of the last"
-    )
-    metric_for_best_model: str | None = setting(
-        None, "metric of the best evaluation (default: loss)"
-    )
+    save_total_limit: int | None = setting(None, "keep the last n checkpoints, and the best one")
+    load_best_model_at_end: bool = setting(False, "end with the model of the best evaluation")
+    metric_for_best_model: str | None = setting(None, "metric of the best one (default: loss)")
     greater_is_better: bool | None = setting(
         None, "whether a greater metric is better (default: yes, but not for loss and perplexity)"
     )
-    early_stopping_patience: int | None = setting(
-        None, "stop after this many evaluations in a row without a new best"
-    )
+    early_stopping_patience: int | None = setting(None, "stop after n evaluations, none the best")
     match_trainer: bool = setting(
         False,
-        "end with exactly the weights of Trainer 5.23, to compare: slower, and with its gradient "
-        "accumulation, which is wrong for most encoders",
+        "end with the weights of Trainer 5.23, to compare; slow, its accumulation often wrong",
     )
-    padding: bool = setting(
-        False, "pad every row to the longest of its micro-batch instead of packing several into one"
-    )
+    padding: bool = setting(False, "pad rows to the longest of a micro-batch; do not pack them")
     fast: bool = setting(True, "use rawtrain/fast, which makes the same mathematics cheaper")
     dataloader_num_workers: int = setting(0, "processes that prepare batches; 0: the main one")
     disable_tqdm: bool | None = setting(None, "no progress bar (default: only on a terminal)")
@@ -202,13 +170,10 @@ class TrainingSettings:
     )
     hub_token: str | None = setting(
         None,
-        "token for the hub; other users of the machine may see it in the list of processes "
-        "(default: that of HF_TOKEN or `hf auth login`)",
+        "others may see it in the list of processes (default: HF_TOKEN or `hf auth login`)",
         is_secret=True,  # shown and written nowhere, see `public_values`
     )
-    hub_private_repo: bool | None = setting(
-        None, "whether a new repository is private (default: as its owner has chosen on the hub)"
-    )
+    hub_private_repo: bool | None = setting(None, "whether a new repository is private")
     hub_commit_message: str = setting("End of training", "message of the commit")
 
     @property
