@@ -150,10 +150,7 @@ class TrainingSettings:
         None, "whether a greater metric is better (default: yes, but not for loss and perplexity)"
     )
     early_stopping_patience: int | None = setting(None, "stop after n evaluations, none the best")
-    match_trainer: bool = setting(
-        False,
-        "end with the weights of Trainer 5.23, to compare; slow, its accumulation often wrong",
-    )
+    match_trainer: bool = setting(False, "end with the weights of Trainer 5.23, to compare; slow")
     padding: bool = setting(False, "pad rows to the longest of a micro-batch; do not pack them")
     fast: bool = setting(True, "use rawtrain/fast, which makes the same mathematics cheaper")
     dataloader_num_workers: int = setting(0, "processes that prepare batches; 0: the main one")

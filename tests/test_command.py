@@ -460,14 +460,11 @@ def test_every_number_with_a_point_refuses_nan_and_infinity(value):
         (ner, "--load_best_model_at_end --eval_strategy no", "--load_best_model_at_end needs"),
         (ner, "--save_strategy best --eval_strategy no", "--save_strategy best needs"),
         (ner, "--max_steps 5 --warmup_steps 6", "--warmup_steps 6 is more than --max_steps 5"),
-        (ner, "--token_column 1 --tag_column 1", "--token_column and --tag_column are both 1"),
         (ner, "--metric_for_best_model perplexity", "--metric_for_best_model is perplexity; allow"),
         (ner, "--metric_for_best_model PER_f1", "--metric_for_best_model is PER_f1; allowed: loss"),
         (mlm, "--metric_for_best_model eval_f1", "--metric_for_best_model is eval_f1; allowed: lo"),
         (mlm, "--mask_replace_prob 0.8 --random_replace_prob 0.3", "--mask_replace_prob 0.8 and"),
         (mlm, "--do_predict", "--do_predict needs test data, and mlm takes none"),
-        (ner, "--max_seq_length 10 --stride 8", "--stride 8 leaves nothing new in a window"),
-        (ner, "--max_seq_length 3 --stride 1", "--stride 1 leaves nothing new in a window"),
     ],
 )
 def test_a_contradiction_is_refused_and_explained(settings_of, command, answer):
@@ -488,7 +485,6 @@ def test_a_contradiction_is_refused_and_explained(settings_of, command, answer):
         (ner, "--metric_for_best_model PER_f1 --return_entity_level_metrics"),
         (mlm, "--metric_for_best_model perplexity"),
         (mlm, "--mask_replace_prob 0.8 --random_replace_prob 0.2"),
-        (ner, "--max_seq_length 10 --stride 7"),
     ],
 )
 def test_what_only_looks_like_a_contradiction_is_allowed(settings_of, command):

@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from rawtrain.config import MlmDataSettings, NerDataSettings, TrainingSettings, uses_own_data
+from rawtrain.config import MlmDataSettings, TrainingSettings, uses_own_data
 from rawtrain.errors import raise_problems
 from rawtrain.results import hub
 from rawtrain.run import trackers
@@ -29,6 +29,14 @@ def check(settings: TrainingSettings) -> None:
     )
 
 
+STEPS = "a share of the run below 1, else whole steps"
+
+
+def is_steps(n: float) -> bool:
+    """Whether a number may be a share of the run or a number of steps."""
+    return 0 <= n < 1 or n == int(n) >= 1
+
+
 RANGES = (  # settings, what a message says is allowed, and whether a finite number is
     (
         "max_train_samples max_eval_samples max_predict_samples preprocessing_num_workers "
@@ -46,21 +54,9 @@ RANGES = (  # settings, what a message says is allowed, and whether a finite num
     ("mask_replace_prob random_replace_prob", "from 0 to 1", lambda n: 0 <= n <= 1),
     ("mlm_probability", "above 0 and up to 1", lambda n: 0 < n <= 1),
     ("validation_split_percentage", "from 1 to 99", lambda n: 1 <= n <= 99),
-    (
-        "logging_steps eval_steps save_steps",
-        "above 0: a share of the run below 1, else whole steps",
-        lambda n: 0 < n < 1 or n == int(n) >= 1,
-    ),
-    (
-        "warmup_steps",
-        "0 or more: a share of the run below 1, else whole steps",
-        lambda n: 0 <= n < 1 or n == int(n) >= 1,
-    ),
-    (
-        "save_total_limit",
-        "a whole number from 2: if the newest is damaged, the run resumes from the one before",
-        lambda n: n >= 2,
-    ),
+    ("logging_steps eval_steps save_steps", f"above 0: {STEPS}", lambda n: n and is_steps(n)),
+    ("warmup_steps", f"0 or more: {STEPS}", is_steps),
+    ("save_total_limit", "from 2, since the newest may turn out damaged", lambda n: n >= 2),
 )
 ALLOWED = {name: rule for names, *rule in RANGES for name in names.split()}
 
@@ -142,31 +138,12 @@ def _metric_problems(settings):
 
 
 def _data_contradictions(settings):
-    if isinstance(settings, NerDataSettings):
-        yield from _ner_contradictions(settings)
-    if isinstance(settings, MlmDataSettings):
-        yield from _mlm_contradictions(settings)
     if settings.do_predict and not hasattr(settings, "test_file"):
         yield f"--do_predict needs test data, and {settings.task} takes none; leave it out"
-
-
-def _ner_contradictions(settings):
-    if settings.token_column == settings.tag_column:
-        yield (
-            f"--token_column and --tag_column are both {settings.tag_column}; expected two columns"
-        )
-    if settings.match_trainer and settings.stride:
+    if settings.match_trainer and getattr(settings, "stride", None):
         yield f"--match_trainer truncates long sentences, but --stride is {settings.stride}"
-    if settings.stride and settings.max_seq_length:
-        longest = max(0, settings.max_seq_length - 3)  # two special tokens and one new sub-word
-        if settings.stride > longest:
-            yield (
-                f"--stride {settings.stride} leaves nothing new in a window of --max_seq_length "
-                f"{settings.max_seq_length}; allowed: up to {longest}"
-            )
-
-
-def _mlm_contradictions(settings):
+    if not isinstance(settings, MlmDataSettings):
+        return
     if settings.match_trainer and settings.whole_word_mask:
         yield "--match_trainer is given with --whole_word_mask, which run_mlm.py does not have"
     if settings.mask_replace_prob + settings.random_replace_prob > 1:

@@ -6,8 +6,9 @@ no code is run or downloaded without --trust_remote_code.
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from transformers import PretrainedConfig
@@ -162,8 +163,7 @@ def _shards(index):
 
 
 def _leads_outside(file):
-    path = PurePosixPath(file.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts
+    return file[:1] in "/\\" or ".." in re.split(r"[/\\]", file)
 
 
 def _check_inside(file, folder):
@@ -173,12 +173,10 @@ def _check_inside(file, folder):
     only there a second folder is allowed. model.safetensors itself may be a link to anywhere: its
     name comes from no file.
     """
-    folder = folder.resolve()
-    places = [folder]
-    if folder.parent.name == "snapshots":
-        places.append((folder.parent.parent / "blobs").resolve())
-    target = file.resolve()
-    if not any(target.is_relative_to(place) for place in places):
+    folder, target = folder.resolve(), file.resolve()
+    blobs = (folder.parent.parent / "blobs").resolve()
+    is_blob = folder.parent.name == "snapshots" and target.is_relative_to(blobs)
+    if not (is_blob or target.is_relative_to(folder)):
         raise ValueError(f"{file}: a link out of its folder, to {target}; copy that file here")
 
 

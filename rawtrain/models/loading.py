@@ -20,13 +20,8 @@ from transformers import (
 
 from rawtrain.config import DataSettings, ModelSettings, TrainingSettings
 from rawtrain.data.words import put_space_before_words, splits_words_like_text
-from rawtrain.models.files import (
-    check_config,
-    check_name,
-    check_tokenizer_files,
-    check_weight_files,
-    reading,
-)
+from rawtrain.models import files
+from rawtrain.models.files import check_name, check_weight_files, reading
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +29,7 @@ logger = logging.getLogger(__name__)
 def load_tokenizer(settings: ModelSettings, **options: Any) -> PreTrainedTokenizerFast:
     """The fast tokenizer of the model; only a fast one tells which word a sub-word belongs to."""
     name = check_name(settings.tokenizer_name or settings.model_name_or_path)
-    check_tokenizer_files(name, settings.model_revision)
+    files.check_tokenizer_files(name, settings.model_revision)
     with reading(name):
         tokenizer = AutoTokenizer.from_pretrained(name, **_source(settings), **options)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -53,8 +48,7 @@ def load_tokenizer(settings: ModelSettings, **options: Any) -> PreTrainedTokeniz
     length = tokenizer.model_max_length
     if not (isinstance(length, (int, float)) and length >= 1):
         raise ValueError(
-            f"{name}: model_max_length in its tokenizer_config.json is {length!r}; expected a "
-            f"number from 1"
+            f"{name}: model_max_length in tokenizer_config.json is {length!r}; expected from 1 on"
         )
     return tokenizer
 
@@ -76,7 +70,7 @@ def load_config(settings: ModelSettings, **options: Any) -> PretrainedConfig:
     name = check_name(settings.config_name or settings.model_name_or_path, "config.json")
     with reading(name):
         config = AutoConfig.from_pretrained(name, **_source(settings), **options)
-    check_config(name, config)
+    files.check_config(name, config)
     return config
 
 
@@ -179,10 +173,9 @@ def first_position(model: PreTrainedModel) -> int:
 
 
 def _position_table(model):
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return module
-    return None
+    named = model.named_modules()
+    tables = [module for name, module in named if name.endswith("position_embeddings")]
+    return next((table for table in tables if isinstance(table, nn.Embedding)), None)
 
 
 def _check_weights(name, model, report, settings):
@@ -205,15 +198,16 @@ def _check_weights(name, model, report, settings):
 
 def _check_fit(name, model, report):
     """Raise ValueError if the weights are not those of the model's encoder."""
+
+    def kind_of(key):
+        """A weight whatever the number of its layer."""
+        return re.sub(r"\d+", "0", key.removeprefix(encoder))
+
     # a model that does not name its encoder has to be complete
     encoder = "" if model.base_model is model else f"{model.base_model_prefix}."
     pooler = f"{encoder}pooler."  # part of a head: masked-language modelling trains none
-    missing = sorted(
-        key
-        for key in report["missing_keys"]
-        if key.startswith(encoder) and not key.startswith(pooler)
-    )
-    if missing:
+    missing = sorted(key for key in report["missing_keys"] if key.startswith(encoder))
+    if missing := [key for key in missing if not key.startswith(pooler)]:
         raise ValueError(
             f"{name}: {len(missing)} weights of the encoder are missing, such as {missing[0]}; the "
             f"file does not fit a {type(model).__name__}"
@@ -227,18 +221,12 @@ def _check_fit(name, model, report):
             f"{name}: the weight {key} has the shape {saved}; this job needs {expected}. {why}"
         )
     # a file with more layers is that of a larger model
-    layers = {_any_layer(key.removeprefix(encoder)) for key in model.state_dict()}
-    unused = sorted(report["unexpected_keys"])
-    if more := [key for key in unused if _any_layer(key.removeprefix(encoder)) in layers]:
+    kinds = {kind_of(key) for key in model.state_dict()}
+    if more := [key for key in sorted(report["unexpected_keys"]) if kind_of(key) in kinds]:
         raise ValueError(
             f"{name}: {len(more)} weights belong to layers that config.json does not count, such "
             f"as {more[0]}. Its config.json and its weights are not of the same model"
         )
-
-
-def _any_layer(key):
-    """The name of a weight with 0 for the number of its layer."""
-    return re.sub(r"\d+", "0", key)
 
 
 @contextlib.contextmanager
@@ -253,7 +241,4 @@ def without_warnings() -> Iterator[None]:
 
 
 def _source(settings):
-    return {
-        "revision": settings.model_revision,
-        "trust_remote_code": settings.trust_remote_code,
-    }
+    return {"revision": settings.model_revision, "trust_remote_code": settings.trust_remote_code}
