@@ -224,7 +224,7 @@ def test_a_mistyped_flag_is_answered_with_the_nearest_name(job):
         (ner, ["--seed"], "--seed: expected one argument; see --help"),
         (ner, ["x", "--seed", "1"], "unexpected argument 'x'; every value follows its --flag, and"),
         (ner, ["--seed", "1", "a.toml"], "unexpected argument 'a.toml'; every value follows its"),
-        (ner, ["--lr_scheduler_kwargs", "{"], "--lr_scheduler_kwargs is not JSON: "),
+        (ner, ["--lr_scheduler_kwargs", "{"], "--lr_scheduler_kwargs is {; expected a JSON object"),
         (ner, ["--lr_scheduler_kwargs", "1"], "--lr_scheduler_kwargs is 1; expected a JSON object"),
         (
             ner,

@@ -84,14 +84,8 @@ def _reported(errors, exit_code):
 
 TRUE_OR_FALSE = dict.fromkeys(("true", "t", "yes", "y", "1"), True)
 TRUE_OR_FALSE |= dict.fromkeys(("false", "f", "no", "n", "0"), False)
-IN_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    dict: "a table",
-    list: "a list",
-}
+IN_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+IN_WORDS |= {dict: "a table", list: "a list"}
 
 
 class _Help(HelpFormatter):
@@ -113,10 +107,8 @@ def _from_flags(settings_class, arguments, problems):
     flags = [argument for argument in unknown if argument[:1] == "-"]
     problems += [_unknown(flag, settings_class) for flag in flags]
     if unknown and not flags:
-        problems.append(
-            f"unexpected argument {unknown[0]!r}; every value follows its --flag, and a settings "
-            f"file (.toml or .json) comes first"
-        )
+        expected = "every value follows its --flag, and a settings file (.toml, .json) comes first"
+        problems.append(f"unexpected argument {unknown[0]!r}; {expected}")
     return vars(namespace)
 
 
@@ -229,11 +221,8 @@ def _kinds(hint):
 
 
 def _json_object(text, problems):
-    try:
-        value = json.loads(text)
-    except ValueError as mistake:
-        problems.append(f"--lr_scheduler_kwargs is not JSON: {mistake}")
-        return None
-    if not isinstance(value, dict):
-        problems.append(f"--lr_scheduler_kwargs is {text}; expected a JSON object")
-    return value
+    with contextlib.suppress(ValueError):
+        if isinstance(value := json.loads(text), dict):
+            return value
+    problems.append(f"--lr_scheduler_kwargs is {text}; expected a JSON object")
+    return None

@@ -7,7 +7,7 @@ any other      sentences: CoNLL columns; documents: one a line
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,6 @@ from rawtrain.errors import raise_problems
 logger = logging.getLogger(__name__)
 
 SPLIT_NAMES = {"train": ["train"], "validation": ["validation", "dev", "val"], "test": ["test"]}
-LONGEST_WORD = 100_000  # characters
 Split = TypeVar("Split", TaggedSentences, Documents)
 
 
@@ -54,7 +53,6 @@ def read_tagged(settings: NerDataSettings) -> TaggedCorpus:
     converted; otherwise the tags of the training split, sorted, as in run_ner.py.
     """
     splits = _read_splits(settings, _read_sentences, sentences_of)
-    _check_words(splits.values())
     scheme, num_repaired = "none", 0
     if settings.task_name != "pos":
         splits, scheme, num_repaired = tags.unify(splits)
@@ -130,20 +128,6 @@ def _load_dataset(settings: DataSettings) -> datasets.DatasetDict:
             "expected train, validation (or dev, val) or test"
         )
     return loaded
-
-
-def _check_words(splits: Iterable[TaggedSentences]) -> None:
-    """Refuse words that are too long to be words."""
-    raise_problems(
-        [
-            f"{split.place(s, w)}: a word of {len(word):,} characters"
-            for split in splits
-            for s, words in enumerate(split.words)
-            for w, word in enumerate(words)
-            if len(word) > LONGEST_WORD
-        ],
-        f"Expected words of {LONGEST_WORD:,} characters at most. Is this the right column?",
-    )
 
 
 def _warn_of_bad_training_data(splits: Mapping[str, TaggedSentences]) -> None:

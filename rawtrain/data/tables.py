@@ -106,9 +106,7 @@ def _jsonl_rows(path: str) -> Iterator[tuple[int, dict]]:
                 raise ValueError(f"{line[:20]!r} is not a JSON object")
         except json.JSONDecodeError as error:
             problems.append(f"{path}:{number}: not JSON at column {error.colno}: {error.msg}")
-        except RecursionError:
-            problems.append(f"{path}:{number}: nested too deeply")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.append(f"{path}:{number}: {error}")
         else:
             num_rows += 1

@@ -82,7 +82,12 @@ class Tagger:
             model_name_or_path=str(folder), max_seq_length=max_seq_length, use_cpu=use_cpu
         )
         config, tokenizer = load_config(settings), load_word_tokenizer(settings)
-        label_names = _iob2_labels(folder, named_labels(config, settings))
+        label_names = named_labels(config, settings)
+        if alien := [name for name in label_names if not re.fullmatch(r"O|[BI]-.+", name)]:
+            raise ValueError(
+                f"{folder}: its labels, such as {alien[0]!r}, mark no entities; expected O, "
+                f"B-TYPE and I-TYPE. Name a model that rawtrain.ner trained to find names"
+            )
         model = load_model(AutoModelForTokenClassification, config, settings)
         check_vocabulary(tokenizer, model)
         longest = check_length(settings, tokenizer, model)
@@ -95,26 +100,17 @@ class Tagger:
         if not text:
             return []
         spans = [split_words(one) for one in text]
-        words = [
-            [one[start:end] for start, end in of_one]
-            for one, of_one in zip(text, spans, strict=True)
-        ]
+        words = [[one[a:b] for a, b in part] for one, part in zip(text, spans, strict=True)]
         labels, probabilities, sentence_offsets = self.tag_words(words)
-        span_of = [span for of_one in spans for span in of_one]  # [W]
+        span_of = [span for part in spans for span in part]  # [W]
         found: list[list[dict[str, Any]]] = [[] for _ in text]
         entities = find_entities(labels, self.label_names, sentence_offsets)
         for first, last, kind in entities.spans():
             number = int(np.searchsorted(sentence_offsets, first, side="right")) - 1
             start, end = span_of[first][0], span_of[last][1]
-            found[number].append(
-                {
-                    "entity_group": kind,
-                    "score": float(probabilities[first : last + 1].mean()),
-                    "word": text[number][start:end],
-                    "start": start,
-                    "end": end,
-                }
-            )
+            score = float(probabilities[first : last + 1].mean())
+            entity = {"entity_group": kind, "score": score, "word": text[number][start:end]}
+            found[number].append(entity | {"start": start, "end": end})
         return found
 
     def tag_words(
@@ -124,13 +120,9 @@ class Tagger:
         which sentences begin [S + 1]. A word without a sub-word is O with probability 1.
         """
         outside = self.label_names.index("O")
+        tags = [["O"] * len(sentence) for sentence in words]
         rows = encode_words(
-            self.tokenizer,
-            words,
-            [["O"] * len(sentence) for sentence in words],
-            {"O": outside},
-            self.max_seq_length,
-            self.stride,
+            self.tokenizer, words, tags, {"O": outside}, self.max_seq_length, self.stride
         )
         labels, probabilities = self._predict(rows.columns)
         certain = np.ones(len(rows.gold))
@@ -165,13 +157,3 @@ def _batches_of_one_length(lengths, batch_size) -> Iterator[np.ndarray]:
     order = np.argsort(-lengths, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
         yield from np.split(rows, range(batch_size, len(rows), batch_size))
-
-
-def _iob2_labels(folder, label_names):
-    alien = [name for name in label_names if not re.fullmatch(r"O|[BI]-.+", name)]
-    if alien:
-        raise ValueError(
-            f"{folder}: its labels, such as {alien[0]!r}, mark no entities; expected O, B-TYPE and "
-            f"I-TYPE. Name a model that rawtrain.ner trained to find names"
-        )
-    return label_names
