@@ -1,24 +1,34 @@
-"""What a masked language model says at the masks of an evaluation: some rows to look at."""
+"""What a masked language model predicts at the masks of an evaluation: some rows to look at."""
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rawtrain.collate.pad import PaddedRows
+from rawtrain.collate.tokens import TokenSource
+from rawtrain.config import TrainingSettings
 from rawtrain.data.columns import IGNORED
-from rawtrain.loss import labelled_tokens, on_device
+from rawtrain.loss import BatchLoss, labelled_tokens, on_device
 from rawtrain.precision import autocast
 from rawtrain.results.mlm_page import MaskedRow, MaskedToken
 
 NUM_ROWS = 5
-LONGEST_SEARCH = 100  # rows among which those with a masked token are looked for
+LONGEST_SEARCH = 100  # rows that are searched for masked tokens
 
 
 @torch.no_grad()
-def masked_rows(model, source, tokenizer, settings, batch_loss) -> list[MaskedRow]:
-    """The first rows of the data that have a masked token, and what the model makes of these.
+def masked_rows(
+    model: PreTrainedModel,
+    source: TokenSource,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: TrainingSettings,
+    batch_loss: BatchLoss,
+) -> list[MaskedRow]:
+    """The first rows of the data that have a masked token, and what the model predicts for these.
 
     source: the `MaskedTokens` of the data; the masks are those of every evaluation.
-    One row at a time: the probabilities of a whole vocabulary for each masked token are many.
+    Each row is a batch of its own, since each masked token has a probability for each word of the
+    vocabulary.
     """
     model.eval()
     rows, collate = [], PaddedRows(source, tokenizer)
