@@ -1,5 +1,6 @@
 """What several tests share: tiny random models and rows, made on the spot."""
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -231,12 +232,19 @@ def hub():
         yield hub
 
 
-@pytest.fixture
-def inside(monkeypatch, hub):
+@contextlib.contextmanager
+def user_of(hub, token=TOKEN):
     """The server as the Hub of this very process."""
-    for name, value in {"ENDPOINT": hub.url, "HF_HUB_OFFLINE": False}.items():
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(time, "sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.01)))
-    return hub
+    own = {"ENDPOINT": hub.url, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in own.items():
+            patch.setattr(constants, name, value)
+        patch.setenv("HF_TOKEN", token)
+        patch.setattr(time, "sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.01)))
+        yield hub
+
+
+@pytest.fixture
+def inside(hub):
+    with user_of(hub) as hub:
+        yield hub

@@ -1,5 +1,6 @@
 """--push_to_hub, against a server on this machine: what arrives, what fails, what is never told."""
 
+import io
 import json
 import os
 import re
@@ -7,13 +8,15 @@ import shlex
 import socket
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from conftest import tagged_sentences, write_conll
+from conftest import tagged_sentences, user_of, write_conll
 from fake_hub import TOKEN, fake_hub
 from huggingface_hub import constants
 
+from rawtrain import ner
 from rawtrain.cli.command import settings_from
 from rawtrain.config import MlmSettings, NerSettings
 from rawtrain.errors import RunError
@@ -59,24 +62,32 @@ def command(tmp_path_factory, model_dir):
     return [*flags, "--use_cpu", "--max_steps", "4", "--save_steps", "2", "--log_level", "debug"]
 
 
-def environment(url, token=TOKEN, **more):
+def environment(url, token=TOKEN):
     """That of a user of the server at `url`, without anything of the person who runs the tests."""
     own = ("HF_", "HUGGING", "WANDB")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     kept["HF_DATASETS_CACHE"] = os.environ["HF_DATASETS_CACHE"]
     kept |= {"HF_ENDPOINT": url, "NO_PROXY": "*", "HF_HUB_DISABLE_XET": "1"}
     kept |= {"HF_HOME": os.environ["HF_DATASETS_CACHE"], "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return kept | ({"HF_TOKEN": token} if token else {}) | more
+    return kept | {"HF_TOKEN": token}
 
 
-def start(arguments, url, token=TOKEN, **more):
+def start(arguments, hub, token=TOKEN):
+    """What the command says on stdout and stderr, in which the token is not."""
+    said, logged = io.StringIO(), io.StringIO()
+    with user_of(hub, token), redirect_stdout(said), redirect_stderr(logged):
+        ner.main(settings_from(NerSettings, arguments))
+    assert TOKEN not in said.getvalue() + logged.getvalue()
+    return said.getvalue(), logged.getvalue()
+
+
+def start_process(arguments, url, token=TOKEN):
     """Run the command in a process of its own, and see that the token shows nowhere."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, "rawtrain.ner", *arguments],
-        env=environment(url, token, **more),
+        env=environment(url, token),
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert TOKEN not in done.stdout + done.stderr
     return done
@@ -95,16 +106,15 @@ def finished(command):
     """The output directory of the run, the server it was uploaded to, and what was said."""
     with fake_hub() as hub:
         flags = ["--push_to_hub", "--hub_private_repo", "--hub_token", TOKEN]
-        done = start([*command, *flags], hub.url, token="hf_of_another")
-        assert done.returncode == 0, done.stderr
-        yield Path(command[3]), hub, done
+        said, _ = start([*command, *flags], hub, token="hf_of_another")
+        yield Path(command[3]), hub, said
 
 
 # What arrives
 
 
 def test_the_model_its_card_and_its_results_are_uploaded_byte_for_byte(finished):
-    output_dir, hub, done = finished
+    output_dir, hub, said = finished
     files = uploaded(hub)
     assert set(files) == {
         *("README.md", "metrics.jsonl", "trainer_state.json", "train_results.json"),
@@ -113,7 +123,7 @@ def test_the_model_its_card_and_its_results_are_uploaded_byte_for_byte(finished)
         *("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"),
     }
     assert files == {name: (output_dir / name).read_bytes() for name in files}
-    assert f"uploaded: {hub.url}/ada/my-tagger\n" in done.stdout
+    assert f"uploaded: {hub.url}/ada/my-tagger\n" in said
     assert hub.repos["ada/my-tagger"]["create"]["visibility"] == "private"
     assert hub.repos["ada/my-tagger"]["message"] == "End of training"
     assert sum(request.startswith("PUT /lfs/") for request in hub.requests) == 1
@@ -145,9 +155,8 @@ def test_a_user_file_is_not_uploaded(finished):
 def test_the_finished_run_started_again_uploads_without_training(finished, command, hub):
     output_dir, first, _ = finished
     before = on_disk(output_dir)
-    done = start([*command, "--push_to_hub", "--hub_model_id", "acme/names"], hub.url)
-    assert done.returncode == 0, done.stderr
-    assert "it is not trained again" in done.stderr
+    _, logged = start([*command, "--push_to_hub", "--hub_model_id", "acme/names"], hub)
+    assert "it is not trained again" in logged
     model = "model.safetensors"
     assert uploaded(hub, "acme/names")[model] == uploaded(first)[model]
     assert b'model="acme/names"' in uploaded(hub, "acme/names")["README.md"]
@@ -194,6 +203,7 @@ def test_a_failed_upload_loses_nothing_and_says_how_to_repeat_it(
     assert not inside.repos.get("ada/my-tagger", {}).get("files")
 
 
+@pytest.mark.slow
 def test_the_command_that_repeats_it_uploads_the_same_bytes(finished, inside):
     inside.fail("commit/main", 500)
     with pytest.raises(RunError) as failed:
@@ -214,9 +224,10 @@ def test_the_command_that_repeats_it_uploads_the_same_bytes(finished, inside):
     assert inside.repos["ada/my-tagger"]["message"] == "a 'b' $c"
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_the_middle_ends_the_command_with_1(finished, command, hub):
     hub.fail("PUT /lfs/", "die")
-    done = start([*command, "--push_to_hub"], hub.url)
+    done = start_process([*command, "--push_to_hub"], hub.url)
     assert done.returncode == 1
     assert done.stderr.count("error: Nothing is lost: the model and the results are in") == 1
     assert "Traceback" not in done.stderr
@@ -234,9 +245,10 @@ def test_uploading_as_hf_xet_does_without_large_files(finished, inside, monkeypa
 # What is told at the start
 
 
+@pytest.mark.slow
 def test_a_wrong_token_ends_the_command_with_2_before_anything_is_written(command, hub, tmp_path):
     arguments = [*command, "--push_to_hub", "--output_dir", str(tmp_path / "out")]
-    done = start(arguments, hub.url, token="hf_wrong")
+    done = start_process(arguments, hub.url, token="hf_wrong")
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line == (
@@ -260,7 +272,11 @@ def test_without_a_token_it_is_said_where_one_comes_from(inside, monkeypatch, tm
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [(500, "500"), ("die", "does not say whose token this is: ")],
+    [
+        (401, "does not accept the token; run `hf auth login` or set"),
+        (500, "500"),
+        ("die", "does not say whose token this is: "),
+    ],
 )
 def test_a_hub_that_does_not_answer_is_told_at_the_start(inside, answer, said):
     inside.fail("whoami", answer)
