@@ -312,7 +312,7 @@ CASES = [
         ]
     ),
     parquet_case("44 one column", {"tokens": [["a"]]},
-                 refused="^a.parquet: expected columns of words and of tags, found .'tokens'"),
+                 refused="^a.parquet: no column is named 'ner_tags'; the columns are 'tokens'"),
     parquet_case("44 no text", {"text": [1]}, job=MlmSettings,
                  refused=r"^a.parquet, row 1: 'text' is a number\n.* --text_column_name"),
     *(

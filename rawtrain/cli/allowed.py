@@ -14,19 +14,12 @@ from rawtrain.run.identity import output_dir_problem
 
 def check(settings: TrainingSettings) -> None:
     """Raise one ValueError that names every value out of range and every contradiction."""
-    raise_problems(
-        [
-            *_out_of_range(settings),
-            *_contradictions(settings),
-            *_model_problems(settings),
-            *_metric_problems(settings),
-            *_data_contradictions(settings),
-            *_file_problems(settings),
-            *_output_problems(settings),
-            *trackers.problems_of(settings),
-            *hub.problems_of(settings),
-        ]
+    rules = (
+        *(_out_of_range, _contradictions, _model_problems, _metric_problems),
+        *(_data_contradictions, _file_problems, _output_problems),
+        *(trackers.problems_of, hub.problems_of),
     )
+    raise_problems([problem for rule in rules for problem in rule(settings)])
 
 
 STEPS = "a share of the run below 1, else whole steps"
@@ -70,10 +63,7 @@ def _out_of_range(settings):
     try:
         json.dumps(settings.lr_scheduler_kwargs, allow_nan=False)
     except (TypeError, ValueError):
-        yield (
-            f"--lr_scheduler_kwargs is {settings.lr_scheduler_kwargs}; "
-            f"allowed: what JSON can hold, without NaN and infinity"
-        )
+        yield f"--lr_scheduler_kwargs is {settings.lr_scheduler_kwargs}; allowed: strict JSON"
 
 
 def _contradictions(settings):
@@ -85,24 +75,17 @@ def _contradictions(settings):
         yield "--dataset_name and data files are both given; choose one"
     if settings.dataset_config_name and not settings.dataset_name:
         yield "--dataset_config_name is given without --dataset_name"
-    need_evaluations = {
-        "--load_best_model_at_end": settings.load_best_model_at_end,
-        "--save_strategy best": settings.save_strategy == "best",
-        "--early_stopping_patience": settings.early_stopping_patience,
-    }
-    for flag, is_given in need_evaluations.items():
-        if is_given and settings.eval_strategy == "no":
-            yield f"{flag} needs evaluations; --eval_strategy is no"
+    if settings.eval_strategy == "no":
+        for name in ("load_best_model_at_end", "early_stopping_patience"):
+            if getattr(settings, name):
+                yield f"--{name} needs evaluations; --eval_strategy is no"
+        if settings.save_strategy == "best":
+            yield "--save_strategy best needs evaluations; --eval_strategy is no"
     if settings.match_trainer and settings.resume_from_checkpoint not in (None, "false"):
-        yield (
-            "--match_trainer is given with --resume_from_checkpoint; it draws from generators "
-            "whose state no checkpoint holds, so it cannot resume"
-        )
+        yield "--match_trainer is given with --resume_from_checkpoint, but its runs cannot resume"
     if 1 <= settings.max_steps < settings.warmup_steps:
-        yield (
-            f"--warmup_steps {settings.warmup_steps:g} is more than "
-            f"--max_steps {settings.max_steps}"
-        )
+        warmup, steps = settings.warmup_steps, settings.max_steps
+        yield f"--warmup_steps {warmup:g} is more than --max_steps {steps}"
     world_size = os.environ.get("WORLD_SIZE", "")
     if world_size.isdecimal() and int(world_size) > 1:
         yield f"WORLD_SIZE is {world_size}; this version runs in one process only"
@@ -114,15 +97,9 @@ def _model_problems(settings):
     if not uses_own_data(settings):
         for name in ("config_name", "tokenizer_name"):
             if getattr(settings, name):
-                yield (
-                    f"--{name} is given without data, and the run on embedded text makes a small "
-                    f"model of its own; name data, or a --model_name_or_path"
-                )
+                yield f"--{name} is given without data; name data, or a --model_name_or_path"
     elif not settings.config_name:
-        yield (
-            "own data but no model; name one with --model_name_or_path, or for a new one its "
-            "configuration with --config_name"
-        )
+        yield "own data but no model; give a --model_name_or_path, or for a new one --config_name"
     elif not settings.tokenizer_name:
         yield "--config_name makes a new model, which needs a --tokenizer_name"
 
@@ -131,10 +108,8 @@ def _metric_problems(settings):
     name = settings.best_metric_key.removeprefix("eval_")
     per_type = getattr(settings, "return_entity_level_metrics", False) and "_" in name
     if name not in settings.metrics and not per_type:
-        yield (
-            f"--metric_for_best_model is {settings.metric_for_best_model}; "
-            f"allowed: {', '.join(settings.metrics)}"
-        )
+        allowed = ", ".join(settings.metrics)
+        yield f"--metric_for_best_model is {settings.metric_for_best_model}; allowed: {allowed}"
 
 
 def _data_contradictions(settings):
@@ -147,10 +122,7 @@ def _data_contradictions(settings):
     if settings.match_trainer and settings.whole_word_mask:
         yield "--match_trainer is given with --whole_word_mask, which run_mlm.py does not have"
     if settings.mask_replace_prob + settings.random_replace_prob > 1:
-        yield (
-            f"--mask_replace_prob {settings.mask_replace_prob} and --random_replace_prob "
-            f"{settings.random_replace_prob} add up to more than 1"
-        )
+        yield "--mask_replace_prob and --random_replace_prob add up to more than 1"
 
 
 def _file_problems(settings):
@@ -173,9 +145,8 @@ def _output_problems(settings):
         yield problem
     if settings.overwrite_output_dir and settings.resume_from_checkpoint not in (None, "false"):
         yield (
-            f"--resume_from_checkpoint {settings.resume_from_checkpoint} and "
-            f"--overwrite_output_dir are both given; choose one. Without either, an interrupted "
-            f"run resumes"
+            "--resume_from_checkpoint and --overwrite_output_dir are both given; choose one. "
+            "Without either, an interrupted run resumes"
         )
     output_dir = Path(settings.output_dir)
     sources = ("model_name_or_path", "config_name", "tokenizer_name", "dataset_name")

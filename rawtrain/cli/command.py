@@ -205,11 +205,8 @@ def _wrong_value(name, value, kinds):
 
 
 def _fits(value, kinds):
-    return (
-        type(value) in kinds
-        or (type(value) is int and float in kinds)
-        or (isinstance(value, str) and value in kinds)
-    )
+    is_number = type(value) is int and float in kinds
+    return type(value) in kinds or is_number or (isinstance(value, str) and value in kinds)
 
 
 def _kinds(hint):

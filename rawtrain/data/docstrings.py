@@ -104,13 +104,9 @@ def _docstrings(path: Path) -> list[str]:
 
 def _tagged_sentences(split: list[Sentence], name: str) -> TaggedSentences:
     pairs = [sentence.words_and_tags() for sentence in sorted(split, key=_sentence_hash)]
-    return TaggedSentences(
-        words=[words for words, _ in pairs],
-        tags=[tags for _, tags in pairs],
-        lines=[[number] * len(words) for number, (words, _) in enumerate(pairs, start=1)],
-        source=f"docstrings ({name})",
-        at=", sentence ",
-    )
+    words, tags = [words for words, _ in pairs], [tags for _, tags in pairs]
+    lines = [[number] * len(sentence) for number, sentence in enumerate(words, start=1)]
+    return TaggedSentences(words, tags, lines, f"docstrings ({name})", at=", sentence ")
 
 
 def _documents(docstrings: list[list[Sentence]], held_out: list[Sentence]) -> list[str]:

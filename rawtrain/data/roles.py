@@ -13,13 +13,8 @@ from rawtrain.data.raw_text import split_words
 
 # Exceptions are classes, and torch's authors write :func: for many methods. Modules, data and
 # objects have a few dozen examples, too few to learn or to score, and count as unmarked.
-ENTITY_TYPE_OF_ROLE = {
-    "attr": "ATTR",
-    "class": "CLASS",
-    "exc": "CLASS",
-    "func": "FUNC",
-    "meth": "FUNC",
-}
+ENTITY_TYPE_OF_ROLE = {"attr": "ATTR", "class": "CLASS", "exc": "CLASS"}
+ENTITY_TYPE_OF_ROLE |= {"func": "FUNC", "meth": "FUNC"}
 MIN_WORDS, MAX_WORDS = 4, 40  # longer ones are several run together, and would widen batches
 
 
@@ -56,10 +51,8 @@ class Sentence:
         for text, entity_type in self.pieces:
             piece = [text[start:end] for start, end in split_words(text)]
             words += piece
-            if entity_type:
-                tags += [f"{'I' if i else 'B'}-{entity_type}" for i in range(len(piece))]
-            else:
-                tags += ["O"] * len(piece)
+            iob2 = [f"{'I' if i else 'B'}-{entity_type}" for i in range(len(piece))]
+            tags += iob2 if entity_type else ["O"] * len(piece)
         return words, tags
 
 
@@ -131,8 +124,7 @@ def _paragraphs(docstring: str) -> Iterator[str]:
 
 def _shown(content: str) -> str:
     """What Sphinx shows: the title of `title <target>`, c for `~a.b.c` and for `!c`."""
-    titled = re.fullmatch(r"(.+?)\s*<[^<>]+>", content)
-    if titled:
+    if titled := re.fullmatch(r"(.+?)\s*<[^<>]+>", content):
         return titled[1]
     name = content.lstrip("!~.").removesuffix("()")
     return name.rpartition(".")[2] if content.startswith("~") else name

@@ -40,7 +40,7 @@ class Texts:
 
     def __iter__(self) -> Iterator[str]:
         digest = hashlib.sha256()
-        for number, text in enumerate(filter(is_visible, self.read())):
+        for number, text in enumerate(filter(str.strip, self.read())):
             _add(digest, text)
             if self.start <= number < self.stop:
                 yield text
@@ -67,16 +67,14 @@ class Documents:
 
 def sentences_of(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
     """A sentence from each row, its tags names or class numbers. Columns as in run_ner.py."""
-    columns = rows.columns
-    if len(columns) < 2:
-        raise ValueError(f"{rows.source}: expected columns of words and of tags, found {columns}")
-    label_names = (f"{settings.task_name}_tags", columns[1])
-    usual = {"text_column_name": ("tokens", columns[0]), "label_column_name": label_names}
+    first, *others = rows.columns
+    label_names = (f"{settings.task_name}_tags", *others[:1])
+    usual = {"text_column_name": ("tokens", first), "label_column_name": label_names}
     text, label = rows.choose(settings, usual)
     if text == label:
         raise ValueError(
             f"{rows.source}: words and tags would both come from {text!r}; the columns are "
-            f"{columns}; choose with --text_column_name and --label_column_name"
+            f"{rows.columns}; choose with --text_column_name and --label_column_name"
         )
     names = rows.class_names.get(label)
     words, tags, lines, problems, num_empty = [], [], [], [], 0
@@ -120,9 +118,8 @@ def sentences_of_words(rows: Rows, settings: NerDataSettings) -> TaggedSentences
             for column in (words, tags, lines):
                 column.append([])
         elif current is None:
-            raise ValueError(
-                f"{rows.place(number)}: the first row has no sentence id in {sentence!r}"
-            )
+            place = rows.place(number)
+            raise ValueError(f"{place}: the first row has no sentence id in {sentence!r}")
         words[-1].append(row[word])
         tags[-1].append(row[tag])
         lines[-1].append(number)
@@ -144,7 +141,7 @@ def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
     digest, num_texts, num_visible = hashlib.sha256(), 0, 0
     for text in read():
         num_texts += 1
-        if is_visible(text):
+        if text.strip():
             num_visible += 1
             _add(digest, text)
         if len(text) > LONGEST_LINE:
@@ -156,11 +153,6 @@ def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
         raise ValueError(f"{source}: no document ({num_texts} empty ones); expected some text")
     texts = Texts(read, source, digest.hexdigest(), 0, num_visible)
     return Documents(texts, source, num_texts - num_visible)
-
-
-def is_visible(text: str) -> bool:
-    """Whether a text has a character other than white space."""
-    return bool(text) and not text.isspace()
 
 
 def _add(digest, text):
@@ -180,11 +172,7 @@ def _texts_of(rows, column):
             problems.append(f"{rows.place(number)}: {problem}")
         else:
             yield row[column] or ""
-    raise_problems(
-        problems,
-        f"Expected in each row: {column!r}, text or null. Choose the column with "
-        "--text_column_name.",
-    )
+    raise_problems(problems, f"Expected: {column!r}, text or null; choose with --text_column_name.")
 
 
 def _sentence_problem(row, text, label, names):

@@ -7,13 +7,7 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 from rawtrain.data.raw_text import word_splitter
 from rawtrain.data.rows import Texts
 
-SPECIAL_TOKENS = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
+SPECIAL_TOKENS = {f"{n}_token": f"[{n.upper()}]" for n in ("pad", "unk", "cls", "sep", "mask")}
 
 
 def train_small_tokenizer(

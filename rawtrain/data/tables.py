@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -119,9 +120,8 @@ def _jsonl_rows(path: str) -> Iterator[tuple[int, dict]]:
 def _without_duplicates(pairs):
     row = dict(pairs)
     if len(row) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in row if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} occurs twice")
+        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {key!r} occurs twice")
     return row
 
 

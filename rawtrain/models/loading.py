@@ -33,15 +33,11 @@ def load_tokenizer(settings: ModelSettings, **options: Any) -> PreTrainedTokeniz
     with reading(name):
         tokenizer = AutoTokenizer.from_pretrained(name, **_source(settings), **options)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ValueError(
-            f"{name}: its tokenizer is a slow one, which cannot tell the words of its sub-words; "
-            f"name a model with a tokenizer.json"
-        )
+        raise ValueError(f"{name}: its tokenizer is a slow one; name a model with a tokenizer.json")
     # without files transformers makes a tokenizer that has no words
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise ValueError(
-            f"{name}: its tokenizer has no vocabulary; expected a tokenizer.json there, or name "
-            f"another folder with --tokenizer_name"
+            f"{name}: its tokenizer has no vocabulary; give a --tokenizer_name that has"
         )
     if tokenizer.pad_token_id is None:
         raise ValueError(f"{name}: its tokenizer has no padding token; choose another model")
@@ -116,10 +112,8 @@ def named_labels(config: PretrainedConfig, settings: TrainingSettings) -> list[s
         return names
     if settings.do_train:
         return []
-    raise ValueError(
-        f"{config.name_or_path}: id2label in its config.json is {labels}; expected numbers from 0 "
-        f"to {len(names) - 1}, and each name once"
-    )
+    expected = f"expected numbers from 0 to {len(names) - 1}, and each name once"
+    raise ValueError(f"{config.name_or_path}: id2label in config.json is {labels}; {expected}")
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> None:

@@ -48,16 +48,15 @@ def masked_rows(
 def _tokens(tokenizer, batch, probabilities):
     """The tokens of the only row of a batch, from the probabilities [K, V] of its labelled ones."""
     name = tokenizer.convert_ids_to_tokens
-    best, predictions = (values.tolist() for values in probabilities.max(-1))
-    tokens, number = [], 0
+    tokens, at_masks = [], iter(probabilities)
     for token, label in zip(
-        batch["input_ids"][0].tolist(), batch["labels"][0].tolist(), strict=True
+        *(batch[key][0].tolist() for key in ("input_ids", "labels")), strict=True
     ):
         if label == IGNORED:
             tokens.append(name(token))
             continue
-        of_label = float(probabilities[number, label])
-        said = (name(predictions[number]), best[number])
-        tokens.append(MaskedToken(name(token), name(label), of_label, *said))
-        number += 1
+        of_tokens = next(at_masks)
+        best, prediction = of_tokens.max(-1)
+        of_label, said = float(of_tokens[label]), name(int(prediction))
+        tokens.append(MaskedToken(name(token), name(label), of_label, said, float(best)))
     return tokens
