@@ -48,10 +48,9 @@ def masked_rows(
 def _tokens(tokenizer, batch, probabilities):
     """The tokens of the only row of a batch, from the probabilities [K, V] of its labelled ones."""
     name = tokenizer.convert_ids_to_tokens
+    ids, labels = (batch[key][0].tolist() for key in ("input_ids", "labels"))
     tokens, at_masks = [], iter(probabilities)
-    for token, label in zip(
-        *(batch[key][0].tolist() for key in ("input_ids", "labels")), strict=True
-    ):
+    for token, label in zip(ids, labels, strict=True):
         if label == IGNORED:
             tokens.append(name(token))
             continue
