@@ -1,7 +1,4 @@
-"""Models and tokenizers that are not sound: refused before training, or loaded as they should be.
-
-The numbers are those of a list of bad inputs; 57 to 77 are about models and tokenizers.
-"""
+"""Models and tokenizers that are not sound: refused before training, or loaded as is right."""
 
 import hashlib
 import json
@@ -224,112 +221,140 @@ def gap_in_vocabulary(folder):
 PREDICT = {"do_train": False, "do_predict": True}
 CODE = {"AutoConfig": "code.C", "AutoModelForTokenClassification": "code.C"}
 
-# number, name, how the folder is made, the message (None: it loads), the job, more settings
-CASES = [
-    (58, "no_config", remove("config.json"), r"model: no config.json; name a folder"),
-    (58, "config_empty", write("config.json", ""), r"config.json: the file is empty"),
-    (58, "config_cut", cut("config.json", 30), r"config.json: not readable as JSON: .* line 2"),
-    (58, "config_list", write("config.json", "[]"), r"config.json: holds a list; expected"),
-    (58, "config_html", write("config.json", HTML), r"config.json: an HTML page"),
-    (58, "config_nested", write("config.json", "[" * 10**5), r"config.json: not readable as JSON"),
-    (58, "no_model_type", write("config.json", "{}"), r"model: Unrecognized model .* `model_type`"),
-    (58, "model_type", edit("config.json", model_type="nobody-knows"), r"type `nobody-knows`"),
-    (58, "wrong_value", edit("config.json", hidden_size="x"), r"model: .*'hidden_size' expected"),
-    (58, "wrong_activation", edit("config.json", hidden_act="x"), r"model: cannot .*KeyError: 'x'"),
-    (58, "t5", lambda f: T5Config().save_pretrained(f), r"T5Config.* one of .*BertConfig", mlm),
-    (58, "quantized", edit("config.json", quantization_config={"bits": 4}), r"are quantized"),
-    (59, "no_key", weights(lambda w: w.clear()), r"37 weights of the encoder are missing"),
-    (59, "other_prefix", rekey("x.{}".format), r"37 weights of the encoder are missing, such as b"),
-    (59, "other_model", rekey(lambda k: k.replace("bert.", "roberta.")), r"37 weights of the enc"),
-    (59, "bare_encoder", rekey(bare), None),
-    (59, "bare_encoder", rekey(bare), None, mlm),
-    (60, "one_missing", weights(lambda w: w.pop(A_WEIGHT)), rf"1 weights .* such as {A_WEIGHT}"),
-    (60, "layers_missing", edit("config.json", num_hidden_layers=3), r"16 weights .* are missing"),
-    (60, "layers_left", edit("config.json", num_hidden_layers=1), r"16 weights .* does not count"),
-    (60, "layers_left_bare", both(rekey(bare), edit("config.json", num_hidden_layers=1)),
-     r"16 weights belong to layers that config.json does not count"),
-    (61, "encoder", edit("config.json", intermediate_size=65), r"needs \(65,\). .*same model"),
-    (61, "head", trained({0: "O", 1: "B-X"}, 2), r"\(2,\).* needs \(7,\).*head for other labels"),
-    (62, "cut", cut(WEIGHTS, 5000), r"model.safetensors: .*incomplete metadata.* copy it again"),
-    (62, "cut_header", cut(WEIGHTS, 50), r"model.safetensors: .*invalid header length"),
-    (62, "empty", cut(WEIGHTS, 0), r"model.safetensors: the file is empty"),
-    (62, "lfs", write(WEIGHTS, LFS), r"model.safetensors: a git-LFS pointer.*`git lfs pull`"),
-    (62, "html", write(WEIGHTS, HTML), r"model.safetensors: an HTML page"),
-    (63, "nan", one_number(float("nan")), rf"{A_WEIGHT} has NaN or infinite numbers"),
-    (63, "inf", one_number(float("inf")), rf"{A_WEIGHT} has NaN or infinite numbers"),
-    *((64, suffix, rename(WEIGHTS, f"weights.{suffix}"),
-       rf"no model.safetensors, but weights.{suffix}. Other formats are not read.* convert it")
-      for suffix in ("bin", "h5", "ckpt", "pt")),
-    (64, "no_weights", remove(WEIGHTS), r"model: no model.safetensors; name a folder"),
-    (64, "named_by_config", edit("config.json", transformers_weights="adapter_model.bin"),
-     r"transformers_weights; rename"),
-    (64, "adapter", write("adapter_config.json", "{}"), r"an adapter .* merge it"),
-    (64, "distributed", lambda f: shutil.copy(f / WEIGHTS, f / f"shard-00001-{SHARDS[0]}"),
-     r"shard-00001-.*: part of a distributed checkpoint"),
-    (66, "index_up", shard_elsewhere(lambda path: "../elsewhere.safetensors"),
-     r"index.json: names '../elsewhere.safetensors'; expected .safetensors files beside it"),
-    (66, "index_absolute", shard_elsewhere(str), r"index.json: names '/.*/elsewhere.safetensors'"),
-    (66, "index_backslash", shard_elsewhere(lambda path: r"..\\elsewhere.safetensors"), r"names '"),
-    (66, "index_pickle", shard_elsewhere(lambda path: "x.bin"), r"index.json: names 'x.bin'"),
-    (66, "link", shard_linked, rf"{SHARDS[1]}: a link out of its folder"),
-    (66, "tokenizer_up",
-     edit("tokenizer_config.json", fast_tokenizer_files=["../../tokenizer.4.json"]),
-     r"tokenizer_config.json: fast_tokenizer_files is .* expected names of files beside it"),
-    (66, "tokenizer_number", edit("tokenizer_config.json", fast_tokenizer_files=3),
-     r"tokenizer_config.json: fast_tokenizer_files is 3"),
-    (66, "whole_file_linked", both(
-        rename(WEIGHTS, "../elsewhere.safetensors"),
-        lambda f: (f / WEIGHTS).symlink_to(f.parent / "elsewhere.safetensors")), None),
-    (67, "shards", shard, None),
-    (67, "shard_missing", both(shard, remove(SHARDS[1])), rf"names {SHARDS[1]}, which does not"),
-    (67, "index_empty", both(shard, write(INDEX, "")), r"index.json: the file is empty"),
-    (67, "index_of_nothing", both(shard, write(INDEX, '{"metadata": {}, "weight_map": {}}')),
-     r"index.json: no weight_map"),
-    (67, "whole_and_shards", both(shard, lambda f: shutil.copy(f / SHARDS[0], f / WEIGHTS)),
-     r"has both model.safetensors and model.safetensors.index.json, which names 2 other files"),
-    (67, "index_of_whole", write(INDEX, json.dumps(
-        {"metadata": {}, "weight_map": {A_WEIGHT: WEIGHTS}})), None),
-    (67, "pickle_beside", write("pytorch_model.bin", "not even a pickle"), None),
-    (68, "no_files", remove("tokenizer.json", "tokenizer_config.json"), r"has no vocabulary"),
-    (68, "no_vocabulary", remove("tokenizer.json"), r"model: Couldn't instantiate the backend tok"),
-    (68, "empty", write("tokenizer.json", ""), r"tokenizer.json: the file is empty"),
-    (68, "garbage", write("tokenizer.json", "{'"), r"tokenizer.json: not readable as JSON"),
-    (68, "no_model", write("tokenizer.json", '{"added_tokens": []}'), r"Exception: Model missing"),
-    (68, "lfs", write("tokenizer.json", LFS), r"tokenizer.json: a git-LFS pointer"),
-    (68, "config_garbage", write("tokenizer_config.json", "x"), r"tokenizer_config.json: not read"),
-    (69, "vocabulary", embeddings(60), r"has token ids up to 79; .* embeddings for 60, so"),
-    (69, "vocabulary", embeddings(60), None, mlm),
-    (69, "one_more", embeddings(79), r"up to 79; .* embeddings for 79, so up to 78"),
-    (69, "gap", gap_in_vocabulary, r"has token ids up to 500; .* embeddings for 80", mlm),
-    (70, "no_pad", edit("tokenizer_config.json", pad_token=None), r"has no padding token"),
-    (70, "no_mask", edit("tokenizer_config.json", mask_token=None), r"has no mask token", mlm),
-    (70, "no_cls", edit("tokenizer_config.json", cls_token=None), None),  # its id is asked nowhere
-    (71, "slow", edit("tokenizer_config.json", tokenizer_class="CanineTokenizer"), r"a slow one"),
-    (72, "too_long", write("x", ""), r"--max_seq_length is 49; .* up to 48", ner,
-     {"max_seq_length": 49}),
-    (73, "infinite", edit("tokenizer_config.json", model_max_length=int(1e30)), None),
-    (73, "no_number", edit("tokenizer_config.json", model_max_length="x"), r"model_max_length in "),
-    (73, "negative", edit("tokenizer_config.json", model_max_length=-1), r"model_max_length in "),
-    (74, "gap", trained({0: "O", 2: "B-X"}, 2), r"id2label .*\{0: 'O', 2: 'B-X'\}", ner, PREDICT),
-    (74, "twice", trained({0: "O", 1: "O"}, 2), r"is \{0: 'O', 1: 'O'\}.* once", ner, PREDICT),
-    (74, "no_number", trained({"x": "O"}, 2), r"model: invalid literal for int\(\)", ner, PREDICT),
-    (74, "no_text", trained({0: 0, 1: ["O"]}, 2), r"is \{0: 0, 1: \['O'\]\}", ner, PREDICT),
-    (74, "count", trained(dict(enumerate(LABELS)), 5), r"\(5,\).* needs \(7,\)", ner, PREDICT),
-    (74, "unknown", trained({0: "O", 1: "B-X"}, 2), r"not know: B-LOC.* knows O, B", ner, PREDICT),
-    (74, "no_head", edit("config.json", id2label=dict(enumerate(LABELS))), r"has no trained head",
-     ner, PREDICT),
-    (74, "other_order", renumbered, None, ner, PREDICT),
-    (74, "twice_but_trained", trained(dict.fromkeys(range(7), "O")), None),
-    (75, "fp16", in_type(torch.float16), None),
-    (75, "bf16", in_type(torch.bfloat16), None),
-]  # fmt: skip
+# what it is about: name, how the folder is made, the message (None: it loads), job, more settings
+CASES = {
+    "config": [
+        ("missing", remove("config.json"), r"model: no config.json; name a folder"),
+        ("empty", write("config.json", ""), r"config.json: the file is empty"),
+        ("cut", cut("config.json", 30), r"config.json: not readable as JSON: .* line 2"),
+        ("list", write("config.json", "[]"), r"config.json: holds a list; expected"),
+        ("html", write("config.json", HTML), r"config.json: an HTML page"),
+        ("nested", write("config.json", "[" * 10**5), r"config.json: not readable as JSON"),
+        ("no_model_type", write("config.json", "{}"), r"model: Unrecognized model .* `model_type`"),
+        ("unknown_type", edit("config.json", model_type="nobody-knows"), r"type `nobody-knows`"),
+        ("wrong_value", edit("config.json", hidden_size="x"), r"model: .*'hidden_size' expected"),
+        ("wrong_activation", edit("config.json", hidden_act="x"), r"model: cannot .*KeyError: 'x'"),
+        ("t5", lambda f: T5Config().save_pretrained(f), r"T5Config.* one of .*BertConfig", mlm),
+        ("quantized", edit("config.json", quantization_config={"bits": 4}), r"are quantized"),
+    ],
+    "encoder": [
+        ("no_key", weights(lambda w: w.clear()), r"37 weights of the encoder are missing"),
+        ("other_prefix", rekey("x.{}".format), r"37 weights of the encoder are missing, such as b"),
+        ("other_model", rekey(lambda k: k.replace("bert.", "roberta.")), r"37 weights of the enc"),
+        ("bare", rekey(bare), None),
+        ("bare", rekey(bare), None, mlm),
+        ("one_missing", weights(lambda w: w.pop(A_WEIGHT)), rf"1 weights .* such as {A_WEIGHT}"),
+        ("layers_missing", edit("config.json", num_hidden_layers=3), r"16 weights .* are missing"),
+        ("layers_left", edit("config.json", num_hidden_layers=1), r"16 weights .* does not count"),
+        ("layers_left_bare", both(rekey(bare), edit("config.json", num_hidden_layers=1)),
+         r"16 weights belong to layers that config.json does not count"),
+    ],
+    "shape": [
+        ("encoder", edit("config.json", intermediate_size=65), r"needs \(65,\). .*same model"),
+        ("head", trained({0: "O", 1: "B-X"}, 2), r"\(2,\).* needs \(7,\).*head for other labels"),
+    ],
+    "weights": [
+        ("cut", cut(WEIGHTS, 5000), r"model.safetensors: .*incomplete metadata.* copy it again"),
+        ("cut_header", cut(WEIGHTS, 50), r"model.safetensors: .*invalid header length"),
+        ("empty", cut(WEIGHTS, 0), r"model.safetensors: the file is empty"),
+        ("lfs", write(WEIGHTS, LFS), r"model.safetensors: a git-LFS pointer.*`git lfs pull`"),
+        ("html", write(WEIGHTS, HTML), r"model.safetensors: an HTML page"),
+        ("nan", one_number(float("nan")), rf"{A_WEIGHT} has NaN or infinite numbers"),
+        ("inf", one_number(float("inf")), rf"{A_WEIGHT} has NaN or infinite numbers"),
+    ],
+    "format": [
+        *((suffix, rename(WEIGHTS, f"weights.{suffix}"),
+           rf"no model.safetensors, but weights.{suffix}. Other formats are not read.* convert it")
+          for suffix in ("bin", "h5", "ckpt", "pt")),
+        ("no_weights", remove(WEIGHTS), r"model: no model.safetensors; name a folder"),
+        ("named_by_config", edit("config.json", transformers_weights="adapter_model.bin"),
+         r"transformers_weights; rename"),
+        ("adapter", write("adapter_config.json", "{}"), r"an adapter .* merge it"),
+        ("distributed", lambda f: shutil.copy(f / WEIGHTS, f / f"shard-00001-{SHARDS[0]}"),
+         r"shard-00001-.*: part of a distributed checkpoint"),
+    ],
+    "outside": [
+        ("index_up", shard_elsewhere(lambda path: "../elsewhere.safetensors"),
+         r"index.json: names '../elsewhere.safetensors'; expected .safetensors files beside it"),
+        ("index_absolute", shard_elsewhere(str), r"index.json: names '/.*/elsewhere.safetensors'"),
+        ("index_backslash", shard_elsewhere(lambda path: r"..\\elsewhere.safetensors"), r"names '"),
+        ("index_pickle", shard_elsewhere(lambda path: "x.bin"), r"index.json: names 'x.bin'"),
+        ("link", shard_linked, rf"{SHARDS[1]}: a link out of its folder"),
+        ("tokenizer_up",
+         edit("tokenizer_config.json", fast_tokenizer_files=["../../tokenizer.4.json"]),
+         r"tokenizer_config.json: fast_tokenizer_files is .* expected names of files beside it"),
+        ("tokenizer_number", edit("tokenizer_config.json", fast_tokenizer_files=3),
+         r"tokenizer_config.json: fast_tokenizer_files is 3"),
+        ("whole_file_linked", both(
+            rename(WEIGHTS, "../elsewhere.safetensors"),
+            lambda f: (f / WEIGHTS).symlink_to(f.parent / "elsewhere.safetensors")), None),
+    ],
+    "shards": [
+        ("sound", shard, None),
+        ("missing", both(shard, remove(SHARDS[1])), rf"names {SHARDS[1]}, which does not"),
+        ("index_empty", both(shard, write(INDEX, "")), r"index.json: the file is empty"),
+        ("index_of_nothing", both(shard, write(INDEX, '{"metadata": {}, "weight_map": {}}')),
+         r"index.json: no weight_map"),
+        ("whole_and_shards", both(shard, lambda f: shutil.copy(f / SHARDS[0], f / WEIGHTS)),
+         r"has both model.safetensors and model.safetensors.index.json, which names 2 other files"),
+        ("index_of_whole", write(INDEX, json.dumps(
+            {"metadata": {}, "weight_map": {A_WEIGHT: WEIGHTS}})), None),
+        ("pickle_beside", write("pytorch_model.bin", "not even a pickle"), None),
+    ],
+    "tokenizer": [
+        ("no_files", remove("tokenizer.json", "tokenizer_config.json"), r"has no vocabulary"),
+        ("no_vocabulary", remove("tokenizer.json"), r"model: Couldn't instantiate the backend tok"),
+        ("empty", write("tokenizer.json", ""), r"tokenizer.json: the file is empty"),
+        ("garbage", write("tokenizer.json", "{'"), r"tokenizer.json: not readable as JSON"),
+        ("no_model", write("tokenizer.json", '{"added_tokens": []}'), r"Exception: Model missing"),
+        ("lfs", write("tokenizer.json", LFS), r"tokenizer.json: a git-LFS pointer"),
+        ("config_garbage", write("tokenizer_config.json", "x"), r"tokenizer_config.json: not read"),
+        ("slow", edit("tokenizer_config.json", tokenizer_class="CanineTokenizer"), r"a slow one"),
+    ],
+    "embeddings": [
+        ("too_few", embeddings(60), r"has token ids up to 79; .* embeddings for 60, so"),
+        ("too_few", embeddings(60), None, mlm),
+        ("one_more", embeddings(79), r"up to 79; .* embeddings for 79, so up to 78"),
+        ("gap", gap_in_vocabulary, r"has token ids up to 500; .* embeddings for 80", mlm),
+    ],
+    "special tokens": [
+        ("no_pad", edit("tokenizer_config.json", pad_token=None), r"has no padding token"),
+        ("no_mask", edit("tokenizer_config.json", mask_token=None), r"has no mask token", mlm),
+        ("no_cls", edit("tokenizer_config.json", cls_token=None), None),  # its id is asked nowhere
+    ],
+    "length": [
+        ("over_positions", write("x", ""), r"--max_seq_length is 49; .* up to 48", ner,
+         {"max_seq_length": 49}),
+    ],
+    "model_max_length": [
+        ("infinite", edit("tokenizer_config.json", model_max_length=int(1e30)), None),
+        ("no_number", edit("tokenizer_config.json", model_max_length="x"), r"model_max_length in "),
+        ("negative", edit("tokenizer_config.json", model_max_length=-1), r"model_max_length in "),
+    ],
+    "labels": [
+        ("gap", trained({0: "O", 2: "B-X"}, 2), r"id2label .*\{0: 'O', 2: 'B-X'\}", ner, PREDICT),
+        ("twice", trained({0: "O", 1: "O"}, 2), r"is \{0: 'O', 1: 'O'\}.* once", ner, PREDICT),
+        ("no_number", trained({"x": "O"}, 2), r"model: invalid literal for int\(\)", ner, PREDICT),
+        ("no_text", trained({0: 0, 1: ["O"]}, 2), r"is \{0: 0, 1: \['O'\]\}", ner, PREDICT),
+        ("count", trained(dict(enumerate(LABELS)), 5), r"\(5,\).* needs \(7,\)", ner, PREDICT),
+        ("unknown", trained({0: "O", 1: "B-X"}, 2), r"not know: B-LOC.* knows O, B", ner, PREDICT),
+        ("no_head", edit("config.json", id2label=dict(enumerate(LABELS))), r"has no trained head",
+         ner, PREDICT),
+        ("other_order", renumbered, None, ner, PREDICT),
+        ("twice_but_trained", trained(dict.fromkeys(range(7), "O")), None),
+    ],
+    "dtype": [
+        ("fp16", in_type(torch.float16), None),
+        ("bf16", in_type(torch.bfloat16), None),
+    ],
+}  # fmt: skip
 
 
 def parameters(cases):
-    for number, name, damage, answer, *more in cases:
+    for about, name, damage, answer, *more in ((k, *case) for k in cases for case in cases[k]):
         job, flags = (*more, *(ner, {})[len(more) :])
         short = job.__name__.removeprefix("rawtrain.")
-        yield pytest.param(damage, answer, job, flags, id=f"{number}-{name}-{short}")
+        yield pytest.param(damage, answer, job, flags, id=f"{about}-{name}-{short}")
 
 
 @pytest.mark.parametrize(("damage", "answer", "job", "flags"), [*parameters(CASES)])
@@ -361,7 +386,7 @@ def test_what_is_wrong_with_a_model_is_said_before_training(damage, answer, job,
         ("{}/model/model.safetensors", "model.safetensors: a file; name the folder"),
     ],
 )
-def test_57_a_path_that_leads_nowhere_is_not_taken_for_a_name_of_the_hub(
+def test_a_path_that_leads_nowhere_is_not_taken_for_a_name_of_the_hub(
     name, answer, folder, tmp_path
 ):
     name = name.format(tmp_path)
@@ -371,26 +396,26 @@ def test_57_a_path_that_leads_nowhere_is_not_taken_for_a_name_of_the_hub(
             start(ner, name if flags in ({}, others) else folder, **flags)
 
 
-def test_58_a_new_model_of_a_wrong_configuration_is_refused(folder):
+def test_a_new_model_of_a_wrong_configuration_is_refused(folder):
     edit("config.json", hidden_act="x")(folder)
     with pytest.raises(ValueError, match=r"model: cannot be loaded: KeyError: 'x'"):
         start(ner, "", config_name=str(folder), tokenizer_name=str(folder))
 
 
-def test_59_a_model_that_names_no_encoder_has_to_be_complete(folder, monkeypatch):
+def test_a_model_that_names_no_encoder_has_to_be_complete(folder, monkeypatch):
     monkeypatch.setattr(BertForTokenClassification, "base_model_prefix", "")
     weights(lambda w: w.clear())(folder)
     with pytest.raises(ValueError, match="39 weights of the encoder are missing"):
         start(ner, folder)
 
 
-def test_59_weights_that_are_not_used_are_counted(folder, caplog):
+def test_weights_that_are_not_used_are_counted(folder, caplog):
     with caplog.at_level("INFO", logger="rawtrain"):
         start(ner, folder)
     assert "not used: 5 weights of the file, such as cls.predictions.bias" in caplog.text
 
 
-# Code: 65, 66 and what lies beside the weights
+# Code, and what lies beside the weights
 
 
 class Payload:
@@ -422,7 +447,7 @@ def poison(folder):
     return marker
 
 
-def test_65_code_beside_good_weights_is_not_run_and_the_folder_not_written_to(folder, tmp_path):
+def test_code_beside_good_weights_is_not_run_and_the_folder_not_written_to(folder, tmp_path):
     def checksums():
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -450,7 +475,7 @@ def test_65_code_beside_good_weights_is_not_run_and_the_folder_not_written_to(fo
     ids=["weights", "config", "tokenizer", "adapter"],
 )  # fmt: skip
 @pytest.mark.parametrize("job", [ner, mlm])
-def test_65_a_model_that_needs_code_or_a_pickle_is_refused_without_a_question(job, damage, folder):
+def test_a_model_that_needs_code_or_a_pickle_is_refused_without_a_question(job, damage, folder):
     marker = poison(folder)
     shutil.copy(folder / "pytorch_model.bin", folder / "adapter_model.bin")
     damage(folder)
@@ -459,7 +484,7 @@ def test_65_a_model_that_needs_code_or_a_pickle_is_refused_without_a_question(jo
     assert not marker.exists()
 
 
-def test_64_transformers_is_told_not_to_unpickle_either(folder, monkeypatch):
+def test_transformers_is_told_not_to_unpickle_either(folder, monkeypatch):
     monkeypatch.setattr("rawtrain.models.loading.check_weight_files", lambda name, revision: set())
     marker = poison(folder)
     remove(WEIGHTS)(folder)
@@ -470,7 +495,7 @@ def test_64_transformers_is_told_not_to_unpickle_either(folder, monkeypatch):
 
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
 @pytest.mark.parametrize("kernel", ["maker/kernel", "kernels-community/x", "flash_attention_2"])
-def test_65_a_kernel_that_config_json_asks_for_is_not_fetched(key, kernel, folder, caplog):
+def test_a_kernel_that_config_json_asks_for_is_not_fetched(key, kernel, folder, caplog):
     edit("config.json", **{key: kernel, "_experts_implementation": "sonicmoe"})(folder)
     with caplog.at_level("INFO", logger="rawtrain"):
         assert start(ner, folder).model.config._attn_implementation == "sdpa"
@@ -478,7 +503,7 @@ def test_65_a_kernel_that_config_json_asks_for_is_not_fetched(key, kernel, folde
     assert "not used: experts_implementation 'sonicmoe' of config.json" in caplog.text
 
 
-def test_65_the_attention_of_transformers_may_be_chosen_in_config_json(folder):
+def test_the_attention_of_transformers_may_be_chosen_in_config_json(folder):
     edit("config.json", attn_implementation="eager")(folder)
     assert start(ner, folder).model.config._attn_implementation == "eager"
 
@@ -487,7 +512,7 @@ def test_65_the_attention_of_transformers_may_be_chosen_in_config_json(folder):
 
 
 @pytest.mark.parametrize("damage", [shard, lambda folder: None], ids=["shards", "whole"])
-def test_66_the_links_of_the_hubs_cache_are_followed(damage, folder, monkeypatch):
+def test_the_links_of_the_hubs_cache_are_followed(damage, folder, monkeypatch):
     damage(folder)
     snapshot = as_snapshot(folder)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder.parent))
@@ -499,7 +524,7 @@ def test_66_the_links_of_the_hubs_cache_are_followed(damage, folder, monkeypatch
 
 
 @pytest.mark.parametrize("by_name", [True, False])
-def test_66_an_index_in_the_hubs_cache_may_not_lead_outside_either(by_name, folder, monkeypatch):
+def test_an_index_in_the_hubs_cache_may_not_lead_outside_either(by_name, folder, monkeypatch):
     shard_elsewhere(lambda path: "../../../elsewhere.safetensors")(folder)
     snapshot = as_snapshot(folder)
     assert (snapshot / "../../../elsewhere.safetensors").is_file()
@@ -508,7 +533,7 @@ def test_66_an_index_in_the_hubs_cache_may_not_lead_outside_either(by_name, fold
         start(ner, "maker/model" if by_name else snapshot)
 
 
-def test_66_links_as_of_the_hubs_cache_are_refused_elsewhere(folder):
+def test_links_as_of_the_hubs_cache_are_refused_elsewhere(folder):
     shard(folder)
     snapshot = as_snapshot(folder)
     other = snapshot.parent.rename(snapshot.parent.parent / "other") / snapshot.name
@@ -516,7 +541,7 @@ def test_66_links_as_of_the_hubs_cache_are_refused_elsewhere(folder):
         start(ner, other)
 
 
-def test_66_a_link_out_of_a_snapshot_to_other_than_its_blobs_is_refused(folder):
+def test_a_link_out_of_a_snapshot_to_other_than_its_blobs_is_refused(folder):
     shard(folder)
     snapshot = as_snapshot(folder)
     shutil.move((snapshot / SHARDS[1]).resolve(), folder.parent / "elsewhere.safetensors")
@@ -527,7 +552,7 @@ def test_66_a_link_out_of_a_snapshot_to_other_than_its_blobs_is_refused(folder):
 
 
 @pytest.mark.parametrize("dtype", ["F16", "BF16"])
-def test_75_weights_in_16_bits_are_told_of(dtype, folder, caplog):
+def test_weights_in_16_bits_are_told_of(dtype, folder, caplog):
     in_type({"F16": torch.float16, "BF16": torch.bfloat16}[dtype])(folder)
     with caplog.at_level("INFO", logger="rawtrain"):
         start(ner, folder)
@@ -535,7 +560,7 @@ def test_75_weights_in_16_bits_are_told_of(dtype, folder, caplog):
 
 
 @pytest.mark.parametrize("flag", ["model_name_or_path", "train_file"])
-def test_77_a_run_may_not_write_where_its_model_or_its_data_is(flag, folder):
+def test_a_run_may_not_write_where_its_model_or_its_data_is(flag, folder):
     file = write_conll(folder / "data.conll", WORDS, TAGS)
     given = {"model_name_or_path": "maker/model", "train_file": file}
     given |= {"model_name_or_path": str(folder)} if flag == "model_name_or_path" else {}
@@ -549,10 +574,10 @@ def test_77_a_run_may_not_write_where_its_model_or_its_data_is(flag, folder):
 def test_the_command_answers_with_exit_code_2_and_no_traceback(model_dir, tmp_path):
     data = write_conll(tmp_path / "train.conll", WORDS, TAGS)
     damages = {
-        "57": shutil.rmtree,
-        "62": write(WEIGHTS, LFS),
-        "65": edit("config.json", model_type="nobody-knows", auto_map=CODE),
-        "68": remove("tokenizer.json", "tokenizer_config.json"),
+        "nowhere": shutil.rmtree,
+        "lfs": write(WEIGHTS, LFS),
+        "code": edit("config.json", model_type="nobody-knows", auto_map=CODE),
+        "no_tokenizer": remove("tokenizer.json", "tokenizer_config.json"),
     }
     for name, damage in damages.items():
         damage(Path(shutil.copytree(model_dir, tmp_path / name)))
