@@ -68,9 +68,7 @@ class KeyedDraws:
     The draws are numbered in the order in which the rule asks for them.
     """
 
-    def __init__(
-        self, key: tuple[int, int], rows: np.ndarray, positions: np.ndarray, vocab_size: int
-    ):
+    def __init__(self, key: tuple[int, int], rows, positions, vocab_size: int):
         self.key, self.token, self.vocab_size = key, (rows, positions), vocab_size
         self.draw_numbers = itertools.count(1)  # 0 was the choice of the tokens
 

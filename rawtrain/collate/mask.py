@@ -21,6 +21,7 @@ from rawtrain.collate.pad import (
     as_tensor,
     chosen_framework,
     columns_of,
+    fill_up,
     pad_columns,
     require_pad_token,
     round_up,
@@ -208,11 +209,8 @@ def _pad_id_lists(
     if min(lengths) == length:
         return np.stack(rows)
     require_pad_token(tokenizer)
-    padded = np.full((len(rows), length), tokenizer.pad_token_id, dtype=rows[0].dtype)
-    for slots, row in zip(padded, rows, strict=True):
-        first = 0 if tokenizer.padding_side == "right" else length - len(row)
-        slots[first : first + len(row)] = row
-    return padded
+    filled = fill_up(rows, tokenizer.pad_token_id, lengths, length, tokenizer.padding_side)
+    return np.array(filled, dtype=rows[0].dtype)
 
 
 def _id_row(example, framework: str) -> np.ndarray:

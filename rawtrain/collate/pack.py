@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rawtrain.batches import EVALUATION
-from rawtrain.collate.tokens import TokenSource, gap_values, placed
+from rawtrain.collate.tokens import TokenSource, placed, placed_all
 from rawtrain.data.columns import offsets_of, positions_in_rows
 from rawtrain.loss import Batch
 
@@ -106,8 +106,8 @@ class PackedRows:
         """
         positions = positions_in_rows(lengths)
         slots = np.repeat(_first_slots(lengths, row, num_slots), lengths) + positions
-        shape, gaps = (int(row.max()) + 1, num_slots), gap_values(self.tokenizer)
-        batch = {name: placed(values, slots, shape, gaps[name]) for name, values in tokens.items()}
+        shape = int(row.max()) + 1, num_slots
+        batch = placed_all(tokens, slots, shape, self.tokenizer)
         batch["position_ids"] = placed(positions, slots, shape, 0) + self.first_position
         sentence = placed(np.repeat(np.arange(len(lengths)), lengths), slots, shape, -1)
         together = sentence[:, None, :, None] == sentence[:, None, None, :]

@@ -19,7 +19,7 @@ from transformers.tokenization_utils_base import LARGE_INTEGER
 from transformers.utils import PaddingStrategy, to_py_obj
 
 from rawtrain.batches import EVALUATION
-from rawtrain.collate.tokens import TokenSource, gap_values, placed
+from rawtrain.collate.tokens import TokenSource, placed_all
 from rawtrain.data.columns import IGNORED
 from rawtrain.loss import Batch
 
@@ -53,7 +53,7 @@ class DataCollatorForTokenClassification:
         if labels is not None:
             lengths, length = [len(row) for row in labels], batch["input_ids"].shape[1]
             side = self.tokenizer.padding_side
-            rows = _fill_up(labels, self.label_pad_token_id, lengths, length, side)
+            rows = fill_up(labels, self.label_pad_token_id, lengths, length, side)
             batch[label_name] = as_tensor(_as_integers(rows), framework)
         return batch
 
@@ -86,11 +86,8 @@ class PaddedRows:
         gaps = 0 if self.tokenizer.padding_side == "right" else length - lengths[:, None]
         positions = np.arange(length) - gaps
         is_token = (positions >= 0) & (positions < lengths[:, None])
-        places, gap = np.flatnonzero(is_token), gap_values(self.tokenizer)
-        batch = {
-            name: placed(values, places, is_token.shape, gap[name])
-            for name, values in tokens.items()
-        }
+        places = np.flatnonzero(is_token)
+        batch = placed_all(tokens, places, is_token.shape, self.tokenizer)
         batch["attention_mask"] = is_token.astype(np.int64)
         return {name: torch.from_numpy(array) for name, array in batch.items()}, places
 
@@ -124,7 +121,7 @@ def pad_columns(
         values["attention_mask"] = 0
         columns.setdefault("attention_mask", [[1] * n for n in lengths])
     for name in values.keys() & columns.keys():
-        rows = _fill_up(columns[name], values[name], lengths, length, tokenizer.padding_side)
+        rows = fill_up(columns[name], values[name], lengths, length, tokenizer.padding_side)
         array = _as_integers(rows)
         columns[name] = as_tensor(array, framework) if isinstance(array, np.ndarray) else rows
     if matrices is not None:
@@ -182,7 +179,7 @@ def _padded_length(tokenizer, lengths, padding, max_length, pad_to_multiple_of) 
     return round_up(length, pad_to_multiple_of)
 
 
-def _fill_up(rows, value: int, lengths: list[int], length: int | None, side: str) -> list[list]:
+def fill_up(rows, value: int, lengths: list[int], length: int | None, side: str) -> list[list]:
     """The rows as lists, `value` added on one side to those whose number in `lengths` is short.
 
     `lengths` are those of the token ids, as in transformers: a column that does not fit them stays
@@ -217,11 +214,10 @@ def _are_arrays(rows) -> bool:
     first = rows[0]
     if isinstance(first, (list, tuple)):
         first = next((row[0] for row in rows if len(row)), [])
-    if isinstance(first, (np.ndarray, torch.Tensor)):
-        return True
-    if isinstance(first, (int, list, tuple)):
-        return False
-    raise ValueError(
-        f"the features' token ids hold {first!r} ({type(first).__name__}): "
-        "expected lists of int, numpy arrays or torch tensors"
-    )
+    is_array = isinstance(first, (np.ndarray, torch.Tensor))
+    if not is_array and not isinstance(first, (int, list, tuple)):
+        raise ValueError(
+            f"the features' token ids hold {first!r} ({type(first).__name__}): "
+            "expected lists of int, numpy arrays or torch tensors"
+        )
+    return is_array

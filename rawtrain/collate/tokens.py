@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from rawtrain.batches import EVALUATION
 from rawtrain.data.columns import IGNORED, Columns
@@ -32,13 +31,13 @@ class TaggedTokens:
         return {name: values[where] for name, values in self.columns.values.items()}
 
 
-def gap_values(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """What fills the slots that no token takes."""
-    return {
-        "input_ids": tokenizer.pad_token_id,
-        "token_type_ids": tokenizer.pad_token_type_id,
-        "labels": IGNORED,
-    }
+def placed_all(
+    tokens: dict[str, np.ndarray], places: np.ndarray, shape: tuple[int, int], tokenizer
+) -> dict[str, np.ndarray]:
+    """All columns of tokens `placed`; the tokenizer's padding fills the slots that none takes."""
+    gaps = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    gaps["labels"] = IGNORED
+    return {name: placed(values, places, shape, gaps[name]) for name, values in tokens.items()}
 
 
 def placed(values: np.ndarray, places: np.ndarray, shape: tuple[int, int], gap: int) -> np.ndarray:

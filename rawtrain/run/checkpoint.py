@@ -13,7 +13,6 @@ Nothing in it is a pickle: to load one may run code. A checkpoint is complete un
 
 import logging
 import re
-import shutil
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -64,12 +63,6 @@ class Checkpoints:
         """Bring `state` to where the run was interrupted, if it was."""
         check_saves(state.model)
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        free_bytes = shutil.disk_usage(self.output_dir).free
-        if free_bytes < 3 * state.num_bytes:
-            logger.warning(
-                f"{self.output_dir}: {durable.in_mb(free_bytes)} are free, and a checkpoint takes "
-                f"about {durable.in_mb(state.num_bytes)}"
-            )
         if self.resumes_from is not None:
             state.load(self.resumes_from)
             self._keep_to_limit(state)  # the end may have come between a save and its deletion

@@ -9,14 +9,11 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rawtrain.config import TrainingSettings, public_values
 from rawtrain.data.files import sha256_of
 from rawtrain.run.durable import DELETING, LOCK, WRITING, DamagedError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 IDENTITY_FILE = "identity.json"
 
@@ -41,12 +38,7 @@ FREE = frozenset(
 Identity = dict[str, Any]  # as JSON can hold it
 
 
-def identity_of(
-    settings: TrainingSettings,
-    splits: Mapping[str, Any],
-    tokenizer: "PreTrainedTokenizerBase",
-    model: "PreTrainedModel",
-) -> Identity:
+def identity_of(settings: TrainingSettings, splits: Mapping, tokenizer, model) -> Identity:
     """The identity of a run.
 
     splits: the data, each with a `fingerprint` that other data do not have. Test data is left out:

@@ -57,7 +57,6 @@ class RunLog:
         self.trackers = trackers
         show_bar = sys.stderr.isatty() if disable_tqdm is None else not disable_tqdm
         self.bar = tqdm(unit="step", file=sys.stderr, leave=False, disable=not show_bar)
-        self.num_steps = self.first_step = 0
 
     def restore(self, history: list[dict]) -> None:
         """Take the entries of a checkpoint; metrics.jsonl loses those that came after them."""
