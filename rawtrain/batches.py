@@ -38,13 +38,7 @@ class TrainingBatches:
     same step with less padding.
     """
 
-    def __init__(
-        self,
-        num_rows: int,
-        settings: TrainingSettings,
-        collate: Collate,
-        lengths: np.ndarray | None = None,
-    ):
+    def __init__(self, num_rows: int, settings: TrainingSettings, collate: Collate, lengths=None):
         self.num_rows, self.collate, self.lengths = num_rows, collate, lengths
         self.batch_size = settings.per_device_train_batch_size
         self.accumulation = settings.gradient_accumulation_steps
@@ -87,13 +81,7 @@ class EvaluationBatches:
     and are the same for every model whose logits do not depend on padding.
     """
 
-    def __init__(
-        self,
-        num_rows: int,
-        settings: TrainingSettings,
-        collate: Collate,
-        lengths: np.ndarray | None = None,
-    ):
+    def __init__(self, num_rows: int, settings: TrainingSettings, collate: Collate, lengths=None):
         self.num_rows, self.collate = num_rows, collate
         size = settings.per_device_eval_batch_size
         if lengths is None:

@@ -12,7 +12,7 @@ from rawtrain import MlmSettings, NerSettings
 from rawtrain.collate.pack import PackedRows
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.probe import packed_rows
-from rawtrain.collate.route import Route, choose_route
+from rawtrain.collate.route import Route, choose_route, make_batches
 from rawtrain.fast.attention import ROW_ATTENTION, row_attention
 from rawtrain.fast.dropout import FastDropout
 from rawtrain.loop import train
@@ -142,18 +142,18 @@ def test_a_whole_run_learns_the_same_packed_padded_and_with_nothing_fast(
             eval_strategy="epoch",
         )
         model, source = tiny_model("bert", task), token_source(task, small_tokenizer, num_rows=26)
-        route = choose_route(model, source, small_tokenizer, settings)
-        layouts.append((route.packs, route.sorts))
         sources = {"train": source, "validation": source}
-        batches = route.batches(model, sources, small_tokenizer, settings)
-        train_batches, eval_batches = batches["train"], batches["validation"]
+        batches, batch_loss = make_batches(model, sources, small_tokenizer, settings)
+        packs = isinstance(batches["train"].collate, PackedRows)
+        in_order = np.concatenate(batches["validation"].batch_rows).tolist() == list(range(26))
+        layouts.append((packs, not in_order))
         histories.append(
             train(
                 model,
-                train_batches,
+                batches["train"],
                 settings,
-                eval_batches=eval_batches,
-                batch_loss=route.batch_loss,
+                eval_batches=batches["validation"],
+                batch_loss=batch_loss,
             )
         )
     assert layouts == [(True, True), (False, True), (False, False)]
@@ -196,10 +196,9 @@ def test_packed_rows_give_the_loss_of_padded_ones_on_a_gpu(bf16, small_tokenizer
     for padding in (False, True):
         settings = NerSettings(bf16=bf16, padding=padding, max_steps=3, logging_steps=1)
         model, source = tiny_model("bert", "ner").cuda(), token_source("ner", small_tokenizer)
-        route = choose_route(model, source, small_tokenizer, settings)
-        assert route.packs is not padding
-        batches = route.batches(model, {"train": source}, small_tokenizer, settings)
-        history = train(model, batches["train"], settings, batch_loss=route.batch_loss)
+        batches, batch_loss = make_batches(model, {"train": source}, small_tokenizer, settings)
+        assert isinstance(batches["train"].collate, PackedRows) is not padding
+        history = train(model, batches["train"], settings, batch_loss=batch_loss)
         losses.append([entry["loss"] for entry in history if "loss" in entry])
     assert losses[0] == pytest.approx(losses[1], rel=0.03 if bf16 else 1e-4)
 
@@ -334,18 +333,17 @@ def test_the_route_says_what_is_made_with_it(small_tokenizer):
             **flags, per_device_train_batch_size=4, gradient_accumulation_steps=3
         )
         model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer, 26)
-        route = choose_route(model, source, small_tokenizer, settings)
+        sources = {"train": source, "validation": source}
+        batches, _ = make_batches(model, sources, small_tokenizer, settings)
         has_fast_dropout = any(isinstance(module, FastDropout) for module in model.modules())
         assert has_fast_dropout == settings.fast
-        sources = {"train": source, "validation": source}
-        batches = route.batches(model, sources, small_tokenizer, settings)
         train_batches, eval_batches = batches["train"], batches["validation"]
         rows = np.concatenate(train_batches.rows(1))
         assert (np.diff(lengths[rows]) >= 0).all() == sorted_steps
         rows = np.concatenate([eval_batches.rows(i) for i in range(len(eval_batches))])
         assert (np.diff(lengths[rows]) <= 0).all() == settings.fast
         assert ("attention_mask" in train_batches[1][0]) and (
-            train_batches[1][0]["attention_mask"].dim() == (4 if route.packs else 2)
+            train_batches[1][0]["attention_mask"].dim() == (4 if flags == {} else 2)
         )
 
 

@@ -229,9 +229,10 @@ class TorchDraws:
     vocab_size: int
     generator: torch.Generator | None  # None: the global one
 
-    def coins(self, probability: float, never: np.ndarray | bool = False) -> np.ndarray:
+    def coins(self, probability: float, never: np.ndarray | None = None) -> np.ndarray:
         probabilities = torch.full(self.shape, probability)
-        probabilities.masked_fill_(torch.as_tensor(never), 0.0)
+        if never is not None:
+            probabilities.masked_fill_(torch.from_numpy(never), 0.0)
         return torch.bernoulli(probabilities, generator=self.generator).bool().numpy()
 
     def tokens(self, where: np.ndarray) -> np.ndarray:
@@ -247,10 +248,13 @@ class NumpyDraws:
     vocab_size: int
     generator: np.random.Generator | None  # None: the global state
 
-    def coins(self, probability: float, never: np.ndarray | bool = False) -> np.ndarray:
+    def coins(self, probability: float, never: np.ndarray | None = None) -> np.ndarray:
+        source = self.generator or np.random
+        if never is None:
+            return source.binomial(1, probability, size=self.shape).astype(bool)
         probabilities = np.full(self.shape, probability)
         probabilities[never] = 0
-        return (self.generator or np.random).binomial(1, probabilities).astype(bool)
+        return source.binomial(1, probabilities).astype(bool)
 
     def tokens(self, where: np.ndarray) -> np.ndarray:
         integers = self.generator.integers if self.generator else np.random.randint

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rawtrain.batches import EvaluationBatches, TrainingBatches
+from rawtrain.batches import Collate, EvaluationBatches, TrainingBatches
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.probe import Probe, packed_rows
 from rawtrain.collate.tokens import TokenSource
@@ -39,24 +39,6 @@ class Route:
     packs: bool = False
     sorts: bool = False  # by length: rows of a step that is not packed, and of an evaluation
 
-    def batches(
-        self,
-        model: PreTrainedModel,
-        sources: Mapping[str, TokenSource],
-        tokenizer: PreTrainedTokenizerBase,
-        settings: TrainingSettings,
-    ) -> dict[str, Any]:
-        """The `TrainingBatches` of "train", the `EvaluationBatches` of every other split."""
-        batches = {}
-        for split, source in sources.items():
-            kind = TrainingBatches if split == "train" else EvaluationBatches
-            collate: Any = PaddedRows(source, tokenizer)
-            lengths = source.columns.lengths if self.sorts else None
-            if split == "train" and self.packs:
-                collate, lengths = packed_rows(source, tokenizer, model), None
-            batches[split] = kind(len(source.columns), settings, collate, lengths)
-        return batches
-
 
 def make_batches(
     model: PreTrainedModel,
@@ -64,9 +46,20 @@ def make_batches(
     tokenizer: PreTrainedTokenizerBase,
     settings: TrainingSettings,
 ) -> tuple[dict[str, Any], BatchLoss]:
-    """The batches of each split, and the `BatchLoss` to train and evaluate them with."""
+    """The batches of each split, and the `BatchLoss` to train and evaluate them with.
+
+    They are `TrainingBatches` of "train", and `EvaluationBatches` of every other split.
+    """
     route = choose_route(model, next(iter(sources.values())), tokenizer, settings)
-    return route.batches(model, sources, tokenizer, settings), route.batch_loss
+    batches = {}
+    for split, source in sources.items():
+        kind = TrainingBatches if split == "train" else EvaluationBatches
+        collate: Collate = PaddedRows(source, tokenizer)
+        lengths = source.columns.lengths if route.sorts else None
+        if split == "train" and route.packs:
+            collate, lengths = packed_rows(source, tokenizer, model), None
+        batches[split] = kind(len(source.columns), settings, collate, lengths)
+    return batches, route.batch_loss
 
 
 def choose_route(
