@@ -140,6 +140,14 @@ def test_unusual_examples_fare_as_in_transformers(examples, framework):
     assert_same_as_transformers(DataCollatorForLanguageModeling, collator_settings, calls)
 
 
+@pytest.mark.parametrize("framework", ["pt", "np"])
+def test_shares_that_rounding_puts_above_one_fare_as_in_transformers(framework):
+    shares = {"mask_replace_prob": 0.8, "random_replace_prob": 0.2}  # 0.2 / (1 - 0.8) > 1
+    collator_settings = {"tokenizer": TOKENIZERS["right"], "return_tensors": framework} | shares
+    calls = [({}, [{"input_ids": ids}] * 2, None) for ids in ([], [5, 6])]
+    assert_same_as_transformers(DataCollatorForLanguageModeling, collator_settings, calls)
+
+
 def test_the_book_s_example_gives_the_book_s_mask():
     """Chapter 9 of Natural Language Processing with Transformers, the first masked example."""
     tokens = [f"w{i}" for i in range(30522)]
