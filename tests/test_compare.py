@@ -1,4 +1,4 @@
-"""study/compare.py and significance.py: tested beside plain Python and chance."""
+"""study/compare.py: tested beside plain Python and chance."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from seqeval.metrics import f1_score
 from rawtrain.results.bootstrap import f1_of
 from rawtrain.results.predictions import write_predictions
 from rawtrain.study import compare
-from rawtrain.study.significance import bootstrap_interval, compare_counts, randomisation_p_value
+from rawtrain.study.compare import bootstrap_interval, compare_counts, randomisation_p_value
 
 few_cases = settings(max_examples=40)
 

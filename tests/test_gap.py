@@ -10,7 +10,6 @@ from transformers import BertConfig, BertForTokenClassification, pipeline
 
 from rawtrain import NerSettings, Tagger, ner
 from rawtrain.cli.command import settings_from
-from rawtrain.data.conll import read_conll
 from rawtrain.data.small_bert import train_small_tokenizer
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.study import gap
@@ -164,24 +163,14 @@ def test_the_card_of_a_run_on_the_hub_is_left_to_the_next_upload(finished, tmp_p
     assert capsys.readouterr().out.endswith(f"to upload this: {again}\n")
 
 
-def test_another_file_is_measured_instead(finished, files):
-    other = str(files / "other.conll")
-    found = measured(finished, "--file", other)
-    assert found["num_sentences"] == 7
-    assert found["tagger"]["number"] == sum(
-        tag[0] == "B" for tags in read_conll(other, 0, 1).tags for tag in tags
-    )
-
-
 def test_a_folder_without_a_finished_run_of_ner_is_refused(finished, tmp_path, capsys):
-    def refusal(folder, *arguments):
+    def refusal(folder):
         with pytest.raises(SystemExit) as end:
-            gap.main([str(folder), *arguments])
+            gap.main([str(folder)])
         assert end.value.code == 2
         return capsys.readouterr().err
 
     assert refusal(tmp_path).startswith(f"error: {tmp_path} holds no finished run; expected the ")
-    assert "nothing.conll: no such file" in refusal(finished, "--file", "nothing.conll")
     for name in ("manifest.json", "identity.json", "settings.json"):
         (tmp_path / name).write_text((finished / name).read_text())
     identity = json.loads((finished / "identity.json").read_text())

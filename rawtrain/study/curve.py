@@ -137,11 +137,9 @@ class Curve:
         axes.set_xscale("log", base=2)
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.minorticks_off()
-        axes.margins(x=0.08)
         axes.set(xlabel="training sentences (logarithmic)", ylabel="F1", ylim=(0, 1))
         axes.set_title(f"F1 on {self.corpus}")
         axes.grid(alpha=0.3, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="best")
         return figure
 

@@ -4,11 +4,8 @@ Part of `python -m rawtrain.study.parity`, which prints what the functions here 
 Trainer's numbers, ours, and whether the sentence is true of ours.
 """
 
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -163,52 +160,11 @@ def no_labels() -> Shown:
     )
 
 
-def evaluation_growth() -> Shown:
-    """Rows doubled three times; every measurement in a process of its own, for its peak memory."""
-    found: dict[str, list[tuple[float, float]]] = {"trainer": [], "ours": []}
-    for num_rows in (1000, 2000, 4000, 8000):
-        for whose, costs in found.items():
-            with get_context("fork").Pool(1) as pool:
-                costs.append(pool.apply(cost_of_evaluation, (whose, num_rows)))
-    (first_seconds, first_mib), *_, (last_seconds, last_mib) = found["ours"]
-    trainer, ours = (
-        ", ".join(f"{seconds:.1f} s {mib:.0f} MiB" for seconds, mib in costs)
-        for costs in found.values()
-    )
-    return Shown(
-        "Evaluation memory stays flat and its time is linear in the rows (1,000 to 8,000 rows: "
-        "processor time, memory added).",
-        trainer,
-        ours,
-        last_seconds / first_seconds / 8 < 1.5 and last_mib - first_mib < 2,  # measurement noise
-    )
-
-
-def cost_of_evaluation(whose: str, num_rows: int) -> tuple[float, float]:
-    """Processor seconds and MiB of peak memory, as Linux tells it, for `num_rows` rows."""
-    torch.set_num_threads(1)
-    evaluations = []
-    for size in (100, num_rows):
-        small = Small("ner", size, per_device_eval_batch_size=8)
-        trainer = small.trainer()
-        trainer.compute_metrics = lambda predictions: {}  # so that Trainer keeps them, as it does
-        evaluations.append(trainer.evaluate if whose == "trainer" else small.eval_loss)
-    evaluations[0]()  # what only the first evaluation of a process takes
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is in use now
-    before, start = peak_mib(), time.process_time()
-    evaluations[1]()
-    return time.process_time() - start, peak_mib() - before
-
-
-def peak_mib() -> float:
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-
-
 def numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.5f}" for value in values)
 
 
 DIFFERENCES = (
-    *(accumulation, evaluation_batch_size, evaluating_while_training, evaluating_twice),
-    *(masks, no_labels, evaluation_growth),
+    *(accumulation, evaluation_batch_size, evaluating_while_training),
+    *(evaluating_twice, masks, no_labels),
 )

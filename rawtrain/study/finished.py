@@ -28,9 +28,6 @@ def parser_of(command: str, description: str | None) -> argparse.ArgumentParser:
 def settings_of(run: Path, settings_class: type[Settings]) -> Settings:
     """The settings of the finished run in a folder, with that folder as `output_dir`.
 
-    They were checked when the run began. What only a new run needs, such as a tracker that is
-    installed, is not asked for again.
-
     Raises ValueError if no run of this job has finished there, DamagedError if its model changed.
     """
     if not (run / MANIFEST).is_file():

@@ -3,10 +3,8 @@
 RUN is the output directory of a finished run of rawtrain.ner. Training and evaluation have words;
 users have raw text. transformers' pipeline("ner") makes words of sub-words by a rule of its own,
 one for each aggregation strategy, and so finds other entities than those that were scored. Here
-the same sentences take each of these ways, and the table shows what is lost on it. The numbers are
-kept in RUN/deployment_gap.json, and the model card names the strategy that loses least.
-
-An entity counts as found if its first character, its last character and its type are right.
+the same sentences take each of these ways; an entity counts if its first and last character and its
+type are right. RUN/deployment_gap.json keeps the numbers, the model card names the best strategy.
 """
 
 import copy
@@ -46,13 +44,11 @@ Spans = set[tuple[int, int, int, str]]  # entities: number of the text, first ch
 
 def main(arguments: Sequence[str]) -> None:
     """Measure the gap of a run, print it and keep it beside the model."""
-    parser = parser_of("gap", __doc__)
-    parser.add_argument("--file", help="tagged sentences (default: the run's validation data)")
-    options = parser.parse_args(arguments)
+    options = parser_of("gap", __doc__).parse_args(arguments)
     with reported_mistakes():
         settings = settings_of(options.run, NerSettings)
         configure_logging(settings)
-        sentences = validation_sentences(settings, options.file)
+        sentences = validation_sentences(settings)
         tagger = Tagger.from_pretrained(options.run, use_cpu=settings.use_cpu)
     gap = measure_gap(tagger, sentences, settings)
     write_json(options.run / "deployment_gap.json", gap)
@@ -65,20 +61,16 @@ def main(arguments: Sequence[str]) -> None:
         write_card(settings)
 
 
-def validation_sentences(settings: NerSettings, file: str | None) -> TaggedSentences:
-    """The first 1,000 sentences of a run's validation data, or of another file."""
+def validation_sentences(settings: NerSettings) -> TaggedSentences:
+    """The first 1,000 sentences of a run's validation data."""
     if settings.task_name == "pos":
         raise ValueError(f"{settings.output_dir} tags single words (--task_name pos), no entities")
-    if file:
-        settings = replace(
-            settings, dataset_name=None, train_file=None, test_file=None, validation_file=file
-        )
     if uses_own_data(settings):
         splits = read_tagged(settings).splits
     else:
         splits = {"validation": read_docstring_corpus().validation}
     if "validation" not in splits:
-        raise ValueError(f"{settings.output_dir} has no validation data; name some with --file")
+        raise ValueError(f"{settings.output_dir} has no validation data")
     split = splits["validation"]
     return replace(split, words=split.words[:NUM_SENTENCES], tags=split.tags[:NUM_SENTENCES])
 

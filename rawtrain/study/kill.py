@@ -5,7 +5,6 @@ with the run that nobody killed, to the last bit of weights, optimizer, metrics 
 
   random    killed with SIGKILL three times, at random instants and random calls that change a file;
             over task, workers, accumulation, bf16, padding, best model with early stopping
-  real      the same with whole commands, imports and all, instead of forked ones
   stages    killed at every stage of a save, of a deletion and of the final files, and half-way
             through each write: the first, a middle and the last time
   resumes   killed after every single save
@@ -13,8 +12,7 @@ with the run that nobody killed, to the last bit of weights, optimizer, metrics 
   damages   flipped bits, lost tails, missing, added and swapped files in the newest checkpoint
 
 After every end, all that has its final name must be whole; no more than the steps since the last
-save may be lost; nobody may have to do anything. The program exits with 0 if all of this holds and
-with 1 if not.
+save may be lost; nobody may have to do anything. The exit code is 0 if all of this holds, else 1.
 """
 
 import argparse
@@ -40,7 +38,7 @@ from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.run.checkpoint import in_folder
 from rawtrain.run.durable import DAMAGED, MANIFEST, WRITING
-from rawtrain.study.killed_run import IMPORT_SECONDS, Job, KilledRun, Stage, die_at, note
+from rawtrain.study.killed_run import Job, KilledRun, Stage, die_at, note
 
 COMBINED = "--dataloader_num_workers {} --gradient_accumulation_steps {}"
 BEST = "--eval_strategy steps --eval_steps 2 --load_best_model_at_end --early_stopping_patience 3"
@@ -92,16 +90,15 @@ def write_data(folder: Path) -> None:
 # What is done to a run. `whole` is one of the same job that nobody killed.
 
 
-def kill_at_random(run, whole, rng, is_real=False):
+def kill_at_random(run, whole, rng):
     """Kills at any instant of a start, or at a call that changes a file."""
-    last_instant = whole.seconds + IMPORT_SECONDS * is_real
     for _ in range(3):
-        if is_real or rng.random() < 0.5:
-            run.start([(rng.uniform(0, last_instant), SIGKILL)], is_real=is_real)
+        if rng.random() < 0.5:
+            run.start([(rng.uniform(0, whole.seconds), SIGKILL)])
         else:  # an early one of its name: a start that resumes has fewer of them
             name, when = rng.choice(list(whole.num_calls)), rng.choice(["before", "after"])
             run.start(fault=partial(die_at, Stage(name, rng.integers(1, 4), when)))
-    run.finish_like(whole, is_real=is_real)
+    run.finish_like(whole)
 
 
 def kill_at_stage(run, whole, rng, stage):
@@ -210,7 +207,6 @@ def damage(newest, older, rng):
 # The experiments: what is done, to which jobs, and to how many runs in the short and the long form
 EXPERIMENTS = {
     "random": (kill_at_random, JOBS, 14, 100),
-    "real": (partial(kill_at_random, is_real=True), JOBS[5:7], 2, 8),
     "stages": (kill_at_stage, JOBS[:1], 24, 1000),  # or as many as there are
     "resumes": (kill_after_every_save, SAVED_EACH_STEP, 2, 2),
     "signals": (send_signals, JOBS, 6, 50),

@@ -2,7 +2,7 @@
 
 Importing torch and transformers takes seconds, a small run takes one. So this process imports
 everything once, computes nothing itself, and forks: a child does what `python -m rawtrain.ner` does
-after its imports. A real command is started where the imports are the point. It takes Linux.
+after its imports. It takes Linux.
 
 No kill comes at a time of the clock: it comes at a call of the run that changes a file, or when the
 run has had so many seconds of a processor. So it hits the same instants on a busy machine.
@@ -39,7 +39,6 @@ from rawtrain.run.checkpoint import in_folder
 from rawtrain.run.durable import DELETING, MANIFEST, WRITING, DamagedError
 from rawtrain.run.log import RunLog
 
-IMPORT_SECONDS = time.process_time()  # what the lines above took
 IDLE_SECONDS = 120  # a run that has something to do gets a processor in that time, on any machine
 RESUMES = re.compile(r"it (?:resumes from checkpoint-(\d+)|restarts from scratch)")
 TASKS: dict[str, tuple[Callable, type]] = {
@@ -70,9 +69,8 @@ class KilledRun:
         self.main, settings_class = TASKS[job.task]
         self.settings = command.settings_from(settings_class, job.arguments(self.folder))
         self.may_lose = self.settings.save_steps
-        self.num_kills = 0
+        self.num_kills = self.num_signals = 0  # SIGKILL, and those that a program can answer
         self.num_inside = 0  # of the kills, those that left something half written or half deleted
-        self.num_signals = 0  # others, which a program can answer
         self.most_lost = 0  # steps that had been done and had to be done again
         self.problems: list[str] = []
         # of the last start, and its time of a processor
@@ -80,12 +78,11 @@ class KilledRun:
         self.sent: list[tuple[signal.Signals, int]] = []  # with the last step before it
         self.resumed_from: int | None = None  # the step; None if it was no resumption
 
-    def start(self, to_send: Iterable = (), fault: Callable | None = None, is_real=False) -> int:
+    def start(self, to_send: Iterable = (), fault: Callable | None = None) -> int:
         """Start the command, wait for its end, and look at what it left.
 
         to_send: pairs (seconds of a processor that the run has had by then, signal).
         fault: called in the child with the output directory, before the command begins.
-        is_real: with the imports, as a program of its own.
 
         Returns its exit code, negative for the signal that killed it.
         """
@@ -93,7 +90,7 @@ class KilledRun:
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            self._be_the_command(fault, is_real)
+            self._be_the_command(fault)
         code = self._end_of(pid, to_send)
         self.said = self.log_file.read_bytes()[log_bytes:].decode(errors="replace")
         resumed = RESUMES.search(self.said)
@@ -110,9 +107,9 @@ class KilledRun:
         self.problems += unsound(self.output_dir)
         return code
 
-    def finish_like(self, whole: "KilledRun", is_real=False, checkpoints_count=True) -> None:
+    def finish_like(self, whole: "KilledRun", checkpoints_count=True) -> None:
         """Start the command a last time; note what came out otherwise than of the run `whole`."""
-        if self.start(is_real=is_real) == 0:
+        if self.start() == 0:
             found, expected = results_of(self.output_dir), results_of(whole.output_dir)
             names = found.keys() | expected.keys()
             others = sorted(name for name in names if found.get(name) != expected.get(name))
@@ -134,25 +131,20 @@ class KilledRun:
     @property
     def unfinished(self) -> list[str]:
         """What is half written or half deleted, under names that say so."""
-        signs = (WRITING, DELETING)
-        return [path.name for sign in signs for path in self.output_dir.glob(f"{sign}*")]
+        found = [self.output_dir.glob(f"{sign}*") for sign in (WRITING, DELETING)]
+        return [path.name for paths in found for path in paths]
 
-    def _be_the_command(self, fault, is_real) -> NoReturn:
+    def _be_the_command(self, fault) -> NoReturn:
         """What a forked child does: whatever is raised, it never goes on as its parent."""
-        code, cache = 1, self.folder / "cache"
+        code = 1
         try:
             with self.log_file.open("a") as log:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
-            if is_real:
-                variables = {"HF_DATASETS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-                program = [sys.executable, "-m", f"rawtrain.{self.job.task}"]
-                arguments = self.job.arguments(self.folder)
-                os.execve(sys.executable, [*program, *arguments], os.environ | variables)
             signals.listen()
             faulthandler.enable()  # tells where it hangs, at SIGABRT
             torch.set_num_threads(1)  # the model is tiny: a second thread only waits
-            datasets.config.HF_DATASETS_CACHE = cache
+            datasets.config.HF_DATASETS_CACHE = self.folder / "cache"
             if fault:
                 fault(self.output_dir)
             command.run(self.main, self.settings)

@@ -29,7 +29,7 @@ from rawtrain.collate.mask import DataCollatorForLanguageModeling
 from rawtrain.collate.pad import DataCollatorForTokenClassification
 from rawtrain.config import MlmSettings, NerSettings, TrainingSettings
 from rawtrain.data.columns import collate_rows
-from rawtrain.data.sources import read_documents, read_tagged
+from rawtrain.data.sources import read_tagged
 from rawtrain.job import decide_work
 from rawtrain.loop import train
 from rawtrain.study.tiny import tiny_model, tiny_rows, tiny_tokenizer
@@ -214,7 +214,7 @@ def compare_own(task: str, flags: list[str]) -> Difference:
         columns = {name: rows.columns.only("input_ids", "labels") for name, rows in encoded.items()}
         make_model = lambda: ner.make_model(settings, corpus, tokenizer)[0]  # noqa: E731
     else:
-        splits = mlm.with_validation(read_documents(settings), settings)
+        splits = mlm.read_splits(settings)
         settings = decide_work(settings, splits)
         tokenizer = mlm.make_tokenizer(settings, splits)
         encoded = mlm.encode(settings, splits, tokenizer, mlm.make_model(settings, tokenizer))
@@ -234,10 +234,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="half of the cases, and no more")
     parser.add_argument("--task", choices=SETTINGS, help="compare on a model and data of your own")
-    parser.add_argument("--model", help="short for --model_name_or_path")
     options, flags = parser.parse_known_args()
-    if options.model:
-        flags += ["--model_name_or_path", options.model]
     if flags and not options.task:
         parser.error(f"{flags[0]} belongs to a job; add --task ner or --task mlm")
     if importlib.util.find_spec("accelerate") is None:

@@ -3,14 +3,13 @@
 RUN is the output directory of a finished run of rawtrain.mlm. The model that it started from and
 the one that it ended with are asked for the same hidden words of its domain and, with a file of
 general text, evaluated on the same masks of that text: what was learnt and what was forgotten both
-show. RUN/probes.json gets the numbers. The first model is made again from the settings, of which
-its weights are a function; the run's identity tells whether it is the very same.
+show. RUN/probes.json gets the numbers. The first model is made again from the settings.
 
 Which words: of those that have at least four times the share in the training rows that they have
 in general text, the most frequent ones. Without a general file the tokenizer's own order stands for
 it: vocabularies are numbered from frequent words to rare ones, so the share falls as one over the
-place (Zipf's law). Words are tokens of at least four letters, or two in a script without capital
-letters. Each is hidden in the first sentence of the validation documents that has it, and once.
+place (Zipf's law). Words are tokens of four letters or more, or two in a script without capitals.
+Each is hidden in the first sentence of the validation documents that has it, and once.
 """
 
 import contextlib
@@ -173,8 +172,6 @@ def report(probes: list[dict], general: dict | None) -> list[str]:
             for name, digits in (("loss", ".3f"), ("perplexity", ",.2f"), ("accuracy", ".3f"))
         ]
         lines += ["", f"general text: {', '.join(shown)}"]
-        if after["loss"] > before["loss"]:
-            lines += ["more loss than before: so much of general language was forgotten"]
     return lines
 
 

@@ -70,8 +70,7 @@ class Scores:
         return [
             f"Mean ± sample standard deviation (n - 1) over {1 + len(others)} seeds: "
             f"{', '.join(map(str, self.by_seed))}.",
-            "They are far apart because seed + epoch decides the order of the sentences:",
-            f"with seed {first + 1}, epoch 0 would have the order of epoch 1 with seed {first}.",
+            "They are far apart because seed + epoch decides the order of the sentences.",
         ]
 
 
@@ -197,7 +196,7 @@ class Study:
         stored = self._stored(run)
         if changes := stored and differences(stored["made_from"], run.made_from):
             raise ValueError(
-                f"{self._scores_file(run)} comes from another study; since then there changed\n"
+                f"{self._scores_file(run)} comes from another study; what has changed since then:\n"
                 + "".join(f"  {change}\n" for change in changes)
                 + "repeat the command with which it began, or choose another --output_dir"
             )
