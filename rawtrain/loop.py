@@ -124,7 +124,6 @@ def train(
     state.log.start(plan.num_steps, state.step)
     with signals.held(), saves_if_interrupted(state, checkpoints):
         train_loop(state, plan, batches, settings, batch_loss, evaluate_now, checkpoints)
-    state.log.close()
     state.record.check()
     if checkpoints and settings.load_best_model_at_end:
         checkpoints.load_best(model, state.log.history)

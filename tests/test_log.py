@@ -42,7 +42,7 @@ def test_a_bar_shows_the_loss_and_gives_way_to_lines(capfd, caplog):
         log.tick(2)
         log.add({"loss": 0.5, "learning_rate": 0.01, "step": 2})
         log.say("before the end")
-        log.close()
+        log.finish()
         log.add({"eval_loss": 0.25, "epoch": 1.0, "step": 4})
     shown = capfd.readouterr().err
     assert "2/4" in shown and "loss 0.5000" in shown and "\rbefore the end\n" in shown

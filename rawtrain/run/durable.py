@@ -103,11 +103,11 @@ def explained(path: Path, num_bytes: int) -> Iterator[None]:
     except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
         reason = getattr(error, "strerror", None) or str(error)
         place = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
-        free = in_mb(shutil.disk_usage(place).free)
+        free_bytes = shutil.disk_usage(place).free
         raise RunError(
-            f"{path}: cannot be written: {reason}; it needs about {in_mb(num_bytes)}, {free} are "
-            f"free in {place}. What was complete before is untouched: solve this and start the "
-            f"same command again"
+            f"{path}: cannot be written: {reason}; it needs about {num_bytes / 1e6:,.1f} MB, "
+            f"{free_bytes / 1e6:,.1f} MB are free in {place}. What was complete before is "
+            f"untouched: solve this and start the same command again"
         ) from error
 
 
@@ -174,10 +174,6 @@ def set_aside(folder: Path) -> Path:
     os.rename(folder, aside)
     _flush(folder.parent)
     return aside
-
-
-def in_mb(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:,.1f} MB"
 
 
 @contextlib.contextmanager

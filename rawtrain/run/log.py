@@ -103,13 +103,9 @@ class RunLog:
         elif logger.isEnabledFor(logging.INFO):
             self.bar.write(line, file=sys.stderr)
 
-    def close(self) -> None:
-        """Remove the bar; entries may follow."""
-        self.bar.close()  # which disables it
-
     def finish(self) -> None:
-        """Nothing follows."""
-        self.close()
+        """Remove the bar and close the trackers; what is said later is a plain line."""
+        self.bar.close()  # which disables it
         for tracker in self.trackers:
             tracker.close()
 
