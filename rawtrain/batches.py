@@ -172,7 +172,12 @@ def _steps_as_trainer_takes_them(batches, steps, settings, device) -> Iterator[l
         epoch = (first - 1) // batches.steps_per_epoch
         start = epoch * batches.batches_per_epoch + 1
         indices = range(start, start + batches.batches_per_epoch)
-        loader = _loader(one_by_one, indices, settings, device, seeds)
-        ahead = (batch for batch, _ in pairwise(chain(loader, [None])))  # the next is collated
+        ahead = _one_ahead(_loader(one_by_one, indices, settings, device, seeds))
         for _ in range(first, min(first + batches.steps_per_epoch, steps.stop)):
             yield [micro_batch for (micro_batch,) in islice(ahead, batches.accumulation)]
+
+
+def _one_ahead(loader):
+    """The batches of a loader; when one comes out, the next has been collated."""
+    for batch, _ in pairwise(chain(loader, [None])):
+        yield batch
