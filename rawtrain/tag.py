@@ -35,12 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from rawtrain.use.tagger import Tagger
 
         configure_logging(asked)
-        tagger = Tagger.from_pretrained(
-            asked.model_dir,
-            max_seq_length=asked.max_seq_length,
-            batch_size=asked.batch_size,
-            use_cpu=asked.use_cpu,
-        )
+        names = ("max_seq_length", "batch_size", "use_cpu")
+        options = {name: getattr(asked, name) for name in names}
+        tagger = Tagger.from_pretrained(asked.model_dir, **options)
         tune_process(tagger.model.device)
         show = _as_json if asked.json else _for_people
         is_typed = not asked.file and not asked.text and sys.stdin.isatty()

@@ -352,7 +352,7 @@ CASES = [
         ]
     ),
     text_case("invalid UTF-8", b"one\ntwo \xff\n", refused="^a.txt:2: byte 0xff at offset 8"),
-    text_case("a number for text", '{"text": "a"}\n{"text": 1}\n{"txt": ""}\n', "a.jsonl",
+    text_case("a number for text", '{"text": "a"}\n{"text": 0}\n{"txt": ""}\n', "a.jsonl",
               refused="^a.jsonl:2: 'text' is a number\na.jsonl:3: no key 'text'; found 'txt'"),
     text_case("less than a block", "we met Ada\n", said=r"rows +1\ntokens +5\n"),
     text_case("nothing to mask", "\u200b\n\ufeff\u200b\n",

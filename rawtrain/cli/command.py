@@ -119,9 +119,7 @@ def _parser(settings_class, problems):
         description=settings_class.__doc__,
         epilog="Flags are written --a_b or --a-b; those shown without a value may be given true or "
         "false. Names and defaults are those of TrainingArguments 5.23, run_ner.py and run_mlm.py, "
-        "with these exceptions: an evaluation each epoch if there is validation data; at least "
-        "twenty log lines a run; and without any data named, when the run uses text that comes "
-        "with Python and torch, "
+        "but a run evaluates each epoch, logs at least twenty lines and, if no data is named, has "
         + " ".join(f"--{name} {value}" for name, value in settings_class.embedded_recipe.items()),
         formatter_class=partial(_Help, max_help_position=34, width=100),
         argument_default=SUPPRESS,

@@ -47,14 +47,12 @@ class Cache:
     folder: Path
     overwrite: bool = False
 
-    def fetch(self, key: str | None, chunks: Callable[[], Chunks]) -> tuple[Arrays, Counts]:
+    def fetch(self, key: str, chunks: Callable[[], Chunks]) -> tuple[Arrays, Counts]:
         """The arrays and counts stored under `key`, or else made from `chunks()` and stored.
 
         Arrays of the same name are concatenated, counts are summed. The arrays are read-only and
-        memory-mapped; without a key, or where the folder cannot be written, they are in memory.
+        memory-mapped, or in memory where the folder cannot be written.
         """
-        if key is None:
-            return in_memory(chunks())
         entry = self.folder / key
         if not self.overwrite and entry.exists():
             with contextlib.suppress(Exception):  # whatever json and numpy raise for damaged files

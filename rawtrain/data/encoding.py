@@ -55,14 +55,14 @@ def encode_rows(
     chunks: Callable[[], Iterable[Chunk]],
     num_workers: int | None,
     cache: Cache | None,
-    key: Callable[[], str | None],
+    key: str | None,
 ) -> tuple[Arrays, Counts]:
     """The rows of all chunks from the cache, or else encoded in threads: arrays and counts."""
 
     def encoded():
         return with_offsets(encode_in_threads(encode, chunks(), num_workers))
 
-    return in_memory(encoded()) if cache is None else cache.fetch(key(), encoded)
+    return cache.fetch(key, encoded) if cache and key else in_memory(encoded())
 
 
 def encode_in_threads(
@@ -96,9 +96,8 @@ def warn_of_unknown(num_unknown: int, num_tokens: int) -> None:
 
 def num_cores() -> int:
     """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
 def flat_ids(rows: Iterable[Iterable[int]]) -> np.ndarray:

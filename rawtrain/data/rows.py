@@ -165,13 +165,14 @@ def _texts_of(rows, column):
     """The text of each row, "" for null. All problems are raised together at the end."""
     problems = []
     for number, row in rows.read([column]):
+        text = "" if row.get(column) is None else row[column]
         problem = _missing(row, column)
-        if not problem and type(row[column]) not in (str, type(None)):
-            problem = f"{column!r} is {_kind(row[column])}"
-        if problem := problem or _surrogate_problem([row[column] or ""]):
+        if type(text) is not str:
+            problem = f"{column!r} is {_kind(text)}"
+        if problem := problem or _surrogate_problem([text]):
             problems.append(f"{rows.place(number)}: {problem}")
         else:
-            yield row[column] or ""
+            yield text
     raise_problems(problems, f"Expected: {column!r}, text or null; choose with --text_column_name.")
 
 

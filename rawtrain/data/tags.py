@@ -76,17 +76,13 @@ def unify(
 
 def check_tags(splits: Iterable[TaggedSentences]) -> None:
     """Refuse tags of no scheme; each is reported once, with its first place and its count."""
-    problems = []
-    for split in splits:
-        counts = Counter(tag for tags in split.tags for tag in tags)
-        problems += [
-            f"{_first_place(split, tag)}: the tag {reprlib.repr(tag)} is not an IOB tag "
-            f"({count} times)"
-            for tag, count in counts.items()
-            if not IOB_TAG.fullmatch(tag)
-        ]
     raise_problems(
-        problems,
+        [
+            f"{_first_place(split, tag)}: the tag {reprlib.repr(tag)} is not an IOB tag ({n} times)"
+            for split in splits
+            for tag, n in Counter(chain(*split.tags)).items()
+            if not IOB_TAG.fullmatch(tag)
+        ],
         "Expected O, or a letter B, I, E, S, L or U, a hyphen and a type: B-PER. If this is the "
         "wrong column, choose another; for part-of-speech tags there is --task_name pos.",
     )

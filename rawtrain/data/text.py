@@ -50,11 +50,9 @@ def encode_documents(
     """
     longest = max_length if line_by_line else None
     with truncating(tokenizer, longest, side=tokenizer.truncation_side) as backend:
-
-        def key():  # blocks of all lengths come from one entry
-            assert isinstance(texts, Texts)
-            return key_of(backend, rows="documents", data=texts.fingerprint)
-
+        key = None  # blocks of all lengths come from one entry
+        if cache and isinstance(texts, Texts):
+            key = key_of(backend, rows="documents", data=texts.fingerprint)
         encode, chunks = partial(_encode_chunk, backend), partial(_chunks_of, texts)
         values, counts = encode_rows(encode, chunks, num_workers, cache, key)
     offsets = values.pop("offsets")
@@ -86,10 +84,8 @@ def check_tokens(tokenizer: PreTrainedTokenizerFast, columns: Columns, source: s
     counts = count_tokens(columns)
     counts = np.pad(counts, (0, max(0, len(tokenizer) - len(counts))))
     if not counts.any():
-        raise ValueError(
-            f"{source}: the tokenizer makes no token of this text, so there is nothing to mask; is "
-            f"it made for this language and script?"
-        )
+        problem = "the tokenizer makes no token of this text, so there is nothing to mask"
+        raise ValueError(f"{source}: {problem}; is it made for this language and script?")
     warn_of_unknown(counts[tokenizer.unk_token_id] if tokenizer.unk_token else 0, counts.sum())
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     written = [
@@ -124,13 +120,7 @@ def _encode_chunk(backend, texts):
         "special": flat_ids(document.special_tokens_mask for document in documents).astype(bool),
         "word_starts": begins | (word < 0),  # a token of no word counts as a word
     }
-    num_cut = [
-        sum(piece.special_tokens_mask.count(0) for piece in document.overflowing)
-        for document in documents
-    ]
-    counts = {
-        "num_documents": len(texts),
-        "num_cut_documents": sum(number > 0 for number in num_cut),
-        "num_cut_tokens": sum(num_cut),
-    }
+    num_cut = [sum(p.special_tokens_mask.count(0) for p in d.overflowing) for d in documents]
+    counts = {"num_documents": len(texts), "num_cut_tokens": sum(num_cut)}
+    counts["num_cut_documents"] = sum(number > 0 for number in num_cut)
     return values, lengths, counts

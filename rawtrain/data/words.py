@@ -160,11 +160,10 @@ def _windows(tokenizer, words, max_length, stride, num_workers, cache):
     has_types = "token_type_ids" in tokenizer.model_input_names
     side = "right" if stride else tokenizer.truncation_side  # windows are laid out from the left
     with truncating(tokenizer, max_length, stride, side) as backend:
-
-        def key():
+        key = None
+        if cache:
             data = sha256_of(json.dumps(words))
-            return key_of(backend, rows="words", data=data, has_types=has_types)
-
+            key = key_of(backend, rows="words", data=data, has_types=has_types)
         encode = partial(_encode_chunk, backend, words, first_word, has_types)
         starts = partial(range, 0, len(words), CHUNK)
         values, _ = encode_rows(encode, starts, num_workers, cache, key)
@@ -183,11 +182,8 @@ def _encode_chunk(backend, words, first_word, has_types, start):
     sentence_of = start + np.repeat(np.arange(len(windows)), [len(rows) for rows in windows])
     word = flat(row.word_ids for row in rows)
     word = np.where(word >= 0, word + np.repeat(first_word[sentence_of], lengths), -1)
-    values = {
-        "word": word,
-        "input_ids": flat_ids(row.ids for row in rows),
-        "sentence_of": sentence_of,
-    }
+    ids = flat_ids(row.ids for row in rows)
+    values = {"word": word, "input_ids": ids, "sentence_of": sentence_of}
     if has_types:
         values["token_type_ids"] = flat_ids(row.type_ids for row in rows)
     return values, lengths, {}

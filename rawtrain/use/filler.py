@@ -8,13 +8,7 @@ import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from rawtrain.config import MlmSettings
-from rawtrain.models.loading import (
-    check_length,
-    check_vocabulary,
-    load_config,
-    load_model,
-    load_tokenizer,
-)
+from rawtrain.models import loading
 from rawtrain.precision import choose_device
 
 MASK = "[MASK]"  # in texts, for the mask token of any model
@@ -36,15 +30,15 @@ class MaskFiller:
     def from_pretrained(cls, folder: str | Path, *, use_cpu: bool = False) -> "MaskFiller":
         """The filler of a folder that a run wrote, or of any model with a masked-LM head."""
         settings = MlmSettings(model_name_or_path=str(folder), use_cpu=use_cpu)
-        config, tokenizer = load_config(settings), load_tokenizer(settings)
+        config, tokenizer = loading.load_config(settings), loading.load_tokenizer(settings)
         if tokenizer.mask_token_id is None:
             raise ValueError(
                 f"{folder}: its tokenizer has no mask token; name a model that was trained by "
                 f"masked-language modelling"
             )
-        model = load_model(AutoModelForMaskedLM, config, settings)
-        check_vocabulary(tokenizer, model)
-        max_seq_length = check_length(settings, tokenizer, model)
+        model = loading.load_model(AutoModelForMaskedLM, config, settings)
+        loading.check_vocabulary(tokenizer, model)
+        max_seq_length = loading.check_length(settings, tokenizer, model)
         return cls(model.to(choose_device(settings)), tokenizer, max_seq_length)
 
     def __call__(self, text: str, top_k: int = 5) -> list[list[dict[str, Any]]]:
@@ -74,8 +68,5 @@ class MaskFiller:
         is_mask = ids[0] == tokenizer.mask_token_id
         if not is_mask.any():
             raise ValueError(f"the text has no {MASK}; write it in place of the word to find")
-        was_training = self.model.training
-        self.model.eval()
-        logits = self.model(input_ids=ids).logits[0, is_mask]
-        self.model.train(was_training)
+        logits = self.model.eval()(input_ids=ids).logits[0, is_mask]
         return logits.float().softmax(-1).cpu()

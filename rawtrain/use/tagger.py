@@ -27,14 +27,7 @@ from rawtrain.config import NerSettings
 from rawtrain.data.columns import IGNORED
 from rawtrain.data.raw_text import split_words
 from rawtrain.data.words import default_stride, encode_words
-from rawtrain.models.loading import (
-    check_length,
-    check_vocabulary,
-    load_config,
-    load_model,
-    load_word_tokenizer,
-    named_labels,
-)
+from rawtrain.models import loading
 from rawtrain.precision import choose_device
 from rawtrain.results.entities import find_entities
 
@@ -81,16 +74,16 @@ class Tagger:
         settings = NerSettings(
             model_name_or_path=str(folder), max_seq_length=max_seq_length, use_cpu=use_cpu
         )
-        config, tokenizer = load_config(settings), load_word_tokenizer(settings)
-        label_names = named_labels(config, settings)
+        config, tokenizer = loading.load_config(settings), loading.load_word_tokenizer(settings)
+        label_names = loading.named_labels(config, settings)
         if alien := [name for name in label_names if not re.fullmatch(r"O|[BI]-.+", name)]:
             raise ValueError(
                 f"{folder}: its labels, such as {alien[0]!r}, mark no entities; expected O, "
                 f"B-TYPE and I-TYPE. Name a model that rawtrain.ner trained to find names"
             )
-        model = load_model(AutoModelForTokenClassification, config, settings)
-        check_vocabulary(tokenizer, model)
-        longest = check_length(settings, tokenizer, model)
+        model = loading.load_model(AutoModelForTokenClassification, config, settings)
+        loading.check_vocabulary(tokenizer, model)
+        longest = loading.check_length(settings, tokenizer, model)
         model.to(choose_device(settings))
         return cls(model, tokenizer, label_names, longest, batch_size)
 
