@@ -162,9 +162,7 @@ class TrainingSettings:
         "none", "also log to tensorboard, wandb or both", metavar="tracker"
     )
     push_to_hub: bool = setting(False, "upload the final model and its results to the hub")
-    hub_model_id: str | None = setting(
-        None, "repository to upload to, NAME or OWNER/NAME (default: the name of output_dir)"
-    )
+    hub_model_id: str | None = setting(None, "repository (default: the name of output_dir)")
     hub_token: str | None = setting(
         None,
         "others may see it in the list of processes (default: HF_TOKEN or `hf auth login`)",

@@ -33,24 +33,30 @@ def read_conll(path: str | Path, token_column: int = 0, tag_column: int = -1) ->
     sure = [row for row in rows if row and row[0][0] != "#" and row[0] != DOCUMENT]
     if not sure:
         raise ValueError(f"{path}: no sentence in this file; expected a word and a tag a line")
-    place = f"{path}:{rows.index(sure[0]) + 1}"
-    width, word_at, tag_at = _layout(sure, place, token_column, tag_column)
-    known_tags = {row[tag_at] for row in sure if len(row) == width} | {"#"}
+    width = Counter(map(len, sure)).most_common(1)[0][0]
+    needed = max(token_column, ~token_column, tag_column, ~tag_column) + 1  # -2 needs ~(-2) + 1
+    if width < needed or token_column % width == tag_column % width:
+        raise ValueError(
+            f"{path}:{rows.index(sure[0]) + 1}: number of columns, separated by spaces or tabs: "
+            f"{width}; expected the word in column {token_column} and its tag in column "
+            f"{tag_column} (from 0, negative from the end); choose them with --token_column and "
+            "--tag_column"
+        )
+    known_tags = {row[tag_column] for row in sure if len(row) == width} | {"#"}
     words, tags, lines, problems = [[]], [[]], [[]], []
     for number, row in enumerate(rows, start=1):
         if not row or row[0] == DOCUMENT:
             for column in (words, tags, lines):
                 column.append([])
         elif row[0][0] != "#" and len(row) != width:
-            problems.append(
-                f"{path}:{number}: number of columns: {len(row)}, on other lines {width}"
-            )
-        elif row[0][0] != "#" or (
-            len(row) == width and (row[tag_at] in known_tags or IOB_TAG.fullmatch(row[tag_at]))
-        ):
-            words[-1].append(row[word_at])
-            tags[-1].append(row[tag_at])
-            lines[-1].append(number)
+            found = f"number of columns: {len(row)}, on other lines {width}"
+            problems.append(f"{path}:{number}: {found}")
+        elif len(row) == width:
+            tag = row[tag_column]
+            if row[0][0] != "#" or tag in known_tags or IOB_TAG.fullmatch(tag):
+                words[-1].append(row[token_column])
+                tags[-1].append(tag)
+                lines[-1].append(number)
     raise_problems(
         problems,
         "Every word has a line of its own with the same columns, separated by spaces or tabs; "
@@ -58,16 +64,3 @@ def read_conll(path: str | Path, token_column: int = 0, tag_column: int = -1) ->
     )
     words, tags, lines = ([part for part in column if part] for column in (words, tags, lines))
     return TaggedSentences(words, tags, lines, str(path))
-
-
-def _layout(rows, place: str, token_column: int, tag_column: int) -> tuple[int, int, int]:
-    """The number of columns, and the indices of those of the word and of the tag."""
-    width = Counter(map(len, rows)).most_common(1)[0][0]
-    needed = max(token_column, ~token_column, tag_column, ~tag_column) + 1  # -2 needs ~(-2) + 1
-    if width < needed or token_column % width == tag_column % width:
-        raise ValueError(
-            f"{place}: number of columns, separated by spaces or tabs: {width}; expected the word "
-            f"in column {token_column} and its tag in column {tag_column} (from 0, negative from "
-            "the end); choose them with --token_column and --tag_column"
-        )
-    return width, token_column % width, tag_column % width

@@ -57,12 +57,10 @@ def read_tagged(settings: NerDataSettings) -> TaggedCorpus:
     if settings.task_name != "pos":
         splits, scheme, num_repaired = tags.unify(splits)
     first, *others = splits.values()
-    if first.label_names is not None and scheme in ("IOB2", "none"):
-        label_names = first.label_names
-    elif "train" in splits:
-        label_names = tags.label_list(first.tags)
-    else:
-        label_names = tags.label_list(t for split in (first, *others) for t in split.tags)
+    label_names = first.label_names
+    if label_names is None or scheme not in ("IOB2", "none"):
+        learnt = [first] if "train" in splits else [first, *others]
+        label_names = tags.label_list(t for split in learnt for t in split.tags)
     tags.check_known(splits, label_names)
     _warn_of_bad_training_data(splits)
     return TaggedCorpus(splits, label_names, scheme, num_repaired)
