@@ -20,14 +20,14 @@ import pytest
 import torch
 from fake_hub import TOKEN, fake_hub
 from huggingface_hub import constants
-from transformers import BertConfig
 
 from rawtrain import MlmSettings, NerSettings
 from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.columns import Columns, offsets_of
+from rawtrain.data.small_bert import train_small_tokenizer
 from rawtrain.run import signals
-from rawtrain.study.tiny import tiny_model
+from rawtrain.study.tiny import tiny_model, tiny_tokenizer
 
 # No test depends on the clock or on luck.
 hypothesis.settings.register_profile(
@@ -78,8 +78,7 @@ def no_picture_is_drawn():
 
 def tiny_bert(dropout=0.0, seed=0, num_labels=5):
     torch.manual_seed(seed)
-    sizes = {"num_labels": num_labels, "max_position_embeddings": 40}
-    return tiny_model("ner", dropout=dropout, **sizes)
+    return tiny_model("ner", dropout=dropout, num_labels=num_labels, max_position_embeddings=40)
 
 
 class NoTokenizer:
@@ -127,10 +126,7 @@ def padded(columns):
 
 @pytest.fixture(scope="session")
 def small_tokenizer():
-    """60 sub-words, with the special tokens of BERT."""
-    from rawtrain.data.small_bert import train_small_tokenizer
-
-    return train_small_tokenizer(["the quick brown fox jumps over the lazy dog"] * 3, vocab_size=60)
+    return tiny_tokenizer()
 
 
 def token_source(task, tokenizer, num_rows=9, longest=40, seed=0):
@@ -190,27 +186,20 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a lock may still be open
 
 
+def save_model(folder, task, texts, num_sub_words, seed=0, **sizes):
+    """A tiny BERT of random weights, and a tokenizer made of the texts, as a user's model."""
+    tokenizer = train_small_tokenizer([*texts], num_sub_words)
+    torch.manual_seed(seed)
+    tiny_model(task, vocab_size=len(tokenizer), **sizes).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory):
-    """A saved tiny BERT with its tokenizer, as a user's model."""
-    from transformers import BertForMaskedLM
-
-    from rawtrain.data.small_bert import train_small_tokenizer
-
-    words, _ = tagged_sentences(200)
-    tokenizer = train_small_tokenizer([" ".join(sentence) for sentence in words], vocab_size=80)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=48,
-    )
     folder = tmp_path_factory.mktemp("model")
-    BertForMaskedLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    words, _ = tagged_sentences(200)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 48}
+    save_model(folder, "mlm", map(" ".join, words), 80, **sizes)
     return str(folder)
 
 

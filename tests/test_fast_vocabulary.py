@@ -4,11 +4,11 @@ import pytest
 import torch
 from conftest import tiny_bert
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM
 
 from rawtrain.data.columns import Columns, offsets_of
 from rawtrain.fast.vocabulary import CompactEmbedding, compact_vocabulary
 from rawtrain.optim import decay_groups, make_optimizer
+from rawtrain.study.tiny import tiny_model
 
 
 def columns_of(ids):
@@ -74,7 +74,6 @@ def test_fewer_rows_are_trained_and_a_loaded_state_takes_their_place(settings):
 
 
 def test_a_table_that_the_decoder_shares_stays_whole(settings):
-    sizes = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 24}
-    model = BertForMaskedLM(BertConfig(**sizes, num_hidden_layers=1, num_attention_heads=2))
+    model = tiny_model("mlm")
     with compact_vocabulary(model, columns_of([5, 9]), settings()):
         assert type(model.get_input_embeddings()) is nn.Embedding

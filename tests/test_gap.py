@@ -4,13 +4,11 @@ import json
 import shutil
 
 import pytest
-import torch
-from conftest import tagged_sentences, write_conll
-from transformers import BertConfig, BertForTokenClassification, pipeline
+from conftest import save_model, tagged_sentences, write_conll
+from transformers import pipeline
 
 from rawtrain import NerSettings, Tagger, ner
 from rawtrain.cli.command import settings_from
-from rawtrain.data.small_bert import train_small_tokenizer
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.study import gap
 from rawtrain.study.gap import gap_table, measure_gap
@@ -21,21 +19,9 @@ LABELS = ["B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O"]
 def saved_model(folder, vocab_size, seed=0):
     """A model with large random weights; in a small vocabulary, words have several sub-words."""
     words, tags = tagged_sentences(40)
-    tokenizer = train_small_tokenizer([" ".join(sentence) for sentence in words], vocab_size)
-    torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=128,
-        initializer_range=1.0,
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: number for number, label in enumerate(LABELS)},
-    )
-    BertForTokenClassification(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    names = {"num_labels": len(LABELS), "id2label": dict(enumerate(LABELS))}
+    sizes = {"num_hidden_layers": 1, "max_position_embeddings": 128, "initializer_range": 1.0}
+    save_model(folder, "ner", map(" ".join, words), vocab_size, seed, **sizes, **names)
     return words, tags
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import one_step
 import pytest
-from conftest import tagged_sentences, write_conll
-from transformers import BertConfig, BertForMaskedLM, pipeline
+from conftest import save_model, tagged_sentences, write_conll
+from transformers import pipeline
 
 from rawtrain import loop
-from rawtrain.data.small_bert import train_small_tokenizer
 from rawtrain.study import differences
 
 ROOT = Path(__file__).parents[1]
@@ -85,17 +84,9 @@ def run_page(tmp_path, monkeypatch):
     words, _ = tagged_sentences(120, seed=2)
     texts = [" ".join(sentence) for sentence in words]
     (tmp_path / "issues.txt").write_text("\n".join(texts), encoding="utf-8")
-    tokenizer = train_small_tokenizer([*texts, "transformers are awesome!"] * 2, vocab_size=90)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        initializer_range=0.5,  # large enough that a few steps at the page's rate show
-    )
-    BertForMaskedLM(config).save_pretrained(tmp_path / "my_model")
-    tokenizer.save_pretrained(tmp_path / "my_model")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64}
+    sizes |= {"initializer_range": 0.5}  # large enough that a few steps at the page's rate show
+    save_model("my_model", "mlm", [*texts, "transformers are awesome!"] * 2, 90, **sizes)
 
     def run(number):
         names = {}

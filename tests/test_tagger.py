@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
-    BertConfig,
     BertForTokenClassification,
     PreTrainedTokenizerFast,
     pipeline,
@@ -17,6 +16,7 @@ from transformers import (
 
 from rawtrain import Tagger
 from rawtrain.data.raw_text import split_words
+from rawtrain.study.tiny import tiny_model
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 LONGEST = 16
@@ -46,19 +46,11 @@ def folders(tmp_path_factory, small_tokenizer):
     folders = {}
     for name, tokenizer in {"word pieces": small_tokenizer, "bytes": bytes_tokenizer()}.items():
         torch.manual_seed(7)
-        config = BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=24,
-            max_position_embeddings=LONGEST,
-            initializer_range=1.0,
-            id2label=dict(enumerate(LABELS)),
-            label2id={label: number for number, label in enumerate(LABELS)},
-        )
+        names = {"num_labels": len(LABELS), "id2label": dict(enumerate(LABELS))}
+        sizes = {"max_position_embeddings": LONGEST, "initializer_range": 1.0}
+        model = tiny_model("ner", vocab_size=len(tokenizer), **sizes, **names)
         folders[name] = tmp_path_factory.mktemp("tagger")
-        BertForTokenClassification(config).save_pretrained(folders[name])
+        model.save_pretrained(folders[name])
         tokenizer.save_pretrained(folders[name])
     return folders
 
