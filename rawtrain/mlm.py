@@ -45,7 +45,6 @@ from rawtrain.results import terminal
 from rawtrain.results.adaptation import score
 from rawtrain.results.mlm_page import show_adaptation, show_data, write_mlm_report
 from rawtrain.run.plan import check_steps
-from rawtrain.use.masked_rows import masked_rows
 
 LONGEST_BY_DEFAULT = 1024  # as in run_mlm.py
 
@@ -90,8 +89,7 @@ def main(settings: MlmSettings) -> None:
     for name in run.to_score:
         evaluation = evaluate(model, batches[name], settings, batch_loss)
         changes = show_adaptation(run.output_dir, encoded, evaluation)
-        rows = masked_rows(model, sources[name], tokenizer, settings, batch_loss)
-        write_mlm_report(settings, splits, encoded, evaluation, rows, changes)
+        write_mlm_report(settings, splits, encoded, tokenizer, evaluation, changes)
         metrics = evaluation.metrics("eval", score)
         metrics["perplexity"] = metrics.pop("eval_perplexity")  # run_mlm.py's key
         run.write_scores(name, metrics, len(encoded[name].columns))

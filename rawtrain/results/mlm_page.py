@@ -1,5 +1,7 @@
 """What a run says of a masked-language model: on standard output and in report.html."""
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,13 +9,16 @@ import numpy as np
 
 from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.config import MlmSettings
+from rawtrain.data.columns import IGNORED
 from rawtrain.data.text import count_tokens
 from rawtrain.evaluation import Evaluation
 from rawtrain.results import terminal
 from rawtrain.results.adaptation import adaptation, adaptation_table, score, unigram_scores
 from rawtrain.results.card import note
 from rawtrain.results.files import read_history
-from rawtrain.results.html import percent, render, write_report
+from rawtrain.results.html import render, write_report
+
+NUM_ROWS = 5
 
 
 class MaskedToken(NamedTuple):
@@ -21,27 +26,23 @@ class MaskedToken(NamedTuple):
 
     seen: str
     label: str
-    label_probability: float
     prediction: str
-    prediction_probability: float
 
     @property
     def is_right(self) -> bool:
         return self.prediction == self.label
 
 
-class MaskedRow(NamedTuple):
-    number: int  # in the data, from 1
-    tokens: list[str | MaskedToken]  # as the model saw them; a `MaskedToken` is to be predicted
-
-
 def write_mlm_report(
-    settings: MlmSettings, splits, encoded, evaluation: Evaluation, rows: list[MaskedRow], changes
+    settings: MlmSettings, splits, encoded, tokenizer, evaluation: Evaluation, changes
 ) -> None:
     """Write report.html with a section for the evaluation.
 
-    rows: what `masked_rows` returns. changes: what `show_adaptation` returns.
+    changes: what `show_adaptation` returns.
     """
+    source, rows = MaskedTokens(encoded["validation"].columns, tokenizer, settings), []
+    if not settings.match_trainer:  # whose masks are drawn anew in each evaluation
+        rows = list(islice(masked_rows(source, tokenizer, evaluation), NUM_ROWS))
     section = render(
         "mlm.html.jinja",
         source=splits["validation"].source,
@@ -50,10 +51,24 @@ def write_mlm_report(
         **score(evaluation),
         adaptation=changes,
         rows=rows,
-        percent=percent,
     )
     figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
     write_report(settings, splits, figures, "validation", section)
+
+
+def masked_rows(source: MaskedTokens, tokenizer, evaluation: Evaluation) -> Iterator[list]:
+    """The rows with a masked token, as the model saw them: texts, and `MaskedToken`s."""
+    name, predictions = tokenizer.convert_ids_to_tokens, iter(evaluation.predictions.tolist())
+    for number in range(len(source.columns)):
+        row = source.tokens(np.array([number]))
+        tokens: list[str | MaskedToken] = []
+        for seen, label in zip(row["input_ids"].tolist(), row["labels"].tolist(), strict=True):
+            if label == IGNORED:
+                tokens.append(name(seen))
+            else:
+                tokens.append(MaskedToken(*name([seen, label, next(predictions)])))
+        if any(isinstance(token, MaskedToken) for token in tokens):
+            yield tokens
 
 
 def show_data(splits, encoded, tokenizer, settings: MlmSettings) -> dict[str, dict]:
