@@ -421,7 +421,7 @@ def read_and_encode(case, model_dir):
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
-def test_a_bad_input_is_refused_or_read_and_told_about(case, model_dir, caplog, capsys):
+def test_a_bad_input_is_refused_or_read_and_reported(case, model_dir, caplog, capsys):
     write(case.files)
     caplog.set_level("INFO", "rawtrain")
     if case.refused:

@@ -358,7 +358,7 @@ def parameters(cases):
 
 
 @pytest.mark.parametrize(("damage", "answer", "job", "flags"), [*parameters(CASES)])
-def test_what_is_wrong_with_a_model_is_said_before_training(damage, answer, job, flags, folder):
+def test_an_unsound_model_is_refused_and_a_sound_one_loads(damage, answer, job, flags, folder):
     damage(folder)
     if answer is None:
         started = start(job, folder, **flags)
@@ -552,7 +552,7 @@ def test_a_link_out_of_a_snapshot_to_other_than_its_blobs_is_refused(folder):
 
 
 @pytest.mark.parametrize("dtype", ["F16", "BF16"])
-def test_weights_in_16_bits_are_told_of(dtype, folder, caplog):
+def test_weights_in_16_bits_are_reported(dtype, folder, caplog):
     in_type({"F16": torch.float16, "BF16": torch.bfloat16}[dtype])(folder)
     with caplog.at_level("INFO", logger="rawtrain"):
         start(ner, folder)

@@ -72,7 +72,7 @@ def job(model_dir, settings, tmp_path):
     )
 
 
-def test_trainer_takes_the_rows_that_are_reckoned_for_each_step(job):
+def test_trainer_takes_the_rows_that_are_counted_for_each_step(job):
     job = replace(job, settings=replace(job.settings, logging_steps=12))
     turns = SimpleNamespace(step_done=lambda step: None)
     _, counted = bench_contenders.by_trainer(job, turns, evaluates=False)
@@ -158,7 +158,7 @@ def test_a_small_run_prints_a_table_of_both_sides(model_dir, tmp_path, flags):
 
 
 @pytest.mark.slow
-def test_a_mistake_that_a_process_finds_is_told_without_a_traceback(tmp_path, model_dir):
+def test_a_mistake_that_a_process_finds_is_reported_without_a_traceback(tmp_path, model_dir):
     (tmp_path / "empty.conll").write_text("")
     flags = ["--task", "ner", "--model", model_dir, "--train_file", tmp_path / "empty.conll"]
     run = subprocess.run([sys.executable, BENCH, *flags], capture_output=True, text=True)

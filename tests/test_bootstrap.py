@@ -66,7 +66,7 @@ def test_the_interval_holds_the_score_and_narrows_with_more_sentences():
     assert widths[0] / widths[1] == pytest.approx(10, rel=0.25)
 
 
-def test_of_nothing_and_of_a_perfect_score_there_is_no_doubt():
+def test_the_interval_of_nothing_and_of_a_perfect_score_has_no_width():
     nothing = np.zeros(6, int)
     assert intervals(nothing, nothing, np.array([0, 3, 6]), PER) == {"PER": (0, 0), None: (0, 0)}
     named = np.ones(6, int)

@@ -257,7 +257,7 @@ def damages(entry):
         yield from (partial(flip, path, position) for position in in_data)
 
 
-def test_an_entry_with_any_damage_is_made_anew(tmp_path, caplog):
+def test_a_damaged_entry_is_encoded_again(tmp_path, caplog):
     Cache(tmp_path).fetch("key", numbers)
     all_damages = list(damages(tmp_path / "key"))
     for damage in all_damages:
@@ -271,7 +271,7 @@ def test_an_entry_with_any_damage_is_made_anew(tmp_path, caplog):
     )
 
 
-def test_an_entry_without_its_json_or_with_another_is_made_anew(tmp_path):
+def test_an_entry_without_its_json_or_with_another_is_encoded_again(tmp_path):
     for content in ("", "[]", "{}", '{"types": [], "counts": {}, "crc32": 0}'):
         Cache(tmp_path).fetch("key", numbers)
         (tmp_path / "key" / "entry.json").write_text(content)
@@ -307,7 +307,7 @@ def test_two_processes_at_once_both_have_the_rows_and_leave_one_entry(tmp_path, 
     assert same(Cache(tmp_path).fetch("key", never))
 
 
-def test_whoever_is_second_to_finish_keeps_his_own_arrays(tmp_path):
+def test_the_second_to_finish_keeps_its_own_arrays(tmp_path):
     def overtaken():
         assert same(Cache(tmp_path).fetch("key", numbers))
         yield from numbers()
@@ -340,7 +340,7 @@ def test_an_entry_that_cannot_get_its_name_is_used_without(tmp_path, monkeypatch
     assert "cannot be kept" in caplog.text and entries(tmp_path) == []
 
 
-def test_where_nothing_can_be_written_the_run_goes_on_with_one_warning(tmp_path, caplog):
+def test_where_nothing_can_be_written_the_run_continues_with_one_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("no folder")
     for key in ("train", "validation"):
         assert same(Cache(tmp_path / "file" / "cache").fetch(key, numbers))
@@ -348,7 +348,7 @@ def test_where_nothing_can_be_written_the_run_goes_on_with_one_warning(tmp_path,
     assert f"cannot be kept in {tmp_path / 'file' / 'cache'}: Not a directory" in warning
 
 
-def test_a_full_disk_is_no_end_either(tmp_path, caplog, monkeypatch):
+def test_a_full_disk_does_not_end_the_run_either(tmp_path, caplog, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

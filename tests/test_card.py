@@ -133,7 +133,7 @@ def test_the_command_in_the_card_is_the_one_that_was_given(run, settings):
         (NerSettings, ["--greater_is_better", "false", "--data_seed", "3", "--stride", "0"]),
     ],
 )
-def test_every_command_comes_back_as_the_same_settings(tmp_path, monkeypatch, job, arguments):
+def test_the_command_in_a_card_gives_the_same_settings(tmp_path, monkeypatch, job, arguments):
     monkeypatch.chdir(tmp_path)
     settings = settings_from(job, arguments)
     _, _, module, *words = shlex.split(command_of(settings).replace("\\\n", " "))
@@ -283,7 +283,7 @@ def test_hostile_names_leave_the_metadata_and_the_tables_whole(tmp_path):
 # Written again
 
 
-def test_a_card_that_was_edited_stays_and_a_deleted_one_comes_back(run, settings, caplog):
+def test_an_edited_card_is_kept_and_a_deleted_one_is_written_again(run, settings, caplog):
     file = run / "README.md"
     before = file.read_text()
     file.write_text(before + "\nMy own words.\n")
@@ -331,7 +331,7 @@ def test_a_folder_without_a_trained_model_gets_no_card(settings, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_card_of_mlm_tells_before_and_after(model_dir, tmp_path):
+def test_the_card_of_mlm_shows_before_and_after(model_dir, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("".join(" ".join(words) + "\n" for words in tagged_sentences(200)[0]))
     arguments = f"--model_name_or_path {model_dir} --train_file {text} --line_by_line --use_cpu"

@@ -86,7 +86,7 @@ def test_the_weights_come_after_all_else_and_the_manifest_after_the_weights(tmp_
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_model_with_a_weight_that_is_no_number_is_never_saved(settings, value):
+def test_a_model_with_a_nan_or_infinite_weight_is_never_saved(settings, value):
     chosen, model = settings(), tiny_bert()
     model.classifier.weight.data[1, 2] = value
     with pytest.raises(NonFiniteError, match=r"the weight classifier\.weight"):
@@ -117,7 +117,7 @@ def test_a_checkpoint_holds_a_model_for_from_pretrained_and_no_pickle(settings):
     assert json.loads((folder / "state.json").read_text())["step"] == 5
 
 
-def test_files_are_readable_as_the_umask_has_it(settings):
+def test_files_have_the_permissions_of_the_umask(settings):
     chosen = settings()
     Path(chosen.output_dir).mkdir()
     before = os.umask(0o022)
@@ -232,7 +232,7 @@ def newest(folder, **overrides):
     return newest_good(NerSettings(output_dir=str(folder), **overrides), IDENTITY).name
 
 
-def test_a_run_goes_on_from_the_highest_step_and_not_from_what_only_looks_like_one(settings):
+def test_a_run_resumes_from_the_highest_step_and_not_from_what_only_looks_like_one(settings):
     folder = some_checkpoints(settings(), 9, 10)
     for name in ("checkpoint-1e3", "checkpoint--1", "checkpoint-١٢", "checkpoint-11.old",
                  "checkpoint-011", "checkpoint-"):  # fmt: skip
@@ -288,7 +288,7 @@ def test_a_checkpoint_of_another_run_is_never_chosen(settings, caplog):
     assert "it is of another run (--seed: 2 -> 1)" in caplog.text
 
 
-def test_where_the_best_is_damaged_a_run_goes_on_before_it_and_makes_it_again(settings, caplog):
+def test_where_the_best_is_damaged_a_run_resumes_before_it_and_makes_it_again(settings, caplog):
     losses = [2.0, 3.0, 1.0, 4.0, 5.0]  # at steps 1 to 5: the best is 3
     folder = some_checkpoints(settings(), 1, 2, 3, 4, 5, losses=losses)
     (folder / "checkpoint-3" / "model.safetensors").write_bytes(b"")

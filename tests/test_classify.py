@@ -71,7 +71,7 @@ def test_it_learns_and_its_model_and_card_are_of_its_task(flags, tmp_path, capsy
         (["--max_seq_length", "9999"], "--max_seq_length is 9999; this model takes up to 48"),
     ],
 )
-def test_a_mistake_is_told_before_any_training(
+def test_a_mistake_is_reported_before_any_training(
     flags, given, message, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)

@@ -91,7 +91,7 @@ def test_language_modeling_collator_equals_transformers(collator_settings, calls
 
 @settings(max_examples=150)
 @given(COLLATORS, ID_TENSORS)
-def test_a_list_of_tensors_fares_as_in_transformers(collator_settings, tensors):
+def test_a_list_of_tensors_is_treated_as_by_transformers(collator_settings, tensors):
     collator_settings["return_tensors"] = "pt"  # with "np" transformers can only stack them
     calls = [({}, tensors, None)]
     assert_same_as_transformers(DataCollatorForLanguageModeling, collator_settings, calls)
@@ -134,14 +134,14 @@ def test_construction_fails_where_transformers_does(wrong):
     ids=str,
 )
 @pytest.mark.parametrize("framework", ["pt", "np"])
-def test_unusual_examples_fare_as_in_transformers(examples, framework):
+def test_unusual_examples_are_treated_as_by_transformers(examples, framework):
     collator_settings = {"tokenizer": TOKENIZERS["right"], "seed": 1, "return_tensors": framework}
     calls = [({}, examples, None)]
     assert_same_as_transformers(DataCollatorForLanguageModeling, collator_settings, calls)
 
 
 @pytest.mark.parametrize("framework", ["pt", "np"])
-def test_shares_that_rounding_puts_above_one_fare_as_in_transformers(framework):
+def test_shares_that_rounding_puts_above_one_are_treated_as_by_transformers(framework):
     shares = {"mask_replace_prob": 0.8, "random_replace_prob": 0.2}  # 0.2 / (1 - 0.8) > 1
     collator_settings = {"tokenizer": TOKENIZERS["right"], "return_tensors": framework} | shares
     calls = [({}, [{"input_ids": ids}] * 2, None) for ids in ([], [5, 6])]
@@ -207,7 +207,7 @@ def test_whole_word_mask_says_that_it_replaces_by_mask_tokens_only():
         DataCollatorForLanguageModeling(TOKENIZERS["right"], whole_word_mask=True)
 
 
-def test_all_problems_of_a_collator_are_said_at_once():
+def test_all_problems_of_a_collator_are_reported_at_once():
     with pytest.raises(ValueError, match=r"mask token.*probability is 2.*replace_prob is -1"):
         DataCollatorForLanguageModeling(
             TOKENIZERS["no mask token"], mlm_probability=2, mask_replace_prob=-1

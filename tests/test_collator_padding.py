@@ -76,7 +76,7 @@ def test_rows_that_are_too_long_and_hold_nothing_are_refused_as_by_transformers(
     ],
     ids=str,
 )
-def test_unusual_features_fare_as_in_transformers(features, framework):
+def test_unusual_features_are_treated_as_by_transformers(features, framework):
     for name in ("right", "no attention mask"):
         assert_same_as_transformers(
             DataCollatorForTokenClassification,
@@ -105,7 +105,7 @@ def test_labels_of_different_lengths_end_in_minus_100():
     ],
     ids=["arrays beside lists", "tuples", "numpy bools"],
 )
-def test_what_transformers_stumbles_over_is_padded_all_the_same(name, rows, expected):
+def test_what_transformers_fails_on_is_padded(name, rows, expected):
     features = [{"input_ids": [5] * len(row), name: row} for row in rows]
     tokenizer = TOKENIZERS["right"]
     with pytest.raises((ValueError, TypeError)):

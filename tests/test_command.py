@@ -584,7 +584,7 @@ def test_a_third_task_has_the_settings_that_its_class_has():
         ([], "--stride 3", "--stride is a setting of python -m rawtrain.ner alone"),
     ],
 )
-def test_what_is_wrong_with_the_settings_of_a_third_task_is_told(flags, command, answer):
+def test_what_is_wrong_with_the_settings_of_a_third_task_is_reported(flags, command, answer):
     (message,) = mistakes(third, *(own_data(*flags) if flags else []), *command.split())
     assert message.startswith(answer)
 
@@ -629,7 +629,7 @@ def test_a_mistake_exits_with_2_and_writes_nothing(job, arguments, capsys, empty
     ("error", "code"),
     [(None, 0), (Interrupted(143), 143), (NonFiniteError("the loss is nan at step 3"), 1)],
 )
-def test_a_run_that_breaks_off_tells_the_shell_why(error, code, capsys):
+def test_the_exit_code_says_why_a_run_ended(error, code, capsys):
     def main(settings):
         if error:
             raise error
@@ -678,7 +678,7 @@ def test_the_recipe_of_the_embedded_run_holds_where_no_data_is_named(job):
 
 
 @JOBS
-def test_the_help_tells_every_flag_and_the_recipe_on_100_columns(job, capsys):
+def test_the_help_shows_every_flag_and_the_recipe_in_100_columns(job, capsys):
     with pytest.raises(SystemExit) as exit_:
         parse(job, ["--help"])
     text = capsys.readouterr().out

@@ -195,7 +195,7 @@ def test_the_table_has_seqevals_f1_of_all_types_and_of_each(make_run, data, caps
         assert int(num_gold) == sum(tag[0] == "B" for row in only(gold) for tag in row)
 
 
-def test_it_says_in_words_which_is_better_or_that_nobody_knows(make_run, data, capsys):
+def test_it_says_in_words_which_is_better_or_that_neither_is_shown_to_be(make_run, data, capsys):
     words, gold, tags_a, tags_b = data
     runs = {
         "gold": make_run("gold", words, gold, gold),
@@ -246,7 +246,7 @@ def test_runs_over_different_sentences_are_refused_with_what_differs(make_run, d
     assert "the gold tags of sentence 120 differ" in error
 
 
-def test_what_is_no_run_with_predictions_of_entities_is_refused(make_run, data, capsys, tmp_path):
+def test_a_folder_without_predictions_of_entities_is_refused(make_run, data, capsys, tmp_path):
     words, gold, tags, _ = data
     run = make_run("a", words, gold, tags)
     assert "predictions.conll is not there" in refusal(capsys, run, str(tmp_path))

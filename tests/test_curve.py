@@ -88,7 +88,7 @@ def test_the_table_is_printed_and_written(study, corpus, flags, elsewhere, monke
     assert "F1 on 20 test sentences of a." in shown
 
 
-def test_interrupted_it_goes_on_and_more_sizes_join(study, corpus, flags, tmp_path, monkeypatch):
+def test_interrupted_it_resumes_and_more_sizes_join(study, corpus, flags, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         recorded_runs(patch, stop_at=1)
         with pytest.raises(SystemExit):
@@ -146,7 +146,7 @@ def test_it_says_how_many_sentences_pass_the_zero_shot_line(zero_shot, answer):
         ([], ["--max_train_samples", "5"], "--max_train_samples after `--`"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_run(
+def test_a_mistake_is_reported_before_anything_is_run(
     corpus, flags, monkeypatch, capsys, tmp_path, options, flags_more, answer
 ):
     names = recorded_runs(monkeypatch)

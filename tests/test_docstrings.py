@@ -149,7 +149,7 @@ def test_documents_leave_out_held_out_sentences_that_are_marked_nowhere_else(tmp
     assert set(corpus.documents) == set(unmarked) - held_out
 
 
-def test_the_order_of_the_files_has_no_say(tmp_path):
+def test_the_order_of_the_files_does_not_matter(tmp_path):
     texts = [sentence(i) for i in range(0, 4000, 3)]
     some, others = write(tmp_path / "a.py", texts[::2]), write(tmp_path / "b.py", texts[1::2])
     assert read_docstring_corpus([some, others]) == read_docstring_corpus([others, some])
@@ -180,7 +180,7 @@ def test_an_installation_without_docstrings_is_refused_with_what_to_do(tmp_path)
         read_docstring_corpus([path])
 
 
-def test_text_that_is_not_utf8_is_read_all_the_same(tmp_path):
+def test_a_file_that_is_not_utf8_stops_nothing(tmp_path):
     (tmp_path / "bad.py").write_bytes(b'"""caf\xe9"""')
     good = write(tmp_path / "good.py", [sentence(i) for i in range(0, 4000, 3)])
     assert read_docstring_corpus([tmp_path / "bad.py", good]).documents

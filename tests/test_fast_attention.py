@@ -73,7 +73,7 @@ def test_a_sliding_window_hides_what_is_farther_away():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_slot_from_which_everything_is_hidden_has_numbers_in_16_bits(dtype):
+def test_a_slot_that_sees_nothing_has_finite_numbers_in_16_bits(dtype):
     """Padding longer than a sliding window; float32's lowest number is -inf in 16 bits."""
     query, key, value, _ = attention_inputs(dtype)
     mask = torch.zeros(3, 1, 5, 5).masked_fill(torch.arange(5) > 1, torch.finfo(torch.float32).min)

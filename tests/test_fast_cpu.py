@@ -22,7 +22,7 @@ def test_float32_products_stay_float32_or_the_switch_is_put_back(monkeypatch):
         matmul.fp32_precision = before
 
 
-def test_a_bfloat16_product_is_told_from_a_float32_one(monkeypatch):
+def test_a_bfloat16_product_is_distinguished_from_a_float32_one(monkeypatch):
     assert cpu._multiplies_in_float32()
     rounded = lambda a, b: a.bfloat16().float() @ b.bfloat16().float().T  # noqa: E731
     monkeypatch.setattr(cpu.F, "linear", rounded)

@@ -288,7 +288,7 @@ def test_sentences_of_one_row_that_see_each_other_are_noticed(small_tokenizer, m
     assert not choose_route(model, source, small_tokenizer, NerSettings()).packs
 
 
-def test_a_head_that_looks_at_other_tokens_is_left_the_whole_rows(small_tokenizer):
+def test_a_head_that_looks_at_other_tokens_is_given_whole_rows(small_tokenizer):
     class Mixing(torch.nn.Linear):
         def forward(self, x):
             return super().forward(x + x.mean(1, keepdim=True))

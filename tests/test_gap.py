@@ -66,9 +66,7 @@ def test_the_gap_shows_where_words_have_several_sub_words(tmp_path):
 
 
 @pytest.mark.parametrize("best", ["first", "average", "max", "simple"])
-def test_the_recommended_call_is_the_one_that_loses_least_and_is_python(
-    best, tmp_path, monkeypatch
-):
+def test_the_recommended_call_loses_least_and_is_valid_python(best, tmp_path, monkeypatch):
     saved_model(tmp_path, vocab_size=400)
     words, tags = [["we", "met", "Ada"]], [["O", "O", "B-PER"]]
     assert gap_of(tmp_path, words, tags)["best_strategy"] == "first"  # of equal ones

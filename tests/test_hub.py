@@ -259,7 +259,7 @@ def test_a_wrong_token_ends_the_command_with_2_before_anything_is_written(comman
     assert not (tmp_path / "out").exists() and hub.requests == ["GET /api/whoami-v2"]
 
 
-def test_without_a_token_it_is_said_where_one_comes_from(inside, monkeypatch, tmp_path):
+def test_without_a_token_the_message_says_where_to_get_one(inside, monkeypatch, tmp_path):
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     with pytest.raises(
@@ -278,14 +278,14 @@ def test_without_a_token_it_is_said_where_one_comes_from(inside, monkeypatch, tm
         ("die", "does not say whose token this is: "),
     ],
 )
-def test_a_hub_that_does_not_answer_is_told_at_the_start(inside, answer, said):
+def test_a_hub_that_does_not_answer_is_reported_at_the_start(inside, answer, said):
     inside.fail("whoami", answer)
     with pytest.raises(ValueError, match=said) as told:
         log_in(settings("out"))
     assert TOKEN not in str(told.value)
 
 
-def test_a_refused_connection_is_told_at_the_start(inside, monkeypatch):
+def test_a_refused_connection_is_reported_at_the_start(inside, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -305,13 +305,13 @@ def test_a_token_that_no_header_can_hold_is_not_shown(inside, monkeypatch, token
     assert TOKEN not in str(told.value)
 
 
-def test_a_token_that_may_only_read_is_told_at_the_start(inside):
+def test_a_read_only_token_is_refused_at_the_start(inside):
     inside.user = inside.user | {"auth": {"accessToken": {"role": "read"}}}
     with pytest.raises(ValueError, match="the token of ada may only read"):
         log_in(settings("out"))
 
 
-def test_the_repository_is_the_owners_and_another_owner_is_doubted(inside, caplog):
+def test_the_repository_is_the_owners_and_another_owner_gets_a_warning(inside, caplog):
     for name, repository in {None: "ada/out", "names": "ada/names", "acme/x": "acme/x"}.items():
         assert log_in(settings("runs/out/", hub_model_id=name)) == repository
     assert caplog.text == ""
@@ -348,7 +348,7 @@ def test_a_name_that_no_repository_can_have_is_refused(inside, job, command, ans
 @pytest.mark.parametrize(
     ("flag", "value"), [("", True), (" true", True), (" false", False), (None, None)]
 )
-def test_private_may_be_said_with_and_without_a_value(inside, flag, value):
+def test_private_may_be_given_with_and_without_a_value(inside, flag, value):
     arguments = "--push_to_hub" if flag is None else f"--push_to_hub --hub_private_repo{flag}"
     assert settings_from(NerSettings, arguments.split()).hub_private_repo is value
 

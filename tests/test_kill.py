@@ -97,7 +97,7 @@ def test_nothing_is_lost_in_a_short_form_of_every_experiment():
         ),
     ],
 )
-def test_what_loses_something_is_told_and_ends_with_1(broken, num_runs, complaints):
+def test_a_program_that_loses_something_is_reported_and_ends_with_1(broken, num_runs, complaints):
     code, printed = study(num_runs, broken)
     assert code == 1 and "NOT all runs hold" in printed, printed
     shutil.rmtree(re.search(r"everything is in (\S+)", printed)[1])  # kept for a reader

@@ -17,7 +17,7 @@ def test_the_log_is_cut_back_to_the_checkpoint(tmp_path):
     assert lines == again.history == [*log.history[:2], {"loss": 0.5, "step": 3}]
 
 
-def test_without_a_bar_a_line_tells_the_progress_every_20_seconds(monkeypatch, caplog):
+def test_without_a_bar_a_line_shows_the_progress_every_20_seconds(monkeypatch, caplog):
     now = 0
     monkeypatch.setattr(run_log.time, "monotonic", lambda: now)
     log = RunLog(disable_tqdm=True)

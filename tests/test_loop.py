@@ -244,7 +244,7 @@ def test_a_step_reads_no_number_from_the_device(settings, bf16):
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_a_number_that_is_not_finite_stops_the_run_with_its_step_and_rows(settings, where):
+def test_a_non_finite_loss_or_gradient_stops_the_run_with_its_step_and_rows(settings, where):
     chosen = settings(max_steps=9, logging_steps=4, save_steps=1, save_strategy="steps")
     model, steps_done = tiny_bert(), []
 

@@ -121,7 +121,7 @@ def test_an_entity_is_right_with_both_borders_and_its_type(lines, counts):
         assert scores.overall.f1 == seqeval.f1_score(*tags, zero_division=0)
 
 
-def test_the_average_over_no_types_is_0_and_no_warning():
+def test_the_average_over_no_types_is_0_without_a_warning():
     scores = entity_scores(np.array([0]), np.array([0]), PER, np.array([0, 1]))
     assert macro_average(scores) == TypeScores(0.0, 0.0, 0.0, 0)
 

@@ -217,7 +217,7 @@ def test_a_tokenizer_without_mask_token_is_refused(model_dir, text_file, tmp_pat
     assert "mask token" in capsys.readouterr().err
 
 
-def test_the_first_documents_validate_unless_nothing_shall(model_dir, text_file, tmp_path):
+def test_the_first_documents_validate_unless_nothing_is_evaluated(model_dir, text_file, tmp_path):
     run_mlm(
         tmp_path / "out", model_dir, text_file, "--line_by_line", "--max_steps", "1",
         "--validation_split_percentage", "20",

@@ -35,7 +35,7 @@ def load(settings, folder):
     return load_model(TOKENS, load_config(chosen), chosen)
 
 
-def test_a_new_head_is_said_and_the_rest_is_pretrained(settings, folder, caplog):
+def test_a_new_head_is_reported_and_the_rest_is_pretrained(settings, folder, caplog):
     with caplog.at_level("INFO", logger="rawtrain"):
         model = load(settings, folder)
     assert "classifier.bias, classifier.weight" in caplog.text

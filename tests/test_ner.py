@@ -209,7 +209,7 @@ def test_the_best_model_is_kept_and_loaded_at_the_end(model_dir, files, tmp_path
 
 
 @pytest.mark.parametrize("metric", ["MISC_f1", "eval_PER_accuracy"])
-def test_a_best_metric_of_a_type_that_is_not_validated_is_told_before_training(
+def test_a_best_metric_of_a_type_that_is_not_validated_is_refused_before_training(
     metric, model_dir, files, tmp_path, capsys
 ):
     flags = ["--return_entity_level_metrics", "--metric_for_best_model", metric]

@@ -70,6 +70,6 @@ def test_neighbouring_seeds_share_orders_of_rows_but_not_dropout(settings):
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
-def test_a_seed_that_is_no_64_bit_number_is_refused(seed):
+def test_a_seed_outside_64_bits_is_refused(seed):
     with pytest.raises(OverflowError):
         uniform(seed, 0)

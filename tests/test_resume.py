@@ -197,7 +197,7 @@ def test_the_evaluation_before_the_first_step_is_not_made_again(start, tmp_path,
         assert ("epoch 0.00  step 0 " in capfd.readouterr().err) == said
 
 
-def test_a_best_model_that_was_damaged_is_made_again(start, tmp_path):
+def test_a_damaged_best_model_is_made_again_by_the_resumed_run(start, tmp_path):
     flags = BEST + " --max_steps 12 --save_steps 1"
     expected = start("ner", tmp_path / "whole", flags)
     with pytest.raises(Killed):
@@ -240,7 +240,7 @@ def test_a_signal_ends_the_run_after_a_checkpoint_of_the_step_it_came_in(
     assert_same({name: found[name] for name in found if name not in extra}, expected)
 
 
-def test_a_signal_in_an_evaluation_ends_it_and_it_is_made_up_for(
+def test_a_signal_during_an_evaluation_ends_it_and_the_resumed_run_repeats_it(
     start, tmp_path, asked_no_more, monkeypatch
 ):
     flags = BEST + " --save_strategy no --max_steps 8"
@@ -265,7 +265,7 @@ def test_a_signal_in_an_evaluation_ends_it_and_it_is_made_up_for(
     assert_same(start("ner", tmp_path / "ended", flags), expected)
 
 
-def test_sigusr1_makes_a_checkpoint_and_the_run_goes_on(start, uninterrupted, tmp_path):
+def test_sigusr1_makes_a_checkpoint_and_the_run_continues(start, uninterrupted, tmp_path):
     flags = "--save_strategy no"
     expected = uninterrupted("mlm", flags)
     found = start("mlm", tmp_path / "asked", flags, signal_at=(signal.SIGUSR1, 5))
@@ -352,7 +352,7 @@ def test_a_finished_run_shows_its_results_and_scores_the_splits_that_are_missing
 @pytest.mark.parametrize(
     "last", ["manifest.json", "all_results.json", "eval_results.json", "predict_results.json"]
 )
-def test_a_run_killed_between_its_last_files_makes_up_for_the_rest(
+def test_a_run_killed_between_its_last_files_writes_the_rest_when_started_again(
     last, start, uninterrupted, tmp_path, monkeypatch
 ):
     expected, folder, original = uninterrupted("ner"), tmp_path / "killed", os.replace

@@ -344,7 +344,7 @@ signal.pause()
 
 
 @pytest.mark.slow
-def test_a_second_process_is_told_which_one_is_there_until_that_one_ends(settings):
+def test_a_second_process_is_refused_until_the_first_ends(settings):
     arguments = [settings().output_dir, json.dumps(identity(settings()))]
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, *arguments],

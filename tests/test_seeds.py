@@ -138,6 +138,6 @@ def test_without_test_data_the_validation_data_are_scored(flags, tmp_path):
         (lambda flags: [*flags, "--train_file=nothing.conll"], "nothing.conll"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_written(change, said, flags, tmp_path, capsys):
+def test_a_mistake_is_reported_before_anything_is_written(change, said, flags, tmp_path, capsys):
     assert said in refused(capsys, *arguments(tmp_path / "out", change(flags)))
     assert not (tmp_path / "out").exists()

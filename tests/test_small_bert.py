@@ -30,7 +30,7 @@ def test_the_same_texts_give_the_same_tokenizer_in_every_process(tokenizer):
     assert shown.stdout.strip() == tokenizer.backend_tokenizer.to_str()
 
 
-def test_the_tokenizer_comes_back_from_disk_unchanged(tokenizer, tmp_path):
+def test_the_tokenizer_is_loaded_as_it_was_saved(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     small_bert_config(tokenizer).save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)

@@ -120,7 +120,7 @@ def test_settings_without_data_are_refused():
     assert "--train_file" in message(read_tagged)
 
 
-def test_a_data_set_that_is_not_there_is_told_by_its_name(tmp_path):
+def test_a_missing_data_set_is_refused_by_its_name(tmp_path):
     assert "'/nowhere/corpus'" in message(read_tagged, dataset_name="/nowhere/corpus")
     class_label_parquet(tmp_path / "corpus" / "train.parquet")
     text = message(read_tagged, dataset_name=str(tmp_path / "corpus"), dataset_config_name="xx")
@@ -200,7 +200,7 @@ def test_columns_are_chosen_as_in_run_ner_or_by_name(tmp_path):
     assert "both come from" in message(read_tagged, train_file=path, label_column_name="tokens")
 
 
-def test_a_csv_file_without_a_known_sentence_column_tells_the_flag(tmp_path):
+def test_a_csv_file_without_a_known_sentence_column_is_refused_with_the_flag(tmp_path):
     content = CSV.replace("sentence_id", "nr")
     found = refusal(tmp_path, "a.csv", content)
     assert "'nr', 'word', 'tag'" in found and "--sentence_column_name" in found

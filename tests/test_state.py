@@ -80,7 +80,7 @@ number = st.floats(allow_nan=False, allow_infinity=False)
     log=st.lists(st.dictionaries(st.sampled_from(["loss", "eval_f1", "step"]), number), max_size=3),
     counts=st.lists(st.integers(0, 2**40), min_size=4, max_size=4),
 )
-def test_all_of_a_state_comes_back(
+def test_a_state_is_restored_whole(
     tmp_path_factory, num_steps, seed, unused, window, total, log, counts
 ):
     state = new_state(tiny_bert(seed=seed))
@@ -99,7 +99,7 @@ def test_all_of_a_state_comes_back(
     assert_equal(again, state)  # and goes on alike
 
 
-def test_plain_numbers_of_an_optimizer_come_back(tmp_path):
+def test_plain_numbers_of_an_optimizer_are_restored(tmp_path):
     def adafactor(seed):
         state = new_state(tiny_bert(seed=seed))
         state.optimizer = Adafactor(state.model.parameters())

@@ -96,7 +96,7 @@ def test_loose_tags_are_read_as_seqeval_reads_them(tags):
     ("tags", "scheme"),
     [("", "IOB2"), ("O O", "IOB2"), ("B-A B-A", "IOB2"), ("I-A B-A", "IOB1"), ("I-A B-B", "IOB2")],
 )
-def test_a_b_that_follows_another_type_is_no_iob1(tags, scheme):
+def test_a_b_after_another_type_is_not_iob1(tags, scheme):
     assert detect_scheme([tags.split()]) == scheme
 
 
@@ -156,7 +156,7 @@ def test_a_split_in_another_scheme_is_refused_unless_it_has_no_entity():
     assert unify({"train": iobes, "test": sentences(["O"])})[1] == "IOBES"
 
 
-def test_a_short_split_that_looks_like_iob1_is_read_beside_iob2():
+def test_a_short_split_that_looks_like_iob1_is_read_as_iob2_if_another_split_is():
     train = sentences(["B-A", "I-A"])
     splits, scheme, num_repaired = unify({"train": train, "test": sentences(["I-A", "I-A"])})
     assert splits["test"].tags == [["B-A", "I-A"]]
@@ -172,7 +172,7 @@ def test_a_tag_of_no_scheme_is_listed_with_its_line_and_number(tag):
     assert f"data.conll:4: the tag {tag!r} is not an IOB tag (3 times)" in str(error.value)
 
 
-def test_all_wrong_tags_of_all_splits_are_told_at_once():
+def test_all_wrong_tags_of_all_splits_are_reported_at_once():
     with pytest.raises(ValueError) as error:
         check_tags([sentences(["x", "y"], source="a"), sentences(["z"], source="b")])
     assert [line[:4] for line in str(error.value).splitlines()[:3]] == ["a:1:", "a:2:", "b:1:"]

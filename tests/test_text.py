@@ -113,14 +113,14 @@ def test_two_documents_of_one_word_do_not_become_one_word():
     assert columns.values["word_starts"].tolist() == [True, True, True]
 
 
-def test_a_document_longer_than_the_model_brings_no_warning(caplog, monkeypatch):
+def test_a_document_longer_than_the_model_gives_no_warning(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     tokenizer = train_small_tokenizer(["a b"], model_max_length=8)  # each warns once
     encode_documents(tokenizer, ["a b " * 20], 8, line_by_line=False)
     assert caplog.text == ""
 
 
-def test_the_tokenizer_does_not_go_on_truncating():
+def test_the_tokenizer_does_not_keep_truncating():
     tokenizer = TOKENIZERS["word-piece"]
     encode_documents(tokenizer, ["a b c d e"], 4, line_by_line=True)
     assert tokenizer.backend_tokenizer.truncation is None

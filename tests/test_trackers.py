@@ -155,7 +155,7 @@ def test_a_resumed_run_shows_every_entry_once(
 
 
 @BOTH
-def test_a_tracker_named_only_when_the_run_goes_on_gets_the_whole_history(
+def test_a_tracker_first_named_when_the_run_resumes_gets_the_whole_history(
     settings, tmp_path, fakes, name
 ):
     log = new_log(settings, tmp_path, names=[name])
@@ -217,7 +217,7 @@ def run_ner(tmp_path, model_dir, *more):
 
 
 @BOTH
-def test_an_interrupted_run_goes_on_in_the_same_tracker(
+def test_an_interrupted_run_resumes_in_the_same_tracker(
     tmp_path, model_dir, fakes, name, monkeypatch
 ):
     def interrupted(log, entry, add=RunLog.add):
@@ -243,7 +243,9 @@ def test_no_tracker_is_imported_unless_it_is_named(tmp_path, model_dir, monkeypa
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
-def test_a_missing_package_is_told_with_the_command_that_brings_it(tmp_path, monkeypatch, name):
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(
+    tmp_path, monkeypatch, name
+):
     (tmp_path / name).mkdir()  # a folder of results, which Python takes for a package
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, name, raising=False)
@@ -254,7 +256,7 @@ def test_a_missing_package_is_told_with_the_command_that_brings_it(tmp_path, mon
     )
 
 
-def test_another_tracker_is_refused_and_none_may_be_said_in_all_ways(monkeypatch):
+def test_an_unknown_tracker_is_refused_and_every_form_of_none_is_taken(monkeypatch):
     monkeypatch.setattr(trackers, "_is_installed", lambda name: True)
     for name in ("all", "mlflow", "trackio"):
         with pytest.raises(ValueError, match=f"--report_to is {name}; allowed: none, tensorboard"):

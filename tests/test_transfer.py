@@ -133,7 +133,7 @@ def test_started_again_it_runs_nothing_and_shows_the_same(
     assert shown == (study / "transfer.md").read_text() + f"\ntable and runs: {study}/\n"
 
 
-def test_interrupted_it_goes_on_with_the_runs_that_are_left(
+def test_interrupted_it_resumes_with_the_runs_that_are_left(
     study, corpora, model_dir, monkeypatch, tmp_path, capsys
 ):
     with monkeypatch.context() as patch:
@@ -208,7 +208,7 @@ def test_other_data_are_refused(study, corpora, model_dir, monkeypatch, capsys, 
     assert "sha256 of the data, train" in capsys.readouterr().err
 
 
-def test_flags_of_ner_before_the_dashes_are_told_where_they_go(corpora, tmp_path, capsys):
+def test_flags_of_ner_before_the_dashes_are_refused_with_their_place(corpora, tmp_path, capsys):
     given = ["--corpora", f"a={corpora / 'a'}", "--output_dir", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as end:
         transfer.main([*given, "--learning_rate", "1e-3"])
@@ -250,7 +250,7 @@ def test_tags_that_another_corpus_cannot_teach_are_refused_before_training(
         (["a={a}", "b={b}"], ["--load_best_model_at_end", "--eval_strategy", "no"], "evaluations"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_run(
+def test_a_mistake_is_reported_before_anything_is_run(
     corpora, model_dir, monkeypatch, capsys, tmp_path, given, flags, answer
 ):
     names = recorded_runs(monkeypatch)

@@ -259,7 +259,7 @@ def test_token_types_are_kept_where_the_model_knows_them_and_they_are_not_all_0(
 
 
 @pytest.mark.parametrize("stride", [0, 2])
-def test_the_tokenizer_does_not_go_on_truncating(stride):
+def test_the_tokenizer_does_not_keep_truncating(stride):
     tokenizer = TOKENIZERS["word-piece, left"]
     encode(tokenizer, [[("ababababab", "O")]], room=4, stride=stride)
     assert tokenizer.backend_tokenizer.truncation is None
@@ -318,7 +318,7 @@ def test_whether_single_words_are_split_as_in_a_text_is_found_by_trying(tokenize
     assert splits_words_like_text(tokenizer) is expected
 
 
-def test_a_byte_level_tokenizer_reloaded_with_add_prefix_space_is_mended_for_good(tmp_path):
+def test_a_byte_level_tokenizer_reloaded_with_add_prefix_space_stays_repaired_on_disk(tmp_path):
     byte_level().save_pretrained(tmp_path / "model")
     assert not splits_words_like_text(AutoTokenizer.from_pretrained(tmp_path / "model"))
     mended = AutoTokenizer.from_pretrained(tmp_path / "model", add_prefix_space=True)
@@ -327,7 +327,7 @@ def test_a_byte_level_tokenizer_reloaded_with_add_prefix_space_is_mended_for_goo
     assert splits_words_like_text(AutoTokenizer.from_pretrained(tmp_path / "trained"))
 
 
-def test_a_tokenizer_class_that_ignores_add_prefix_space_is_mended_for_good_all_the_same(tmp_path):
+def test_a_tokenizer_class_that_ignores_add_prefix_space_stays_repaired_on_disk_too(tmp_path):
     bare_byte_level().save_pretrained(tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model", add_prefix_space=True)
     assert not splits_words_like_text(tokenizer)
