@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import classify
@@ -83,16 +82,29 @@ def test_a_mistake_is_reported_before_any_training(
     assert end.value.code == 2 and re.search(message, capsys.readouterr().err)
 
 
+DIES_AFTER_A_CHECKPOINT = """if True:
+    import os, runpy, signal, sys
+    from rawtrain.run.checkpoint import Checkpoints
+
+    save = Checkpoints.save
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Checkpoints.save = save_and_die
+    sys.argv.pop(0)
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_bits(flags, tmp_path):
     command = [sys.executable, classify.__file__, *flags, "--output_dir"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*command, str(whole)], check=True, capture_output=True)
-    process = subprocess.Popen([*command, str(killed)], stderr=subprocess.DEVNULL)
-    while not list(killed.glob("checkpoint-*")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    dying = [sys.executable, "-c", DIES_AFTER_A_CHECKPOINT, *command[1:], str(killed)]
+    assert subprocess.run(dying, capture_output=True).returncode == -signal.SIGKILL
     assert not (killed / "model.safetensors").exists()
     subprocess.run([*command, str(killed)], check=True, capture_output=True)
     for name in ("model.safetensors", "checkpoint-35/optimizer.safetensors"):

@@ -109,24 +109,33 @@ STOPS_AT_AN_IMPORT = """if True:
                 while True:
                     time.sleep(0.1)
 
-    stop_at = sys.argv.pop(1)
+    stop_at, command = sys.argv.pop(1), sys.argv.pop(1)
     sys.meta_path.insert(0, Stop)
-    runpy.run_module("rawtrain.ner", run_name="__main__", alter_sys=True)
+    runpy.run_module(command, run_name="__main__", alter_sys=True)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rawtrain.cli.command", "torch", "rawtrain.loop"])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("ner --output_dir out", "rawtrain.cli.command"),
+        ("ner --output_dir out", "torch"),
+        ("ner --output_dir out", "rawtrain.loop"),
+        ("tag a-folder a-text", "torch"),
+        ("fill a-folder [MASK]", "torch"),
+    ],
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_imports_of_a_command_ends_it_and_leaves_nothing(
-    number, name, tmp_path
+    number, command, name, tmp_path
 ):
-    program = [sys.executable, "-c", STOPS_AT_AN_IMPORT, name]
-    command = [*program, "--output_dir", str(tmp_path / "out")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    program = [sys.executable, "-c", STOPS_AT_AN_IMPORT, name, *f"rawtrain.{command}".split()]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(program, cwd=tmp_path, **pipes) as process:
         assert process.stdout.readline() == b"here\n"
         process.send_signal(number)
         _, said = process.communicate()
     assert process.returncode == 128 + number
     assert said.decode() == f"interrupted by {number.name}\n"
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())

@@ -2,13 +2,8 @@
 
 import io
 import json
-import os
-import re
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -121,23 +116,3 @@ def test_help_is_answered_without_torch(command):
     code += "assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "model_dir" in done.stdout
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("module", ["tag", "fill"])
-def test_an_interruption_leaves_no_traceback(module, folder, tmp_path):
-    fifo = tmp_path / "texts"
-    os.mkfifo(fifo)  # whoever reads it waits
-    arguments = {"tag": [folder, "--file", str(fifo)], "fill": [folder, "[MASK]"]}[module]
-    command = [sys.executable, "-m", f"rawtrain.{module}", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        takes_sigterm = 1 << (signal.SIGTERM - 1)
-        while not takes_sigterm & int(
-            re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[1], 16
-        ):
-            assert process.poll() is None
-            time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate()
-    assert process.returncode == 130
-    assert said.decode().strip() == "interrupted by SIGINT"
