@@ -17,13 +17,7 @@ from rawtrain import match_trainer
 from rawtrain.batches import EvaluationBatches, prepared
 from rawtrain.config import TrainingSettings
 from rawtrain.data.columns import IGNORED
-from rawtrain.loss import (
-    BatchLoss,
-    label_loss,
-    labelled_tokens,
-    on_device,
-    summed_cross_entropy,
-)
+from rawtrain.loss import BatchLoss, label_loss, labelled_tokens, on_device, summed_cross_entropy
 from rawtrain.precision import SMALLER_EVALUATION, autocast, explain_out_of_memory
 from rawtrain.run import signals
 from rawtrain.run.step_record import NonFiniteError

@@ -15,12 +15,7 @@ import pytest
 import torch
 from conftest import tagged_sentences, write_conll
 from safetensors.torch import load_file, save_file
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    BertForTokenClassification,
-    T5Config,
-)
+from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification, T5Config
 
 from rawtrain import MlmSettings, NerSettings, mlm, ner
 from rawtrain.cli.command import settings_from

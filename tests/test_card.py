@@ -13,13 +13,7 @@ from huggingface_hub import ModelCard
 
 from rawtrain import mlm, ner
 from rawtrain.cli.command import settings_from
-from rawtrain.config import (
-    DataSettings,
-    MlmSettings,
-    ModelSettings,
-    NerSettings,
-    TrainingSettings,
-)
+from rawtrain.config import DataSettings, MlmSettings, ModelSettings, NerSettings, TrainingSettings
 from rawtrain.results.card import (
     as_markdown,
     command_of,

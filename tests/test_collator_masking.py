@@ -129,9 +129,7 @@ def test_construction_fails_where_transformers_does(wrong):
 
 
 @pytest.mark.parametrize(
-    "examples",
-    [[], [3, 4], [[]], [["a"]], [[None]], [[1.5]], [{}], np.ones((2, 3), int)],
-    ids=str,
+    "examples", [[], [3, 4], [[]], [["a"]], [[None]], [[1.5]], [{}], np.ones((2, 3), int)], ids=str
 )
 @pytest.mark.parametrize("framework", ["pt", "np"])
 def test_unusual_examples_are_treated_as_by_transformers(examples, framework):

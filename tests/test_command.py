@@ -641,12 +641,7 @@ def test_the_exit_code_says_why_a_run_ended(error, code, capsys):
             run(main, NerSettings())
         assert exit_.value.code == code
     assert (
-        capsys.readouterr().err
-        == {
-            0: "",
-            143: "",
-            1: "error: the loss is nan at step 3\n",
-        }[code]
+        capsys.readouterr().err == {0: "", 143: "", 1: "error: the loss is nan at step 3\n"}[code]
     )
 
 

@@ -123,8 +123,7 @@ def test_all_tokens_of_a_word_are_masked_or_none(row_lengths, seed, epoch):
 
 
 @pytest.mark.parametrize(
-    "shares, expected",
-    [((0, 0), {500}), ((1, 0), {MASK_ID}), ((0.5, 0), {500, MASK_ID})],
+    "shares, expected", [((0, 0), {500}), ((1, 0), {MASK_ID}), ((0.5, 0), {500, MASK_ID})]
 )
 def test_the_shares_of_the_rule_can_be_set(shares, expected):
     seen, labels = mask(

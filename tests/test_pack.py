@@ -70,10 +70,7 @@ def test_what_hides_another_sentence_is_the_lowest_number_of_bfloat16():
 
 @given(num_rows=st.integers(1, 12), seed=st.integers(0, 10**6), first_position=st.integers(0, 2))
 def test_every_sentence_stands_whole_in_one_row_and_sees_itself_alone(
-    num_rows,
-    seed,
-    first_position,
-    small_tokenizer,
+    num_rows, seed, first_position, small_tokenizer
 ):
     source = token_source("ner", small_tokenizer, num_rows, longest=20, seed=seed)
     batch = PackedRows(source, small_tokenizer, 16, first_position)(np.arange(num_rows))

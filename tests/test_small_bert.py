@@ -3,12 +3,7 @@ import sys
 
 import pytest
 import torch
-from transformers import (
-    AutoTokenizer,
-    BertForMaskedLM,
-    BertForTokenClassification,
-    pipeline,
-)
+from transformers import AutoTokenizer, BertForMaskedLM, BertForTokenClassification, pipeline
 
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 

@@ -8,11 +8,7 @@ from hypothesis import settings as drawing
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import (
-    BertForTokenClassification,
-    PreTrainedTokenizerFast,
-    pipeline,
-)
+from transformers import BertForTokenClassification, PreTrainedTokenizerFast, pipeline
 
 from rawtrain import Tagger
 from rawtrain.data.raw_text import split_words

@@ -46,9 +46,7 @@ class TaggedSentences:
         return f"{self.source}{self.at}{self.lines[sentence][word]}"
 
 
-def unify(
-    splits: Mapping[str, TaggedSentences],
-) -> tuple[dict[str, TaggedSentences], str, int]:
+def unify(splits: Mapping[str, TaggedSentences]) -> tuple[dict[str, TaggedSentences], str, int]:
     """The splits with IOB2 tags, the scheme that was found, and the number of repaired tags.
 
     The first split decides the scheme. Either all splits are IOBES or none is; IOB1 and IOB2, which

@@ -15,11 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    AutoModelForTokenClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.tokens import TaggedTokens
