@@ -21,8 +21,7 @@ _HOME = {
     "Tagger": "rawtrain.use.tagger",
     "MaskFiller": "rawtrain.use.filler",
     "fresh_model": "rawtrain.randomness",
-    "align_predictions": "rawtrain.results.metrics",
-    "scored_by": "rawtrain.results.eval_prediction",
+    "WordScorer": "rawtrain.results.word_scorer",
 }
 __all__ = sorted(_HOME)
 

@@ -1,8 +1,7 @@
 """How a command ends early: with a mistake of the user's, or a failure during the run.
 
 A mistake (in settings, data or models) is a ValueError: exit code 2, before any training. A failure
-is a `RunError`: exit code 1. Both carry one message for the user. Any other exception is a bug of
-ours and keeps its traceback.
+is a `RunError`: exit code 1. Both carry one message. Any other exception is a bug of ours.
 """
 
 from collections.abc import Sequence

@@ -35,9 +35,6 @@ class Evaluation:
     runtime_seconds: float
     token_losses: np.ndarray | None = None  # [K], if `evaluate` was asked to keep them
 
-    def __repr__(self) -> str:
-        return f"Evaluation(loss={self.loss:.4f}, {len(self.labels):,} labelled tokens)"
-
     def metrics(self, prefix: str, score: "Score | None" = None) -> dict[str, float]:
         """The loss, what `score` makes of the predictions, and the speed, under Trainer's keys."""
         scores = {"loss": self.loss, **(score(self) if score else {})}

@@ -41,11 +41,12 @@ def _parser():
         "several sub-words is not found. Each mask is filled independently of the others.",
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("model_dir", help="folder of the model, or its name on the hub")
-    add("text", nargs="+", help="texts, each with at least one [MASK]")
-    add("--top_k", "--top-k", type=int, default=5, help="words for each mask (default: 5)")
-    add("--use_cpu", "--use-cpu", action="store_true", help="stay on the CPU")
+    parser.add_argument("model_dir", help="folder of the model, or its name on the hub")
+    parser.add_argument("text", nargs="+", help="texts, each with at least one [MASK]")
+    parser.add_argument(
+        "--top_k", "--top-k", type=int, default=5, help="words for each mask (default: 5)"
+    )
+    parser.add_argument("--use_cpu", "--use-cpu", action="store_true", help="stay on the CPU")
     parser.set_defaults(log_level="passive", disable_tqdm=True)  # for configure_logging
     return parser
 

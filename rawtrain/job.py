@@ -124,16 +124,9 @@ class Run:
     trackers: list
     repository: str | None  # on the Hub, to upload to
 
-    def __repr__(self) -> str:
-        return f"Run({self.output_dir}, to score: {', '.join(self.to_score) or 'nothing'})"
-
     @property
     def output_dir(self) -> Path:
         return self.claim.path
-
-    @property
-    def is_resumed(self) -> bool:
-        return self.claim.resumes_from is not None
 
     @property
     def to_score(self) -> list[str]:

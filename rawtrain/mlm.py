@@ -42,8 +42,7 @@ from rawtrain.models.loading import (
 )
 from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
-from rawtrain.results.adaptation import score
-from rawtrain.results.mlm_page import show_adaptation, show_data, write_mlm_report
+from rawtrain.results.mlm_page import score, show_adaptation, show_data, write_mlm_report
 from rawtrain.run.plan import check_steps
 
 LONGEST_BY_DEFAULT = 1024  # as in run_mlm.py
@@ -74,7 +73,7 @@ def main(settings: MlmSettings) -> None:
 
     if run.settings.do_train:
         first_entry = None
-        if "validation" in batches and not run.is_resumed:
+        if "validation" in batches and not run.claim.resumes_from:
             with reported_mistakes():  # so few tokens that none of them is masked
                 evaluation = evaluate(model, batches["validation"], settings, batch_loss)
             first_entry = {**evaluation.metrics("eval", score), "epoch": 0.0, "step": 0}

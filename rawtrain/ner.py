@@ -43,7 +43,7 @@ from rawtrain.models.loading import (
 )
 from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
-from rawtrain.results.ner_page import show_data, show_scores, write_test_predictions
+from rawtrain.results.ner_page import show_data, show_scores, write_predictions
 from rawtrain.results.word_scorer import WordScorer, check_best_metric
 from rawtrain.run.plan import check_steps
 
@@ -89,7 +89,8 @@ def main(settings: NerSettings) -> None:
         evaluation = evaluate(model, batches[name], settings, batch_loss, keep_token_losses=True)
         show_scores(name, settings, splits, encoded, scorers[name], evaluation)
         if name == "test":
-            write_test_predictions(settings, splits[name], scorers[name].tags(evaluation))
+            file, tags = run.output_dir / "predictions.conll", scorers[name].tags(evaluation)
+            write_predictions(file, splits[name].words, splits[name].tags, tags)
         metrics = evaluation.metrics(job.PREFIXES[name], scorers[name])
         run.write_scores(name, metrics, len(splits[name].words))
     run.close("" if uses_own_data(settings) else f"the real job: {THE_REAL_JOB}")

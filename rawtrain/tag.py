@@ -21,9 +21,6 @@ from rawtrain.cli.command import reported_mistakes
 from rawtrain.data.files import iterate_lines
 
 TEXTS_AT_ONCE = 1000
-EPILOG = """\
-Offsets count characters (Unicode code points) from 0; the end is exclusive. The score is the
-mean probability of the labels of an entity's words."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,26 +32,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from rawtrain.use.tagger import Tagger
 
         configure_logging(asked)
-        names = ("max_seq_length", "batch_size", "use_cpu")
-        options = {name: getattr(asked, name) for name in names}
-        tagger = Tagger.from_pretrained(asked.model_dir, **options)
+        options = {"max_seq_length": asked.max_seq_length, "batch_size": asked.batch_size}
+        tagger = Tagger.from_pretrained(asked.model_dir, use_cpu=asked.use_cpu, **options)
         tune_process(tagger.model.device)
-        show = _as_json if asked.json else _for_people
         is_typed = not asked.file and not asked.text and sys.stdin.isatty()
         if is_typed:
             print("type a text a line; ^D ends", file=sys.stderr)
         texts = iter(_texts(asked))
         while chunk := list(islice(texts, 1 if is_typed else TEXTS_AT_ONCE)):
             for text, entities in zip(chunk, tagger(chunk), strict=True):
-                print(show(text, entities), flush=is_typed)
+                as_json = json.dumps({"text": text, "entities": entities})  # ASCII: for any locale
+                print(as_json if asked.json else _for_people(text, entities), flush=is_typed)
 
 
 def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m rawtrain.tag",
         description="Find names in text with a model that rawtrain.ner trained.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Offsets count code points from 0; the end is exclusive. The score is the "
+        "mean probability of the labels of an entity's words.",
         allow_abbrev=False,
     )
     parser.add_argument("model_dir", help="folder of the model, or its name on the hub")
@@ -88,11 +84,6 @@ def _lines_of_standard_input():
             f"standard input is not UTF-8 text ({error.reason}); convert it, for instance with "
             f"`iconv -f ISO-8859-1 -t UTF-8`"
         ) from None
-
-
-def _as_json(text, entities):
-    # escapes instead of UTF-8 do not depend on the locale
-    return json.dumps({"text": text, "entities": entities})
 
 
 def _for_people(text, entities):

@@ -27,7 +27,7 @@ from bench_limit import measure_limit
 
 from rawtrain.cli.command import reported_mistakes, settings_from
 from rawtrain.config import MlmSettings, NerSettings
-from rawtrain.results.tables import text_table
+from rawtrain.results.terminal import text_table
 
 SETTINGS = {"ner": NerSettings, "mlm": MlmSettings}
 # Batch sizes and row length of chapters 4 and 9 of the book; flags of the job override them.

@@ -34,8 +34,7 @@ from rawtrain.models.loading import (
     load_word_tokenizer,
 )
 from rawtrain.precision import choose_device
-from rawtrain.results import adaptation
-from rawtrain.results.metrics import align_predictions
+from rawtrain.results import mlm_page
 from rawtrain.results.word_scorer import WordScorer
 from rawtrain.run.log import RunLog
 from rawtrain.study.parity import training_arguments
@@ -227,7 +226,14 @@ def scores_as_scripts(label_names, prediction):
         return {"accuracy": float((predicted == labels)[labels != IGNORED].mean())}
     from seqeval.metrics import accuracy_score, classification_report  # brings in scikit-learn
 
-    predicted, gold = align_predictions(predicted, labels, label_names)
+    names, is_scored = np.array(label_names), labels != IGNORED
+    predicted, gold = (
+        [
+            names[row[scored].astype(int)].tolist()
+            for row, scored in zip(ids, is_scored, strict=True)
+        ]
+        for ids in (predicted, labels)
+    )
     report = classification_report(gold, predicted, output_dict=True, zero_division=0)
     return {"f1": report["micro avg"]["f1-score"], "accuracy": accuracy_score(gold, predicted)}
 
@@ -260,7 +266,7 @@ def prepare(settings):
     if settings.task == "mlm":
         texts = read_documents(settings)["train"].texts
         rows = encode_documents(tokenizer, texts, max_length, settings.line_by_line)
-        columns, score = rows.columns.first(limit), adaptation.score
+        columns, score = rows.columns.first(limit), mlm_page.score
         source = MaskedTokens(columns, tokenizer, settings)
     else:
         split, label2id = corpus.splits["train"], {name: i for i, name in enumerate(label_names)}

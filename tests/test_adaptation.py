@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from rawtrain.results.adaptation import UNTRAINED, adaptation, adaptation_table, unigram_scores
+from rawtrain.results.mlm_page import UNTRAINED, adaptation, adaptation_table, unigram_scores
 
 FEW = st.integers(0, 20)
 

@@ -148,7 +148,6 @@ def test_the_data_and_the_versions_are_in_the_card(run):
     facts = read_facts(run)
     digests = [facts["data"][split]["sha256"][:12] for split in ("train", "validation", "test")]
     assert row(card, "sha256") == [f"`{digest}...`" for digest in digests]
-    assert row(card, "`learning_rate`") == [0.005]
     assert f"torch {facts['versions']['torch']}" in card
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from seqeval.metrics import f1_score
 
 from rawtrain.results.bootstrap import f1_of
-from rawtrain.results.predictions import write_predictions
+from rawtrain.results.ner_page import write_predictions
 from rawtrain.study import compare
 from rawtrain.study.compare import bootstrap_interval, compare_counts, randomisation_p_value
 

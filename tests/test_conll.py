@@ -3,7 +3,7 @@
 import pytest
 
 from rawtrain.data.conll import read_conll
-from rawtrain.results.predictions import write_predictions
+from rawtrain.results.ner_page import write_predictions
 
 TWO_SENTENCES = [["EU", "rejects"], ["Peter"]]
 

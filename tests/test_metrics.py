@@ -1,13 +1,11 @@
 """rawtrain.results.metrics: every score beside seqeval's, or sklearn's for plain tags."""
 
-import doctest
 import json
 import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval import metrics as seqeval
@@ -19,7 +17,6 @@ from rawtrain.results.entities import every_word, find_entities
 from rawtrain.results.metrics import (
     EntityScores,
     TypeScores,
-    align_predictions,
     format_scores,
     macro_average,
     majority_baseline,
@@ -231,28 +228,3 @@ def test_the_baseline_takes_the_most_frequent_tag_then_the_first_seen():
     assert majority_baseline(words, tags, asked) == [["B-LOC", "O", "B-LOC", "O"], []]
     with pytest.raises(ValueError):
         majority_baseline([["two", "words"]], [["O"]], [])
-
-
-LOGITS = [[[9, 1, 0], [0, 1, 2], [3, 2, 1]], [[0, 5, 0], [0, 0, 5], [5, 0, 0]]]
-IDS = [[0, 2, 0], [1, 2, 0]]
-LABELS = [[-100, 1, 0], [1, -100, -100]]
-BFLOAT16 = torch.tensor(LOGITS, dtype=torch.bfloat16, requires_grad=True)
-
-
-@pytest.mark.parametrize("form", [list, np.array, torch.tensor])
-@pytest.mark.parametrize("predictions", [LOGITS, IDS, BFLOAT16], ids=["logits", "ids", "bfloat16"])
-@pytest.mark.parametrize("index2tag", [PER, dict(enumerate(PER))], ids=["list", "dict"])
-def test_align_predictions_leaves_out_what_is_labelled_minus_100(form, predictions, index2tag):
-    expected = ([["I-PER", "O"], ["B-PER"]], [["B-PER", "O"], ["B-PER"]])
-    predictions = predictions if predictions is BFLOAT16 else form(predictions)
-    assert align_predictions(predictions, form(LABELS), index2tag) == expected
-
-
-def test_predictions_that_do_not_fit_their_labels_are_refused_with_both_shapes():
-    with pytest.raises(ValueError, match=r"\(2, 3\) do not fit label_ids of shape \(2, 2\)"):
-        align_predictions(IDS, [[0, 0], [0, 0]], PER)
-
-
-def test_the_examples_in_the_docstrings_run():
-    result = doctest.testmod(metrics)
-    assert result.attempted >= 2 and result.failed == 0

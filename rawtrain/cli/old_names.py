@@ -45,7 +45,6 @@ OLD_NAMES = {
     "leave it out: the data is encoded before training starts": "streaming",
     "leave it out: this version runs in one process": "local_rank",
     "set the environment variable HF_HOME": "cache_dir",
-    "give it to python -m rawtrain.study.probes, on the finished run": "general_file",
     "use --hub_token, or better HF_TOKEN or `hf auth login`": "push_to_hub_token",
     "use --hub_model_id": "push_to_hub_model_id push_to_hub_organization",
     "leave it out: --push_to_hub uploads the final model, once": (

@@ -36,13 +36,6 @@ NOT_IN_COMMAND = (
     *("overwrite_cache", "disable_tqdm", "log_level", "report_to", "push_to_hub"),
     *("hub_model_id", "hub_private_repo", "hub_commit_message"),
 )
-IN_TABLE = (
-    *("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
-    *("num_train_epochs", "max_steps", "per_device_train_batch_size"),
-    *("gradient_accumulation_steps", "max_seq_length", "stride", "label_all_tokens"),
-    *("line_by_line", "mlm_probability", "mask_replace_prob", "random_replace_prob"),
-    *("whole_word_mask", "bf16", "fp16", "load_best_model_at_end", "seed"),
-)
 # What Markdown or HTML would not take for text, anywhere or at the beginning of a line.
 MARKUP = re.compile(r"([\\`*_\[\]|~$<>&^@]|:(?=//)|^[#+-]|(?<=^\d)[.)])")
 
@@ -123,9 +116,6 @@ def make_card(settings, facts: dict, metrics: dict, history=(), repository=None)
     scores = {split: _scores(settings, metrics, prefix) for split, prefix in SPLITS.items()}
     scores = {split: found for split, found in scores.items() if found}
     before = next((entry for entry in history if entry["step"] == 0), {})
-    values = public_values(settings)
-    if settings.max_steps > 0:  # it takes the place of the epochs
-        del values["num_train_epochs"]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rawtrain.results"),
         finalize=as_markdown,  # of every value
@@ -147,7 +137,6 @@ def make_card(settings, facts: dict, metrics: dict, history=(), repository=None)
         before=_scores(settings, before, "eval"),
         unigram=_scores(settings, facts.get("unigram", {}), "eval"),
         command=command_of(settings),
-        shown={n: values[n] for n in IN_TABLE if values.get(n) not in (None, False, -1)},
     )
 
 

@@ -24,8 +24,6 @@ from rawtrain.results.files import read_history
 from rawtrain.results.plots import loss_figure, panels_of
 from rawtrain.run.durable import write_text
 
-REPORT = "report.html"
-SPLITS = ("validation", "test")
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("rawtrain.results"),
     autoescape=True,
@@ -43,10 +41,10 @@ def write_report(
     splits: the data by split, each with a `source`. figures: as `terminal.table` takes them.
     section: HTML that `render` made.
     """
-    output_dir = Path(settings.output_dir)
+    file = Path(settings.output_dir) / "report.html"
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     rows = [(name, value, defaults[name]) for name, value in public_values(settings).items()]
-    sections = {**_sections_in(output_dir / REPORT), split: section}
+    sections = {**_sections_in(file), split: section}
     page = render(
         "page.html.jinja",
         settings=settings,
@@ -55,12 +53,12 @@ def write_report(
         sources={name: data.source for name, data in splits.items()},
         figures=figures,
         figure_names=list(dict.fromkeys(name for column in figures.values() for name in column)),
-        curves=_picture(read_history(output_dir)),
-        sections={name: sections[name] for name in SPLITS if name in sections},
+        curves=_picture(read_history(file.parent)),
+        sections={name: sections[name] for name in ("validation", "test") if name in sections},
         date=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
         versions=f"torch {torch.__version__}, transformers {transformers.__version__}",
     )
-    write_text(output_dir / REPORT, page)
+    write_text(file, page)
 
 
 def percent(share: float) -> str:

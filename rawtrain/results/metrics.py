@@ -8,15 +8,14 @@ B rows, T sub-words, C labels.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rawtrain.data.columns import IGNORED
 from rawtrain.results.bootstrap import NUM_DRAWS, Interval
 from rawtrain.results.entities import Entities, right_ones
-from rawtrain.results.tables import text_table
+from rawtrain.results.terminal import text_table
 
 LONGEST_NAME = 30  # of a type, so that the table fits 80 columns
 
@@ -128,39 +127,6 @@ def majority_baseline(
             counts[word][tag] += 1
     majority = {word: tags.most_common(1)[0][0] for word, tags in counts.items()}
     return [[majority.get(word, "O") for word in sentence] for sentence in words]
-
-
-def align_predictions(
-    predictions,  # [B, T, C] logits or [B, T] ids
-    label_ids,  # [B, T], -100 where nothing is to be scored
-    index2tag: Mapping[int, str] | Sequence[str],
-) -> tuple[list[list[str]], list[list[str]]]:
-    """Predicted and gold tags of the scored positions, row by row, in the form seqeval takes.
-
-    Arrays, tensors of any device and nested lists are taken. The name, the order of arguments and
-    results are those of *Natural Language Processing with Transformers*, chapter 4, where
-    index2tag is a global variable.
-
-    >>> align_predictions([[1, 2, 0]], [[-100, 1, 0]], ["O", "B-PER", "I-PER"])
-    ([['I-PER', 'O']], [['B-PER', 'O']])
-    """
-    predictions, label_ids = (
-        values if hasattr(values, "ndim") else np.asarray(values)
-        for values in (predictions, label_ids)
-    )
-    if predictions.ndim == 3:
-        predictions = predictions.argmax(-1)
-    if predictions.shape != label_ids.shape:
-        raise ValueError(
-            f"predictions of shape {tuple(predictions.shape)} do not fit label_ids of shape"
-            f" {tuple(label_ids.shape)}: expected logits (B, T, C) or ids (B, T) beside (B, T)"
-        )
-    preds_list, labels_list = [], []
-    for row, labels in zip(predictions.tolist(), label_ids.tolist(), strict=True):
-        places = [place for place, label in enumerate(labels) if label != IGNORED]
-        preds_list.append([index2tag[row[place]] for place in places])
-        labels_list.append([index2tag[labels[place]] for place in places])
-    return preds_list, labels_list
 
 
 def type_scores(num_right: int, num_found: int, num_gold: int) -> TypeScores:

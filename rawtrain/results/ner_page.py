@@ -1,5 +1,7 @@
 """What a run says of tagged data: on standard output, in report.html and in predictions.conll."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +16,8 @@ from rawtrain.results.entities import Entities
 from rawtrain.results.errors_by_kind import confusion_of, kinds_of
 from rawtrain.results.html import percent, render, write_report
 from rawtrain.results.metrics import format_scores, majority_baseline, table_rows
-from rawtrain.results.predictions import write_predictions
 from rawtrain.results.word_scorer import WordScorer
+from rawtrain.run.durable import write_text
 
 NUM_SENTENCES = 50
 LONGEST_SHOWN = 300  # words of a sentence
@@ -56,9 +58,22 @@ def show_scores(
     note_scores(settings.output_dir, name, scores, baseline)
 
 
-def write_test_predictions(settings: NerSettings, split, tags: list[list[str]]) -> None:
-    file = Path(settings.output_dir) / "predictions.conll"
-    write_predictions(file, split.words, split.tags, tags)
+def write_predictions(
+    path: str | Path,
+    sentences: Sequence[Sequence[str]],
+    gold: Sequence[Sequence[str]],
+    predicted: Sequence[Sequence[str]],
+) -> None:
+    """Write a line "word TAB gold TAB predicted" for each word, a blank line after each sentence.
+
+    CoNLL cannot hold a blank in a word or an empty word: both are written as _.
+    """
+    lines = []
+    for sentence in zip(sentences, gold, predicted, strict=True):
+        for word, *tags in zip(*sentence, strict=True):
+            lines.append("\t".join([re.sub(r"[ \t\r\n]+", "_", word) or "_", *tags]) + "\n")
+        lines.append("\n")
+    write_text(Path(path), "".join(lines))
 
 
 def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals):

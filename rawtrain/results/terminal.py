@@ -1,10 +1,10 @@
 """What a person reads on standard output: tables of the data, and examples."""
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from rawtrain.config import TrainingSettings
 from rawtrain.data.columns import IGNORED
-from rawtrain.results.tables import text_table
 
 
 def table(figures: dict[str, dict[str, int]]) -> list[str]:
@@ -38,9 +38,6 @@ def stored_results(metrics: dict[str, float]) -> list[str]:
 def recipe(settings: TrainingSettings) -> str:
     """The settings of the run on embedded text, as flags."""
     return " ".join(f"--{name} {getattr(settings, name)}" for name in settings.embedded_recipe)
-
-
-# Tagged sentences
 
 
 def describe_corpus(corpus) -> list[str]:
@@ -96,9 +93,6 @@ def aligned_example(tokenizer, columns, label_names: list[str], longest: int = 2
     return _beside(["sub-word", *pieces], ["label", *labels])
 
 
-# Documents
-
-
 def describe_text(documents, encoded) -> dict[str, int]:
     """The figures of a split of documents, and what its reading and encoding left out."""
     lengths = encoded.columns.lengths
@@ -125,3 +119,46 @@ def masked_example(tokenizer, input_ids, labels, longest: int = 20) -> list[str]
 
 def _beside(left, right):
     return [f"{one:<20}{other}" for one, other in zip(left, right, strict=True)]
+
+
+# Tables of texts, the first column aligned to the left and the others to the right
+
+
+def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table, with two blanks between its columns.
+
+    >>> print("\\n".join(text_table(["type", "F1"], [["PER", "0.612"], ["all", "0.7"]])))
+    type     F1
+    PER   0.612
+    all     0.7
+    """
+    return ["  ".join(cells) for cells in _aligned(header, rows)]
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table that is also read on a terminal; the cells are Markdown.
+
+    >>> print("\\n".join(markdown_table(["on", "F1"], [["de", "0.612"], ["all", "**0.7**"]])))
+    | on  |      F1 |
+    |:----|--------:|
+    | de  |   0.612 |
+    | all | **0.7** |
+    """
+    titles, *lines = _aligned(header, rows)
+    first, *others = ("-" * len(title) for title in titles)
+    rule = f"|:-{first}|" + "".join(f"-{dashes}:|" for dashes in others)
+    return [_in_bars(titles), rule, *map(_in_bars, lines)]
+
+
+def _in_bars(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def _aligned(header, rows) -> list[list[str]]:
+    table = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        [f"{row[0]:<{widths[0]}}"]
+        + [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
+        for row in table
+    ]

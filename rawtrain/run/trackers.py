@@ -21,7 +21,8 @@ def problems_of(settings: TrainingSettings) -> Iterator[str]:
     for name in settings.trackers:
         if name not in OPENED_BY:
             yield f"--report_to is {name}; allowed: none, {', '.join(OPENED_BY)}"
-        elif not _is_installed(name):
+        # a folder "wandb" of results is found too, but is no package: it has no origin
+        elif getattr(importlib.util.find_spec(name), "origin", None) is None:
             yield f"--report_to {name}: the package is not installed; pip install {name}"
 
 
@@ -86,11 +87,6 @@ def _open_wandb(settings, folder, run_id):
     run.define_metric("train/global_step")
     run.define_metric("*", step_metric="train/global_step")
     return lambda values, step: run.log({**values, "train/global_step": step}), run.finish
-
-
-def _is_installed(name):
-    # a folder "wandb" of results, where the command is started, is no package: it has no origin
-    return getattr(importlib.util.find_spec(name), "origin", None) is not None
 
 
 OPENED_BY = {"tensorboard": _open_tensorboard, "wandb": _open_wandb}

@@ -28,7 +28,7 @@ from rawtrain.data.columns import offsets_of
 from rawtrain.data.conll import read_conll
 from rawtrain.results.bootstrap import LEVEL, counts_by_sentence, f1_of, resampled, weighted_sums
 from rawtrain.results.entities import find_entities
-from rawtrain.results.tables import text_table
+from rawtrain.results.terminal import text_table
 from rawtrain.run import signals
 
 GOLD, PREDICTED = 1, 2  # columns of predictions.conll

@@ -20,7 +20,7 @@ from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import NerSettings
 from rawtrain.data.conll import read_conll
 from rawtrain.data.files import sha256_of
-from rawtrain.results.tables import markdown_table
+from rawtrain.results.terminal import markdown_table
 from rawtrain.run import signals
 from rawtrain.run.durable import MANIFEST
 from rawtrain.study.corpora import Corpus, find_corpus

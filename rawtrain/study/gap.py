@@ -28,7 +28,7 @@ from rawtrain.models.loading import without_warnings
 from rawtrain.results.card import note, write_card
 from rawtrain.results.entities import find_entities
 from rawtrain.results.metrics import type_scores
-from rawtrain.results.tables import text_table
+from rawtrain.results.terminal import text_table
 from rawtrain.run import signals
 from rawtrain.run.durable import write_json
 from rawtrain.run.log import configure_logging

@@ -33,7 +33,7 @@ from rawtrain.data.sources import read_document_file
 from rawtrain.data.text import count_tokens
 from rawtrain.evaluation import evaluate
 from rawtrain.precision import choose_device
-from rawtrain.results.adaptation import score
+from rawtrain.results.mlm_page import score
 from rawtrain.run import signals
 from rawtrain.run.durable import write_json
 from rawtrain.run.identity import identity_of, read_identity

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import NerSettings, uses_own_data
 from rawtrain.errors import RunError
-from rawtrain.results.tables import markdown_table
+from rawtrain.results.terminal import markdown_table
 from rawtrain.run import signals
 from rawtrain.study.runs import Scores, Study, scores_of
 

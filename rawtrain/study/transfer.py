@@ -18,7 +18,7 @@ from typing import Any
 
 from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import NerSettings
-from rawtrain.results.tables import markdown_table
+from rawtrain.results.terminal import markdown_table
 from rawtrain.run import signals
 from rawtrain.study.corpora import ALL, Corpus, find_corpus, write_corpus_of_all
 from rawtrain.study.runs import Run, Scores, Study, scores_of
