@@ -226,14 +226,9 @@ def scores_as_scripts(label_names, prediction):
         return {"accuracy": float((predicted == labels)[labels != IGNORED].mean())}
     from seqeval.metrics import accuracy_score, classification_report  # brings in scikit-learn
 
-    names, is_scored = np.array(label_names), labels != IGNORED
-    predicted, gold = (
-        [
-            names[row[scored].astype(int)].tolist()
-            for row, scored in zip(ids, is_scored, strict=True)
-        ]
-        for ids in (predicted, labels)
-    )
+    rows = list(zip(labels != IGNORED, predicted, labels, strict=True))
+    predicted = [[label_names[n] for n in ids[scored].tolist()] for scored, ids, _ in rows]
+    gold = [[label_names[n] for n in ids[scored].tolist()] for scored, _, ids in rows]
     report = classification_report(gold, predicted, output_dict=True, zero_division=0)
     return {"f1": report["micro avg"]["f1-score"], "accuracy": accuracy_score(gold, predicted)}
 
