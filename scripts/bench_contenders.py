@@ -226,7 +226,7 @@ def scores_as_scripts(label_names, prediction):
         return {"accuracy": float((predicted == labels)[labels != IGNORED].mean())}
     from seqeval.metrics import accuracy_score, classification_report  # brings in scikit-learn
 
-    rows = list(zip(labels != IGNORED, predicted, labels, strict=True))
+    rows = list(zip(labels != IGNORED, predicted.argmax(-1), labels, strict=True))
     predicted = [[label_names[n] for n in ids[scored].tolist()] for scored, ids, _ in rows]
     gold = [[label_names[n] for n in ids[scored].tolist()] for scored, _, ids in rows]
     report = classification_report(gold, predicted, output_dict=True, zero_division=0)
