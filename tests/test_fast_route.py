@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import token_source
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForTokenClassification
+from transformers import AutoModelForTokenClassification
 
 from rawtrain import MlmSettings, NerSettings
 from rawtrain.collate.pack import PackedRows
@@ -17,8 +17,8 @@ from rawtrain.fast.attention import ROW_ATTENTION, row_attention
 from rawtrain.fast.dropout import FastDropout
 from rawtrain.loop import train
 from rawtrain.loss import labelled_tokens, summed_cross_entropy
+from rawtrain.study.tiny import tiny_model
 
-VOCABULARY, NUM_LABELS = 90, 5
 PACKED = [
     "bert",
     "roberta",
@@ -34,30 +34,20 @@ PACKED = [
     "roformer",
 ]
 PADDED = ["deberta-v2", "convbert"]
-AUTO = {"ner": AutoModelForTokenClassification, "mlm": AutoModelForMaskedLM}
 
 
-def tiny_model(architecture, task):
+def random_model(task, architecture="bert"):
     """Random weights large enough that a wrong mask or position shows; no dropout."""
     torch.manual_seed(0)
-    sizes = {"vocab_size": VOCABULARY, "pad_token_id": 0, "num_labels": NUM_LABELS}
-    sizes |= {"hidden_size": 16, "intermediate_size": 24, "embedding_size": 16}
-    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 70}
-    sizes |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    sizes |= {"initializer_range": 0.3, "classifier_dropout_prob": 0.0}
-    if architecture == "distilbert":
-        sizes |= {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2}
-        sizes |= {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}
+    sizes = {"vocab_size": 90, "max_position_embeddings": 70, "initializer_range": 0.3}
+    sizes |= {"classifier_dropout_prob": 0.0, "seq_classif_dropout": 0.0}
     if architecture == "modernbert":
         sizes |= {"local_attention": 8, "global_attn_every_n_layers": 2}
-        sizes |= dict.fromkeys(("bos_token_id", "cls_token_id"), 1)
-        sizes |= dict.fromkeys(("eos_token_id", "sep_token_id"), 2)
-        sizes.pop("embedding_size")
-    if architecture == "deberta-v2":
+    elif architecture == "deberta-v2":
         sizes |= {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8}
-        sizes.pop("embedding_size")
-    config = AutoConfig.for_model(architecture, **sizes)
-    return AUTO[task].from_config(config).train()
+    else:
+        sizes |= {"embedding_size": 16}
+    return tiny_model(task, architecture, dropout=0.0, **sizes).train()
 
 
 def forward_and_backward(model, batch, batch_loss):
@@ -81,7 +71,7 @@ def forward_and_backward(model, batch, batch_loss):
 def test_packed_rows_give_the_logits_loss_and_gradients_of_padded_ones(
     architecture, task, small_tokenizer
 ):
-    model, source = tiny_model(architecture, task), token_source(task, small_tokenizer)
+    model, source = random_model(task, architecture), token_source(task, small_tokenizer)
     rows = np.arange(9)
     padded = PaddedRows(source, small_tokenizer)(rows)
     expected = forward_and_backward(model, padded, summed_cross_entropy)
@@ -107,7 +97,7 @@ def test_packed_rows_give_the_logits_loss_and_gradients_of_padded_ones(
 def test_a_model_that_cannot_be_packed_is_trained_padded_and_a_line_says_so(
     architecture, small_tokenizer, caplog
 ):
-    model, source = tiny_model(architecture, "ner"), token_source("ner", small_tokenizer)
+    model, source = random_model("ner", architecture), token_source("ner", small_tokenizer)
     batch = PaddedRows(source, small_tokenizer)(np.arange(9))
     expected = forward_and_backward(model, batch, summed_cross_entropy)
     with caplog.at_level(logging.INFO, "rawtrain"):
@@ -141,7 +131,7 @@ def test_a_whole_run_learns_the_same_packed_padded_and_with_nothing_fast(
             learning_rate=1e-3,
             eval_strategy="epoch",
         )
-        model, source = tiny_model("bert", task), token_source(task, small_tokenizer, num_rows=26)
+        model, source = random_model(task), token_source(task, small_tokenizer, num_rows=26)
         sources = {"train": source, "validation": source}
         batches, batch_loss = make_batches(model, sources, small_tokenizer, settings)
         packs = isinstance(batches["train"].collate, PackedRows)
@@ -166,7 +156,7 @@ def test_a_whole_run_learns_the_same_packed_padded_and_with_nothing_fast(
 
 
 def test_a_saved_model_is_the_same_kind_of_model_whatever_made_it_fast(small_tokenizer, tmp_path):
-    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    model, source = random_model("ner"), token_source("ner", small_tokenizer)
     before = model.state_dict()
     choose_route(model, source, small_tokenizer, NerSettings())
     assert model.config._attn_implementation == ROW_ATTENTION
@@ -180,7 +170,7 @@ def test_a_saved_model_is_the_same_kind_of_model_whatever_made_it_fast(small_tok
 
 def test_nothing_is_changed_in_a_model_that_is_to_match_trainer(small_tokenizer):
     for settings in (NerSettings(match_trainer=True), NerSettings(fast=False)):
-        model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+        model, source = random_model("ner"), token_source("ner", small_tokenizer)
         attention = model.config._attn_implementation
         route = choose_route(model, source, small_tokenizer, settings)
         assert not route.packs and not route.sorts
@@ -195,7 +185,7 @@ def test_packed_rows_give_the_loss_of_padded_ones_on_a_gpu(bf16, small_tokenizer
     losses = []
     for padding in (False, True):
         settings = NerSettings(bf16=bf16, padding=padding, max_steps=3, logging_steps=1)
-        model, source = tiny_model("bert", "ner").cuda(), token_source("ner", small_tokenizer)
+        model, source = random_model("ner").cuda(), token_source("ner", small_tokenizer)
         batches, batch_loss = make_batches(model, {"train": source}, small_tokenizer, settings)
         assert isinstance(batches["train"].collate, PackedRows) is not padding
         history = train(model, batches["train"], settings, batch_loss=batch_loss)
@@ -254,7 +244,7 @@ def has_nan_logits(model):
 def test_a_model_whose_layouts_cannot_be_compared_is_left_as_it_is_and_padded(
     spoilt, reason, small_tokenizer, caplog
 ):
-    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    model, source = random_model("ner"), token_source("ner", small_tokenizer)
     spoilt(model)
     own = model.config._attn_implementation
     with caplog.at_level(logging.INFO, "rawtrain"):
@@ -268,7 +258,7 @@ def test_a_model_whose_layouts_cannot_be_compared_is_left_as_it_is_and_padded(
 
 def test_a_mask_that_leaks_a_little_is_noticed(small_tokenizer, monkeypatch):
     monkeypatch.setattr("rawtrain.collate.pack.HIDDEN", -7.0)  # e**-7: a weight of 0.001
-    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    model, source = random_model("ner"), token_source("ner", small_tokenizer)
     assert not choose_route(model, source, small_tokenizer, NerSettings()).packs
 
 
@@ -284,7 +274,7 @@ def test_sentences_of_one_row_that_see_each_other_are_noticed(small_tokenizer, m
         return batch, slots
 
     monkeypatch.setattr(PackedRows, "laid_out", seeing)
-    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    model, source = random_model("ner"), token_source("ner", small_tokenizer)
     assert not choose_route(model, source, small_tokenizer, NerSettings()).packs
 
 
@@ -293,7 +283,7 @@ def test_a_head_that_looks_at_other_tokens_is_given_whole_rows(small_tokenizer):
         def forward(self, x):
             return super().forward(x + x.mean(1, keepdim=True))
 
-    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    model, source = random_model("ner"), token_source("ner", small_tokenizer)
     model.classifier.__class__ = Mixing
     route = choose_route(model, source, small_tokenizer, NerSettings())
     assert route.batch_loss is summed_cross_entropy
@@ -309,7 +299,7 @@ def test_an_attention_that_is_more_than_it_hands_over_stays_the_models_own(
         return output / 2, None
 
     monkeypatch.setattr("rawtrain.fast.attention.row_attention", half)
-    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    model, source = random_model("ner"), token_source("ner", small_tokenizer)
     own = model.config._attn_implementation
     route = choose_route(model, source, small_tokenizer, NerSettings(padding=padding))
     assert model.config._attn_implementation == own
@@ -319,7 +309,7 @@ def test_an_attention_that_is_more_than_it_hands_over_stays_the_models_own(
 def test_a_model_that_sees_its_padding_is_evaluated_in_the_order_of_the_data(
     small_tokenizer, caplog
 ):
-    model, source = tiny_model("fnet", "ner"), token_source("ner", small_tokenizer)
+    model, source = random_model("ner", "fnet"), token_source("ner", small_tokenizer)
     with caplog.at_level(logging.INFO, "rawtrain"):
         route = choose_route(model, source, small_tokenizer, NerSettings())
     assert not route.packs and not route.sorts
@@ -332,7 +322,7 @@ def test_the_route_says_what_is_made_with_it(small_tokenizer):
         settings = NerSettings(
             **flags, per_device_train_batch_size=4, gradient_accumulation_steps=3
         )
-        model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer, 26)
+        model, source = random_model("ner"), token_source("ner", small_tokenizer, 26)
         sources = {"train": source, "validation": source}
         batches, _ = make_batches(model, sources, small_tokenizer, settings)
         has_fast_dropout = any(isinstance(module, FastDropout) for module in model.modules())
@@ -348,7 +338,7 @@ def test_the_route_says_what_is_made_with_it(small_tokenizer):
 
 
 def test_looking_at_a_model_does_not_change_it(small_tokenizer):
-    model, source = tiny_model("bert", "ner"), token_source("ner", small_tokenizer)
+    model, source = random_model("ner"), token_source("ner", small_tokenizer)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     random_state = torch.get_rng_state()
     choose_route(model, source, small_tokenizer, NerSettings())

@@ -45,12 +45,12 @@ def tiny_model(
     """A model of two layers for that tokenizer, its weights drawn from the global generator."""
     dropouts = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout)
     values = {
-        **{"vocab_size": 60, "num_labels": 5, "pad_token_id": 0},
+        **{"vocab_size": 60, "num_labels": 5, "num_attention_heads": 2, "pad_token_id": 0},
         **{"bos_token_id": 1, "cls_token_id": 1, "eos_token_id": 2, "sep_token_id": 2},
-        **{"hidden_size": 16, "intermediate_size": 24},
-        **{"num_hidden_layers": 2, "num_attention_heads": 2},
+        **{"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2},
     }
     if architecture == "distilbert":  # has names of its own
         values |= {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2}
+        dropouts = dict.fromkeys(("dropout", "attention_dropout"), dropout)
     config = AutoConfig.for_model(architecture, **values | dropouts | sizes)
     return MODELS[task].from_config(config)
