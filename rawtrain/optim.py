@@ -44,7 +44,7 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.
     """AdamW as Trainer makes it: fused, one kernel for all parameters instead of one for each.
 
     With fp16 that spares a wait too: a fused optimizer looks on the device whether gradients have
-    overflowed, and for any other GradScaler has the host read it first.
+    overflowed; for any other optimizer, GradScaler makes the host read that first.
     """
     return torch.optim.AdamW(
         decay_groups(model, settings.weight_decay),

@@ -1,8 +1,9 @@
-"""Every random draw in the program: where it comes from, and what its key is.
+"""Every random draw that training depends on: where it comes from, and what its key is.
 
     draw                     from                          key
     new weights              the global generators         seed (`fresh_model`)
-    order of the rows        a generator of its own        seed + epoch (`batches.row_order`)
+    order of the rows        a generator of its own        seed + epoch (`batches.row_order`);
+                                                           data_seed instead of seed if it is set
     masks of training        `uniform`                     seed, epoch, row, position
     masks of evaluation      `uniform`                     row, position
     dropout                  the global generators         seed, step (`seed_dropout`)
@@ -34,10 +35,7 @@ Model = TypeVar("Model")
 
 
 def fresh_model(model_init: Callable[[], Model], seed: int) -> Model:
-    """A model from `model_init()` whose random weights are a function of the seed.
-
-    It takes the place of Trainer's `model_init` argument.
-    """
+    """Seed the global generators and call `model_init`, as Trainer does with its argument."""
     transformers.set_seed(seed)
     return model_init()
 

@@ -288,7 +288,9 @@ def test_a_step_that_overflows_in_fp16_is_counted_and_the_schedule_waits(setting
         loss_sum, logits = summed_cross_entropy(model, batch, labelled)
         forwards.append(1)
         weights.append([parameter.detach().clone() for parameter in model.parameters()])
-        return loss_sum * (math.inf if len(forwards) == 2 else 1), logits
+        if len(forwards) == 2:  # finite itself, with an infinite derivative: the root at 0
+            loss_sum = loss_sum + torch.sqrt(logits.sum() * 0)
+        return loss_sum, logits
 
     history = run(chosen, model, batch_loss=overflowing)
     unchanged = [torch.equal(a, b) for a, b in zip(weights[1], weights[2], strict=True)]
@@ -299,6 +301,18 @@ def test_a_step_that_overflows_in_fp16_is_counted_and_the_schedule_waits(setting
     assert "loss" not in history[1] and history[1]["skipped_steps"] == 1
     assert all(entry["skipped_steps"] == 1 for entry in history[2:5])
     assert ["grad_norm" in entry for entry in history[:5]] == [True, False, True, True, True]
+
+
+def test_a_loss_that_is_not_finite_stops_a_run_in_fp16_too(settings, monkeypatch):
+    """No scale helps against it: without this every step to come would be skipped."""
+    monkeypatch.setattr(rawtrain.loop, "make_scaler", lambda *_: torch.amp.GradScaler("cpu", 8.0))
+
+    def poisoned(model, batch, labelled):
+        loss_sum, logits = summed_cross_entropy(model, batch, labelled)
+        return loss_sum * math.nan, logits
+
+    with pytest.raises(NonFiniteError, match="step 1 has loss nan"):
+        run(settings(max_steps=3, logging_steps=1), tiny_bert(), batch_loss=poisoned)
 
 
 def test_clipping_sees_true_gradients_whatever_the_scale(settings, monkeypatch):

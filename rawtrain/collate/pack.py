@@ -5,8 +5,8 @@ into a few rows of about the length of the longest, they fill them nearly to the
 Positions restart with each sentence, and the mask lets a token see its own sentence only: the model
 computes the same numbers for every token, which probe.py checks before the first step.
 
-A sentence is a row of the data here, and a row is a packed one. Shapes: S sentences with N
-sub-words in all; B rows of T slots.
+In this file a sentence is a row of the data, and a row is a packed row that holds several of them.
+Shapes: S sentences with N sub-words in all; B packed rows of T slots.
 """
 
 from bisect import bisect_left, insort

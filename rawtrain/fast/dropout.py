@@ -22,7 +22,7 @@ def use_fast_dropout(model: nn.Module) -> None:
 
 class FastDropout(nn.Dropout):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        drops = self.training and 0 < self.p < 1 and x.dtype in INTEGERS
+        drops = self.training and 2**-15 <= self.p < 1 and x.dtype in INTEGERS
         return _Dropout.apply(x, self.p) if drops else super().forward(x)
 
 

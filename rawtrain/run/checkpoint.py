@@ -2,7 +2,7 @@
 
     checkpoint-<step>/
         model.safetensors, config.json, tokenizer files    the model, for `from_pretrained`
-        optimizer.safetensors                              its moments, by name of the parameter
+        optimizer.safetensors                              AdamW's moments, by parameter name
         state.json                                         every other number, see run/state.py
         identity.json                                      of which run it is, see run/identity.py
         manifest.json                                      size and sha256 of all of these

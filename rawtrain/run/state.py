@@ -41,7 +41,7 @@ class RunState:
 
     @functools.cached_property
     def num_bytes(self) -> int:
-        """What a checkpoint takes, without its small files: the weights, and twice the moments."""
+        """What a checkpoint takes, without its small files: the weights and AdamW's two moments."""
         weights = {tensor.data_ptr(): tensor.nbytes for tensor in self.model.state_dict().values()}
         moments = [2 * parameter.nbytes for parameter in self.model.parameters()]
         return sum(weights.values()) + sum(moments)

@@ -50,11 +50,12 @@ class StepRecord:
         unread, self.unread = self.unread, []
         for (step, result), grad_norm in zip(unread, grad_norms, strict=True):
             step_losses = [next(losses) for _ in result.losses]
-            if result.skipped:
+            is_lost = not all(map(math.isfinite, step_losses))
+            if result.skipped and not is_lost:
                 self.num_skipped += 1
                 self.grad_norm = None  # it overflowed; that of the step before is not this one's
                 continue
-            if not all(map(math.isfinite, [*step_losses, grad_norm])):
+            if is_lost or not math.isfinite(grad_norm):
                 raise NonFiniteError(self._what_went_wrong(step, sum(step_losses), grad_norm))
             self.grad_norm = grad_norm
             if result.num_labelled_tokens == 0:
@@ -65,7 +66,7 @@ class StepRecord:
             self.window_steps += 1
 
     def summary(self):
-        """The part of a log entry that covers the steps since the last summary."""
+        """The mean loss since the last summary, the last gradient norm, counts of the whole run."""
         self.check()
         entry = {"loss": float(self.window_sum) / self.window_steps} if self.window_steps else {}
         if self.grad_norm is not None:
