@@ -93,7 +93,7 @@ def open_run(settings, repository, splits, tokenizer, model) -> "Run":
     Raises ValueError if the directory is another run's, or in use.
     """
     model.to(choose_device(settings))
-    claim = directory.open_run(settings, identity_of(settings, splits, tokenizer, model))
+    claim = directory.claim(settings, identity_of(settings, splits, tokenizer, model))
     trackers = start_trackers(settings, claim)
     if claim.is_finished:
         settings = _what_is_missing(settings, claim.path)

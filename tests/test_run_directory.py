@@ -20,7 +20,7 @@ from rawtrain import MlmSettings, NerSettings
 from rawtrain.config import DataSettings, ModelSettings, TrainingSettings
 from rawtrain.errors import RunError
 from rawtrain.run.checkpoint import save_model
-from rawtrain.run.directory import open_run
+from rawtrain.run.directory import claim
 from rawtrain.run.identity import FREE, identity_of, output_dir_problem, settings_that_count
 
 OF_THIS_RUN = {
@@ -51,7 +51,7 @@ def start(settings, *steps, is_finished=False):
 
 def reopened(settings, **changes):
     settings = dataclasses.replace(settings, do_train=True)  # as decide_work decides
-    directory = open_run(settings, identity(settings, **changes))
+    directory = claim(settings, identity(settings, **changes))
     directory.lock.close()
     return directory
 
@@ -290,7 +290,7 @@ def test_a_folder_with_nothing_but_a_lock_and_half_written_files_is_as_good_as_e
 def test_an_interrupted_training_is_not_given_up_for_an_evaluation(settings):
     folder = start(settings(), 5)
     with pytest.raises(ValueError, match=r"whose training was interrupted; finish it first"):
-        open_run(settings(do_eval=True), identity(settings()))
+        claim(settings(do_eval=True), identity(settings()))
     assert (folder / "checkpoint-5").is_dir()
 
 
@@ -333,9 +333,9 @@ def test_a_directory_that_cannot_be_written_is_named_before_anything_is_trained(
 HOLDER = """
 import json, os, signal, sys
 from rawtrain import NerSettings
-from rawtrain.run.directory import open_run
+from rawtrain.run.directory import claim
 settings = NerSettings(output_dir=sys.argv[1])
-directory = open_run(settings, json.loads(sys.argv[2]))
+directory = claim(settings, json.loads(sys.argv[2]))
 if os.fork() == 0:  # as a worker process of the loader
     signal.pause()
 print("ready", flush=True)

@@ -52,7 +52,7 @@ class RunDirectory:
     lock: TextIO
 
 
-def open_run(settings: TrainingSettings, identity: Identity) -> RunDirectory:
+def claim(settings: TrainingSettings, identity: Identity) -> RunDirectory:
     """Claim the output directory for the run of this identity: new, interrupted or finished.
 
     Raises ValueError if another process or another run has it, and DamagedError if the run was

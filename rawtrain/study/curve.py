@@ -24,7 +24,7 @@ from rawtrain.results.terminal import markdown_table
 from rawtrain.run import signals
 from rawtrain.run.durable import MANIFEST
 from rawtrain.study.corpora import Corpus, find_corpus
-from rawtrain.study.runs import Run, Scores, Study, scores_of
+from rawtrain.study.runs import Scores, Study, StudyRun, scores_of
 
 SIZES = (250, 500, 1000, 2000, 4000)  # those of the book
 CURVE_COLOR, ZERO_SHOT_COLOR = "#0072b2", "#d55e00"  # distinct for the colour-blind too
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
         corpus = find_corpus("curve", study.options.corpus)
         settings = study.settings(max_train_samples=None, **corpus.settings)
         sizes = check_sizes(study.options.sizes, corpus, settings)
-        runs: dict[tuple[int, int | None], Run] = {}  # by number of sentences, and seed
+        runs: dict[tuple[int, int | None], StudyRun] = {}  # by number of sentences, and seed
         if study.options.zero_shot_from:  # first: whether its labels fit is known at once
             runs[0, None] = zero_shot_run(study, settings, corpus)
         for seed in study.seeds(settings):
@@ -76,7 +76,7 @@ def check_sizes(sizes: list[int], corpus: Corpus, settings: NerSettings) -> list
     return sorted(set(sizes))
 
 
-def zero_shot_run(study: Study, settings: NerSettings, corpus: Corpus) -> Run:
+def zero_shot_run(study: Study, settings: NerSettings, corpus: Corpus) -> StudyRun:
     """The prediction of the corpus' test data by the model of a finished run on other data."""
     manifest = study.options.zero_shot_from / MANIFEST
     if not manifest.is_file():

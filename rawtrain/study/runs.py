@@ -84,7 +84,7 @@ def scores_of(metrics: Mapping[tuple[Any, Any], dict], name: str) -> dict[Any, S
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """A run of rawtrain.ner, and all that its scores follow from."""
 
     name: str
@@ -133,19 +133,19 @@ class Study:
         """The seeds. No two share an order of the rows in fewer than 1,000 epochs."""
         return [settings.seed + SEEDS_APART * place for place in range(self.options.seeds)]
 
-    def training(self, name: str, settings: NerSettings, corpus: Corpus) -> Run:
+    def training(self, name: str, settings: NerSettings, corpus: Corpus) -> StudyRun:
         """The run that trains on `corpus` and, if that has test data, predicts these."""
         does = {f"do_{do}": split in corpus.files for do, split in WORK.items()}
         return self._run(name, settings, corpus.hashes, **corpus.settings, **does)
 
-    def job(self, name: str, settings: NerSettings) -> Run:
+    def job(self, name: str, settings: NerSettings) -> StudyRun:
         """The run that does a whole job. Its files are hashed; data of the hub are their name."""
         files = {split: getattr(settings, f"{split}_file") for split in FILE_NAMES}
         data: dict = {split: sha256_of(Path(file)) for split, file in files.items() if file}
         data["dataset"] = [settings.dataset_name, settings.dataset_config_name]
         return self._run(name, settings, data)
 
-    def prediction(self, name: str, settings, corpus: Corpus, model: str, hashes: dict) -> Run:
+    def prediction(self, name: str, settings, corpus: Corpus, model: str, hashes: dict) -> StudyRun:
         """The run that has a trained model predict the test data of `corpus`.
 
         settings: those of the training. model: its output directory. hashes: of its data.
@@ -164,7 +164,7 @@ class Study:
             log_level="error" if settings.log_level == "passive" else settings.log_level,
         )
 
-    def do(self, runs: dict[Any, Run]) -> dict[Any, dict]:
+    def do(self, runs: dict[Any, StudyRun]) -> dict[Any, dict]:
         """Do the runs that have no scores. The metrics of all, by their keys.
 
         A run that cannot do what it is to do ends the command before any run begins.
@@ -192,7 +192,7 @@ class Study:
         write_text(self.folder / f"{self.name}.md", text + "\n")
         print(f"{text}\n\ntable and runs: {self.folder}/")
 
-    def _is_left(self, run: Run) -> bool:
+    def _is_left(self, run: StudyRun) -> bool:
         stored = self._stored(run)
         if changes := stored and differences(stored["made_from"], run.made_from):
             raise ValueError(
@@ -202,7 +202,7 @@ class Study:
             )
         return not stored or stored["metrics"] is None
 
-    def _do(self, run: Run) -> dict:
+    def _do(self, run: StudyRun) -> dict:
         from rawtrain import ner  # torch takes seconds, and a wrong flag is answered before
 
         self._scores_file(run).parent.mkdir(parents=True, exist_ok=True)
@@ -215,14 +215,14 @@ class Study:
         write_json(self._scores_file(run), {"made_from": run.made_from, "metrics": metrics})
         return metrics
 
-    def _stored(self, run: Run) -> dict:
+    def _stored(self, run: StudyRun) -> dict:
         file = self._scores_file(run)
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
-    def _scores_file(self, run: Run) -> Path:
+    def _scores_file(self, run: StudyRun) -> Path:
         return self.folder / "scores" / f"{run.name}.json"
 
-    def _run(self, name: str, settings: NerSettings, data: dict, **changes: Any) -> Run:
+    def _run(self, name: str, settings: NerSettings, data: dict, **changes: Any) -> StudyRun:
         """A run that follows from `settings` and `data`; the changes say where and what of it."""
         counts_here = {setting: getattr(settings, setting) for setting in COUNTS_HERE}
         made_from = {
@@ -231,10 +231,10 @@ class Study:
             **{package: version(package) for package in ("torch", "transformers")},
         }
         changes["output_dir"] = str(self.folder / "runs" / name)
-        return Run(name, replace(settings, **changes), made_from)
+        return StudyRun(name, replace(settings, **changes), made_from)
 
 
-def _check(runs: list[Run]) -> None:
+def _check(runs: list[StudyRun]) -> None:
     for run in runs:
         from rawtrain.job import decide_work  # torch takes seconds: not for a finished study
 

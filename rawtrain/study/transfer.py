@@ -21,7 +21,7 @@ from rawtrain.config import NerSettings
 from rawtrain.results.terminal import markdown_table
 from rawtrain.run import signals
 from rawtrain.study.corpora import ALL, Corpus, find_corpus, write_corpus_of_all
-from rawtrain.study.runs import Run, Scores, Study, scores_of
+from rawtrain.study.runs import Scores, Study, StudyRun, scores_of
 
 EACH = "each"  # the row of models that were evaluated on what they were trained on
 
@@ -57,7 +57,7 @@ def find_corpora(given: list[str]) -> list[Corpus]:
     return corpora
 
 
-def plan(study: Study, sources: list[tuple[Corpus, NerSettings]]) -> dict[Any, Run]:
+def plan(study: Study, sources: list[tuple[Corpus, NerSettings]]) -> dict[Any, StudyRun]:
     """The runs by ((trained on, evaluated on), seed), a training before its predictions.
 
     sources: the corpora and the settings of a run on each; the last is all of them.
