@@ -53,6 +53,13 @@ def same(one, other):
 """
 
 
+@pytest.mark.parametrize("number", range(len(DIFFS)))
+def test_every_diff_applies(number):
+    check = ["git", "apply", "--check", "-"]
+    done = subprocess.run(check, input=DIFFS[number], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def changed(tmp_path):
     """Applies a diff to a copy of the package, and returns what runs a program in it."""

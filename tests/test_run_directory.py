@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -330,34 +330,29 @@ def test_a_directory_that_cannot_be_written_is_named_before_anything_is_trained(
 
 # One process at a time
 
-HOLDER = """
-import json, os, signal, sys
-from rawtrain import NerSettings
-from rawtrain.run.directory import claim
-settings = NerSettings(output_dir=sys.argv[1])
-directory = claim(settings, json.loads(sys.argv[2]))
-if os.fork() == 0:  # as a worker process of the loader
+
+def hold(settings, pipe):
+    """What the other process does, until it is killed."""
+    os.setsid()
+    directory = claim(settings, identity(settings))
+    if os.fork() == 0:  # as a worker process of the loader
+        signal.pause()
+    pipe.send(directory.path)
     signal.pause()
-print("ready", flush=True)
-signal.pause()
-"""
 
 
-@pytest.mark.slow
 def test_a_second_process_is_refused_until_the_first_ends(settings):
-    arguments = [settings().output_dir, json.dumps(identity(settings()))]
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as holder:
-        try:
-            assert holder.stdout.readline() == "ready\n"
-            with pytest.raises(ValueError, match=f"is in use by process {holder.pid} on .* since"):
-                reopened(settings())
-            holder.kill()
-            holder.wait()
-            reopened(settings())  # though its worker is still there
-        finally:
-            os.killpg(holder.pid, signal.SIGKILL)
+    forked = multiprocessing.get_context("fork")  # nothing is to be imported again
+    ours, theirs = forked.Pipe()
+    holder = forked.Process(target=hold, args=(settings(), theirs))
+    holder.start()
+    theirs.close()
+    try:
+        assert ours.recv() == Path(settings().output_dir)
+        with pytest.raises(ValueError, match=f"is in use by process {holder.pid} on .* since"):
+            reopened(settings())
+        holder.kill()
+        holder.join()
+        reopened(settings())  # though its worker is still there
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
