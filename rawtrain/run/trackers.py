@@ -21,9 +21,13 @@ def problems_of(settings: TrainingSettings) -> Iterator[str]:
     for name in settings.trackers:
         if name not in OPENED_BY:
             yield f"--report_to is {name}; allowed: none, {', '.join(OPENED_BY)}"
-        # a folder "wandb" of results is found too, but is no package: it has no origin
-        elif getattr(importlib.util.find_spec(name), "origin", None) is None:
+        elif not _is_installed(name):
             yield f"--report_to {name}: the package is not installed; pip install {name}"
+
+
+def _is_installed(name: str) -> bool:
+    # a folder "wandb" of results is found too, but is no package: it has no origin
+    return getattr(importlib.util.find_spec(name), "origin", None) is not None
 
 
 def start_trackers(settings: TrainingSettings, directory) -> list["Tracker"]:
