@@ -34,7 +34,7 @@ class ModelSettings:
     title: ClassVar[str] = "model"
 
     model_name_or_path: str | None = setting(None, "model to fine-tune: a folder or a hub name")
-    config_name: str | None = setting(None, "configuration: of a new model, or instead of its own")
+    config_name: str | None = setting(None, "configuration of a new model, or in place of its own")
     tokenizer_name: str | None = setting(None, "tokenizer, if not the model's own")
     model_revision: str = setting("main", "branch, tag or commit of the model on the hub")
     trust_remote_code: bool = setting(False, "run Python code that comes with the model")
@@ -149,7 +149,7 @@ class TrainingSettings:
     greater_is_better: bool | None = setting(
         None, "whether a greater metric is better (default: yes, but not for loss and perplexity)"
     )
-    early_stopping_patience: int | None = setting(None, "stop after n evaluations, none the best")
+    early_stopping_patience: int | None = setting(None, "stop after n evaluations with no new best")
     match_trainer: bool = setting(False, "end with the weights of Trainer 5.23, to compare; slow")
     padding: bool = setting(False, "pad rows to the longest of a micro-batch; do not pack them")
     fast: bool = setting(True, "use rawtrain/fast, which makes the same mathematics cheaper")

@@ -144,8 +144,11 @@ def choose_labels(settings, corpus, model_labels):
             f"the data has tags that the model {settings.model_name_or_path} does not know: "
             f"{', '.join(unknown)}; it knows {', '.join(model_labels)}. Train it with --train_file"
         )
-    same = set(corpus.label_names) == set(model_labels)
-    return model_labels if same or not settings.do_train else list(corpus.label_names)
+    if not settings.do_train or set(corpus.label_names) == set(model_labels):
+        return model_labels
+    if len(corpus.label_names) == len(model_labels) and "LABEL_0" not in model_labels:
+        print(f"The model's head was trained for other labels: {', '.join(model_labels)}.")
+    return list(corpus.label_names)
 
 
 def first_samples(settings, splits):

@@ -404,6 +404,15 @@ def test_a_model_that_names_no_encoder_has_to_be_complete(folder, monkeypatch):
         start(ner, folder)
 
 
+def test_a_head_for_as_many_other_labels_is_trained_further_and_reported(folder, capsys):
+    trained({number: f"B-T{number}" for number in range(7)})(folder)
+    assert start(ner, folder).labels == list(LABELS)
+    assert "trained for other labels: B-T0, B-T1," in capsys.readouterr().out
+    renumbered(folder)
+    start(ner, folder)
+    assert "other labels" not in capsys.readouterr().out
+
+
 def test_weights_that_are_not_used_are_counted(folder, caplog):
     with caplog.at_level("INFO", logger="rawtrain"):
         start(ner, folder)

@@ -99,7 +99,7 @@ def _model_problems(settings):
             if getattr(settings, name):
                 yield f"--{name} is given without data; name data, or a --model_name_or_path"
     elif not settings.config_name:
-        yield "own data but no model; give a --model_name_or_path, or for a new one --config_name"
+        yield "own data but no model; give --model_name_or_path, or --config_name for a new model"
     elif not settings.tokenizer_name:
         yield "--config_name makes a new model, which needs a --tokenizer_name"
 

@@ -208,7 +208,7 @@ def _check_fit(name, model, report):
         )
     for key, *shapes in sorted(report["mismatched_keys"]):
         saved, expected = (tuple(shape) for shape in shapes)
-        why = "A head for other labels is of no use: name the model that it was trained from"
+        why = "A head for other labels is of no use; name the encoder that it was added to"
         if key.startswith(encoder):
             why = "Its config.json and its weights are not of the same model"
         raise ValueError(

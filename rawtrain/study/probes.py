@@ -164,7 +164,7 @@ def report(probes: list[dict], general: dict | None) -> list[str]:
         old, new = np.mean(sides, axis=1)
         lines += [f"mean probability of the hidden word: {old:.3f} -> {new:.3f}"]
     else:
-        lines += ["  none in the validation data" + ("" if general else "; try a --general_file")]
+        lines += ["  none in the validation data" + ("" if general else "; name a --general_file")]
     if general:
         before, after = general["before"], general["after"]
         shown = [
