@@ -161,6 +161,7 @@ def test_a_killed_run_ends_with_the_bits_of_the_uninterrupted_one(
     assert_same(start(job, tmp_path / "killed", flags), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", JOBS)
 def test_twenty_resumes_in_one_run_change_no_bit(job, start, tmp_path):
     flags = "--per_device_train_batch_size 6 --save_steps 1 --save_total_limit 2 "  # 24 steps
