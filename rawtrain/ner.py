@@ -147,7 +147,8 @@ def choose_labels(settings, corpus, model_labels):
     if not settings.do_train or set(corpus.label_names) == set(model_labels):
         return model_labels
     if len(corpus.label_names) == len(model_labels) and "LABEL_0" not in model_labels:
-        print(f"The model's head was trained for other labels: {', '.join(model_labels)}.")
+        names = ", ".join(model_labels)
+        print(f"The model's head, trained for other labels ({names}), is trained further.")
     return list(corpus.label_names)
 
 

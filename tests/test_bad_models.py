@@ -407,7 +407,7 @@ def test_a_model_that_names_no_encoder_has_to_be_complete(folder, monkeypatch):
 def test_a_head_for_as_many_other_labels_is_trained_further_and_reported(folder, capsys):
     trained({number: f"B-T{number}" for number in range(7)})(folder)
     assert start(ner, folder).labels == list(LABELS)
-    assert "trained for other labels: B-T0, B-T1," in capsys.readouterr().out
+    assert "trained for other labels (B-T0, B-T1," in capsys.readouterr().out
     renumbered(folder)
     start(ner, folder)
     assert "other labels" not in capsys.readouterr().out
