@@ -118,7 +118,7 @@ def with_validation(documents, settings):
     source = f"the first {settings.validation_split_percentage} % of {train_split.source}"
     return {
         "train": replace(train_split, texts=texts),
-        "validation": replace(train_split, texts=held_out, source=source, num_empty=0),
+        "validation": replace(train_split, texts=held_out, source=source, left_out={}),
     }
 
 

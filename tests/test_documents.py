@@ -26,7 +26,7 @@ def test_documents_are_the_same_from_every_format_and_empty_ones_are_counted(tmp
         strings = pa.string() if kind == "parquet" else pa.large_string()
         pq.write_table(pa.table({"text": pa.array([t or None for t in texts], strings)}), path)
     read = read_documents(settings(train_file=str(path)))["train"]
-    assert (list(read.texts), read.num_empty) == (TEXTS, 2)
+    assert (list(read.texts), read.left_out) == (TEXTS, {"empty documents": 2})
 
 
 def test_the_text_column_is_named_or_text_or_the_first(tmp_path):

@@ -136,7 +136,7 @@ def test_documents_come_from_a_folder_too(tmp_path):
         "train": ["a", "b"],
         "validation": ["c"],
     }
-    assert read["train"].num_empty == 1
+    assert read["train"].left_out == {"empty documents": 1}
 
 
 def test_labels_are_declared_names_in_their_order_or_the_sorted_tags_of_train(tmp_path):
@@ -232,5 +232,5 @@ def test_sentences_without_words_are_skipped_and_counted(tmp_path, kind):
         write(tmp_path, "a.jsonl", jsonl(*rows)) if kind == "jsonl" else parquet(tmp_path, columns)
     )
     train = read_tagged(settings(train_file=path)).splits["train"]
-    assert (train.words, train.num_empty) == ([["a"]], 2)
+    assert (train.words, train.left_out) == ([["a"]], {"sentences without words": 2})
     assert train.lines == [[2]]

@@ -3,7 +3,7 @@
 import hashlib
 import reprlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from rawtrain.config import DataSettings, NerDataSettings
@@ -58,7 +58,7 @@ class Documents:
 
     texts: Texts
     source: str
-    num_empty: int  # documents that are null or white space, left out
+    left_out: dict[str, int] = field(default_factory=dict)  # {"empty documents": 2}, by the reader
 
     @property
     def fingerprint(self) -> str:
@@ -95,7 +95,8 @@ def sentences_of(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
     )
     if not words:
         raise ValueError(f"{rows.source}: no sentence ({num_empty} rows without words)")
-    return TaggedSentences(words, tags, lines, rows.source, rows.at, num_empty, names)
+    left_out = {"sentences without words": num_empty} if num_empty else {}
+    return TaggedSentences(words, tags, lines, rows.source, rows.at, left_out, names)
 
 
 def sentences_of_words(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
@@ -152,7 +153,8 @@ def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
     if not num_visible:
         raise ValueError(f"{source}: no document ({num_texts} empty ones); expected some text")
     texts = Texts(read, source, digest.hexdigest(), 0, num_visible)
-    return Documents(texts, source, num_texts - num_visible)
+    num_empty = num_texts - num_visible
+    return Documents(texts, source, {"empty documents": num_empty} if num_empty else {})
 
 
 def _add(digest, text):

@@ -15,7 +15,7 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from rawtrain.data.files import sha256_of
@@ -33,8 +33,9 @@ class TaggedSentences:
     lines: list[list[int]]  # of each word, from 1; rows where the source has no lines
     source: str
     at: str = ":"  # between source and line: "train.conll:7", "train.parquet, row 7"
-    num_empty: int = 0  # sentences without words, left out by the reader
+    left_out: dict[str, int] = field(default_factory=dict)  # {"comment lines": 3}, by the reader
     label_names: list[str] | None = None  # the names that the data declares, in its order
+    joined: list[list[bool]] | None = None  # whether the text has no blank after a word, if known
 
     @property
     def fingerprint(self) -> str:

@@ -65,9 +65,9 @@ def describe_tagged(sentences, encoded) -> dict[str, int]:
         "words cut off": encoded.num_cut,
         "entities cut off": encoded.num_cut_entities,
         "words without a sub-word": encoded.num_without_subwords,
-        "sentences without words": sentences.num_empty,
     }
-    return figures | {name: number for name, number in noteworthy.items() if number}
+    noted = {name: number for name, number in noteworthy.items() if number}
+    return figures | noted | sentences.left_out
 
 
 def accounting(encoded) -> str:
@@ -103,11 +103,11 @@ def describe_text(documents, encoded) -> dict[str, int]:
         "longest row, in tokens": int(lengths.max()),
     }
     noteworthy = {
-        "empty documents": documents.num_empty,
         "documents cut": encoded.num_cut_documents,
         "tokens cut off": encoded.num_cut_tokens,
     }
-    return figures | {name: number for name, number in noteworthy.items() if number}
+    noted = {name: number for name, number in noteworthy.items() if number}
+    return figures | documents.left_out | noted
 
 
 def masked_example(tokenizer, input_ids, labels, longest: int = 20) -> list[str]:
