@@ -9,7 +9,7 @@ from test_words import LABEL2ID, TOKENIZERS, WORDS, word_piece
 
 from rawtrain.data import text as text_module
 from rawtrain.data import words as words_module
-from rawtrain.data.encoding import encode_in_threads, num_cores, truncating, with_offsets
+from rawtrain.data.encoding import encode_in_threads, num_cores, truncating
 from rawtrain.data.text import encode_documents
 from rawtrain.data.words import encode_words
 
@@ -90,14 +90,13 @@ def test_an_error_in_a_thread_or_in_the_reading_is_raised():
         list(encode_in_threads(lambda chunk: 1 / chunk, [1, 0, 1], 2))
 
 
-@pytest.mark.parametrize("before", [None, "true"])
-def test_the_backend_uses_one_thread_a_chunk_and_what_it_used_else_afterwards(monkeypatch, before):
+@pytest.mark.parametrize(("before", "within"), [(None, "false"), ("true", "true")])
+def test_the_backend_uses_one_thread_a_chunk_unless_told_otherwise(monkeypatch, before, within):
     name = "TOKENIZERS_PARALLELISM"
-    monkeypatch.delenv(name, raising=False)
-    if before:
-        monkeypatch.setenv(name, before)
-    assert list(encode_in_threads(lambda _: os.environ[name], [1, 2])) == ["false", "false"]
-    assert os.environ.get(name) == before
+    monkeypatch.setenv(name, before or "")
+    if before is None:
+        monkeypatch.delenv(name)
+    assert list(encode_in_threads(lambda _: os.environ[name], [1, 2])) == [within, within]
 
 
 def test_all_cores_are_those_that_the_process_may_use(monkeypatch):
@@ -124,11 +123,6 @@ def test_a_tokenizer_is_left_without_truncation_whatever_happens():
 def test_long_documents_come_in_small_chunks():
     chunks = list(text_module._chunks_of(["a" * 2**19] * 5 + ["a"] * 2500))
     assert [len(chunk) for chunk in chunks] == [2, 2, 1000, 1000, 501]
-
-
-def test_offsets_are_counted_on_from_chunk_to_chunk():
-    parts = with_offsets([({}, [2, 3], {}), ({}, [], {}), ({}, [1], {})])
-    assert np.concatenate([arrays["offsets"] for arrays, _ in parts]).tolist() == [0, 2, 5, 6]
 
 
 def test_a_special_token_is_split_where_the_tokenizer_says_so():

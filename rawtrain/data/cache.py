@@ -32,7 +32,7 @@ from rawtrain.data.files import sha256_of
 logger = logging.getLogger(__name__)
 warn_once = functools.cache(logger.warning)
 
-FORMAT = 3  # raise it whenever something else is written for the same data and settings
+FORMAT = 4  # raise it whenever something else is written for the same data and settings
 SECONDS_A_DAY = 24 * 60 * 60
 
 Arrays = dict[str, np.ndarray]
@@ -62,7 +62,7 @@ class Cache:
             logger.warning(f"{entry} is damaged; the data is encoded again")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _sweep(self.folder)
+            _remove_what_killed_processes_left(self.folder)
             with tempfile.TemporaryDirectory(prefix=".writing-", dir=self.folder) as aside:
                 written = _write(Path(aside) / key, chunks())
                 _publish(Path(aside) / key, entry)
@@ -86,16 +86,12 @@ def key_of(backend: tokenizers.Tokenizer, **facts: Any) -> str | None:
     None for a tokenizer with a part written in Python (RoFormer's), which cannot be serialized.
     """
     try:
-        tokenizer = backend.to_str()
+        facts["tokenizer"] = sha256_of(backend.to_str())
     except Exception as error:  # the backend raises plain Exceptions
         warn_once(f"encoded rows are not cached: {error}")
         return None
-    facts |= {
-        "format": FORMAT,
-        "tokenizers": tokenizers.__version__,
-        "tokenizer": sha256_of(tokenizer),
-        "encode_special_tokens": backend.encode_special_tokens,  # not part of the serial form
-    }
+    facts["encode_special_tokens"] = backend.encode_special_tokens  # not part of the serial form
+    facts |= {"format": FORMAT, "tokenizers": tokenizers.__version__}
     return sha256_of(json.dumps(facts, sort_keys=True))
 
 
@@ -110,8 +106,7 @@ def in_memory(chunks: Chunks) -> tuple[Arrays, Counts]:
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}, dict(counts)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left behind more than a day ago."""
+def _remove_what_killed_processes_left(folder: Path) -> None:
     for left in folder.glob(".writing-*"):
         if time.time() - left.stat().st_mtime > SECONDS_A_DAY:
             shutil.rmtree(left, ignore_errors=True)
@@ -120,21 +115,16 @@ def _sweep(folder: Path) -> None:
 def _write(folder: Path, chunks: Chunks) -> tuple[Arrays, Counts]:
     """Write an entry, and return it with its arrays mapped."""
     folder.mkdir()
-    files: dict[str, Any] = {}
     types: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    with contextlib.ExitStack() as stack:
-        for arrays, numbers in chunks:
-            counts.update(numbers)
-            for name, array in arrays.items():
-                if name not in files:
-                    files[name] = stack.enter_context((folder / f"{name}.bin").open("wb"))
-                    types[name] = array.dtype.str
-                assert array.dtype.str == types[name], (name, array.dtype)
-                files[name].write(np.ascontiguousarray(array).data)
-    arrays = _mapped(folder, types)
-    entry = {"types": types, "counts": counts}
-    entry["crc32"] = _checksum(entry, arrays)
+    for arrays, numbers in chunks:
+        counts.update(numbers)
+        for name, array in arrays.items():
+            assert types.setdefault(name, array.dtype.str) == array.dtype.str, (name, array.dtype)
+            with (folder / f"{name}.bin").open("ab") as file:
+                file.write(np.ascontiguousarray(array).data)
+    arrays, entry = _mapped(folder, types), {"types": types, "counts": counts}
+    entry |= {"crc32": _checksum(entry, arrays)}
     (folder / "entry.json").write_text(json.dumps(entry, indent=2) + "\n")
     return arrays, dict(counts)
 
@@ -162,10 +152,9 @@ def _mapped(folder: Path, types: dict[str, str]) -> Arrays:
     arrays = {}
     for name, dtype in types.items():
         file = folder / f"{name}.bin"
-        arrays[name] = np.empty(0, dtype)
-        if file.stat().st_size:  # an empty file cannot be mapped
-            # slicing a np.memmap costs several times as much
-            arrays[name] = np.asarray(np.memmap(file, dtype, mode="r"))
+        # An empty file cannot be mapped, and slicing a np.memmap costs several times as much.
+        is_empty = file.stat().st_size == 0
+        arrays[name] = np.empty(0, dtype) if is_empty else np.asarray(np.memmap(file, dtype, "r"))
     return arrays
 
 

@@ -51,16 +51,16 @@ def truncating(
 
 
 def encode_rows(
-    encode: Callable[[Chunk], tuple[Arrays, list[int], Counts]],
+    encode: Callable[[Chunk], tuple[Arrays, Counts]],
     chunks: Callable[[], Iterable[Chunk]],
     num_workers: int | None,
     cache: Cache | None,
     key: str | None,
 ) -> tuple[Arrays, Counts]:
-    """The rows of all chunks from the cache, or else encoded in threads: arrays and counts."""
+    """The arrays and counts of all chunks, from the cache or else encoded in threads."""
 
     def encoded():
-        return with_offsets(encode_in_threads(encode, chunks(), num_workers))
+        return encode_in_threads(encode, chunks(), num_workers)
 
     return cache.fetch(key, encoded) if cache and key else in_memory(encoded())
 
@@ -73,9 +73,11 @@ def encode_in_threads(
     num_workers: threads (default: one for each core). At most one chunk more than that is held at
     once.
     """
+    # Threads of the backend's own for each chunk would compete with these.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     num_workers = num_workers or num_cores()
     waiting: deque[Future[Encoded]] = deque()
-    with _one_thread_a_chunk(), ThreadPoolExecutor(num_workers) as threads:
+    with ThreadPoolExecutor(num_workers) as threads:
         for chunk in chunks:
             waiting.append(threads.submit(encode, chunk))
             if len(waiting) > num_workers:
@@ -103,33 +105,3 @@ def num_cores() -> int:
 def flat_ids(rows: Iterable[Iterable[int]]) -> np.ndarray:
     """The numbers of all rows in one array. `columns.flat` is for rows with None among them."""
     return np.fromiter(chain.from_iterable(rows), dtype=np.int32)
-
-
-def with_offsets(
-    encoded: Iterable[tuple[Arrays, list[int], Counts]],
-) -> Iterator[tuple[Arrays, Counts]]:
-    """Yield (arrays, counts) for each (arrays, lengths of the rows, counts).
-
-    The lengths become the array "offsets", where the rows of all chunks begin; its last number,
-    which makes it one longer than there are rows, is where the last row ends.
-    """
-    num_tokens = 0
-    yield {"offsets": np.zeros(1, dtype=np.int64)}, {}
-    for arrays, lengths, counts in encoded:
-        yield arrays | {"offsets": num_tokens + np.cumsum(lengths, dtype=np.int64)}, counts
-        num_tokens += sum(lengths)
-
-
-@contextlib.contextmanager
-def _one_thread_a_chunk():
-    """Keep the backend from splitting each chunk over threads of its own, which would compete."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

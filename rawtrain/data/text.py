@@ -9,7 +9,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from rawtrain.data.cache import Cache, key_of
-from rawtrain.data.columns import Columns, flat, positions_in_rows
+from rawtrain.data.columns import Columns, flat, offsets_of, positions_in_rows
 from rawtrain.data.encoding import encode_rows, flat_ids, truncating, warn_of_unknown
 from rawtrain.data.rows import Texts
 
@@ -55,7 +55,7 @@ def encode_documents(
             key = key_of(backend, rows="documents", data=texts.fingerprint)
         encode, chunks = partial(_encode_chunk, backend), partial(_chunks_of, texts)
         values, counts = encode_rows(encode, chunks, num_workers, cache, key)
-    offsets = values.pop("offsets")
+    offsets = offsets_of(values.pop("lengths"))
     if not line_by_line:
         offsets = np.append(np.arange(0, offsets[-1], max_length), offsets[-1])
     return EncodedText(Columns(values, offsets), **counts)
@@ -110,17 +110,18 @@ def _chunks_of(texts):
 
 
 def _encode_chunk(backend, texts):
-    """The columns of the texts, their lengths in tokens, and the counts of `EncodedText`."""
+    """The columns of the texts with their lengths in tokens, and the counts of `EncodedText`."""
     documents = backend.encode_batch(texts)
-    lengths = [len(document) for document in documents]
+    lengths = np.array([len(document) for document in documents])
     word = flat(document.word_ids for document in documents)
     begins = (positions_in_rows(lengths) == 0) | (np.diff(word, prepend=-1) != 0)
     values = {
         "input_ids": flat_ids(document.ids for document in documents),
         "special": flat_ids(document.special_tokens_mask for document in documents).astype(bool),
         "word_starts": begins | (word < 0),  # a token of no word counts as a word
+        "lengths": lengths,
     }
     num_cut = [sum(p.special_tokens_mask.count(0) for p in d.overflowing) for d in documents]
     counts = {"num_documents": len(texts), "num_cut_tokens": sum(num_cut)}
     counts["num_cut_documents"] = sum(number > 0 for number in num_cut)
-    return values, lengths, counts
+    return values, counts

@@ -167,26 +167,26 @@ def _windows(tokenizer, words, max_length, stride, num_workers, cache):
         encode = partial(_encode_chunk, backend, words, first_word, has_types)
         starts = partial(range, 0, len(words), CHUNK)
         values, _ = encode_rows(encode, starts, num_workers, cache, key)
-    offsets, sentence_of = values.pop("offsets"), values.pop("sentence_of")
+    offsets, sentence_of = offsets_of(values.pop("lengths")), values.pop("sentence_of")
     if has_types and not values["token_type_ids"].any():
         del values["token_type_ids"]  # every model assumes zeros by default
     return Columns(values, offsets), sentence_of
 
 
 def _encode_chunk(backend, words, first_word, has_types, start):
-    """The columns of the sentences from `start` on, the lengths of their rows, and no counts."""
+    """The columns of the sentences from `start` on, what is known of each row, and no counts."""
     sentences = backend.encode_batch(words[start : start + CHUNK], is_pretokenized=True)
     windows = [[sentence, *sentence.overflowing] for sentence in sentences]
     rows = [row for sentence in windows for row in sentence]
-    lengths = [len(row) for row in rows]
+    lengths = np.array([len(row) for row in rows])
     sentence_of = start + np.repeat(np.arange(len(windows)), [len(rows) for rows in windows])
     word = flat(row.word_ids for row in rows)
     word = np.where(word >= 0, word + np.repeat(first_word[sentence_of], lengths), -1)
     ids = flat_ids(row.ids for row in rows)
-    values = {"word": word, "input_ids": ids, "sentence_of": sentence_of}
+    values = {"word": word, "input_ids": ids, "sentence_of": sentence_of, "lengths": lengths}
     if has_types:
         values["token_type_ids"] = flat_ids(row.type_ids for row in rows)
-    return values, lengths, {}
+    return values, {}
 
 
 def _owned_tokens(word, lengths):
