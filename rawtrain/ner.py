@@ -27,6 +27,7 @@ from rawtrain.collate.route import make_batches
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.cache import cache_of
 from rawtrain.data.docstrings import read_docstring_corpus
+from rawtrain.data.labels import choose_labels
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import TaggedCorpus, read_tagged
 from rawtrain.data.tags import label_list
@@ -124,32 +125,15 @@ def make_model(settings, corpus, tokenizer):
         config = small_bert_config(tokenizer)
     else:
         config = load_config(settings)
-    label_names = choose_labels(settings, corpus, named_labels(config, settings))
+    model_labels = named_labels(config, settings)
+    label_names = choose_labels(settings, corpus, model_labels)
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: number for number, name in enumerate(label_names)}
-    load = partial(load_model, AutoModelForTokenClassification, config, settings)
+    is_new = label_names != model_labels
+    load = partial(load_model, AutoModelForTokenClassification, config, settings, new_head=is_new)
     model = fresh_model(load, settings.seed)
     check_vocabulary(tokenizer, model)
     return model, label_names
-
-
-def choose_labels(settings, corpus, model_labels):
-    """The data's labels; in the model's order if it was trained on the very same ones.
-
-    Raises ValueError if nothing is trained and the data has labels that the model lacks.
-    """
-    unknown = sorted(set(corpus.label_names) - set(model_labels))
-    if not settings.do_train and unknown:
-        raise ValueError(
-            f"the data has tags that the model {settings.model_name_or_path} does not know: "
-            f"{', '.join(unknown)}; it knows {', '.join(model_labels)}. Train it with --train_file"
-        )
-    if not settings.do_train or set(corpus.label_names) == set(model_labels):
-        return model_labels
-    if len(corpus.label_names) == len(model_labels) and "LABEL_0" not in model_labels:
-        names = ", ".join(model_labels)
-        print(f"The model's head, trained for other labels ({names}), is trained further.")
-    return list(corpus.label_names)
 
 
 def first_samples(settings, splits):

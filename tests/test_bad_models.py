@@ -246,7 +246,7 @@ CASES = {
     ],
     "shape": [
         ("encoder", edit("config.json", intermediate_size=65), r"needs \(65,\). .*same model"),
-        ("head", trained({0: "O", 1: "B-X"}, 2), r"\(2,\).* needs \(7,\).*head for other labels"),
+        ("head", trained({0: "O", 1: "B-X"}, 2), None),  # for other labels: a new one is drawn
     ],
     "weights": [
         ("cut", cut(WEIGHTS, 5000), r"model.safetensors: .*incomplete metadata.* copy it again"),
@@ -402,15 +402,6 @@ def test_a_model_that_names_no_encoder_has_to_be_complete(folder, monkeypatch):
     weights(lambda w: w.clear())(folder)
     with pytest.raises(ValueError, match="39 weights of the encoder are missing"):
         start(ner, folder)
-
-
-def test_a_head_for_as_many_other_labels_is_trained_further_and_reported(folder, capsys):
-    trained({number: f"B-T{number}" for number in range(7)})(folder)
-    assert start(ner, folder).labels == list(LABELS)
-    assert "trained for other labels (B-T0, B-T1," in capsys.readouterr().out
-    renumbered(folder)
-    start(ner, folder)
-    assert "other labels" not in capsys.readouterr().out
 
 
 def test_weights_that_are_not_used_are_counted(folder, caplog):

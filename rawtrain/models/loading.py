@@ -1,6 +1,7 @@
 """Tokenizers and models, from a folder or the hub, checked before anything is trained."""
 
 import contextlib
+import copy
 import logging
 import math
 import re
@@ -71,11 +72,12 @@ def load_config(settings: ModelSettings, **options: Any) -> PretrainedConfig:
 
 
 def load_model(
-    auto_class: Any, config: PretrainedConfig, settings: ModelSettings
+    auto_class: Any, config: PretrainedConfig, settings: ModelSettings, new_head: bool = False
 ) -> PreTrainedModel:
     """The model in float32: pretrained, with a new head if it has none, or entirely new.
 
     settings: those of a task; only a model that is to be trained may have a new head.
+    new_head: the head of the file, if there is one, is for other labels; draw another.
     Raises ValueError if the weights do not fit the model, or are not all finite.
     """
     if not settings.model_name_or_path:
@@ -94,6 +96,8 @@ def load_model(
             ignore_mismatched_sizes=True,  # refused by _check_fit
             **_source(settings),
         )
+    if new_head:
+        _draw_head(model, report)
     _check_weights(name, model, report, settings)
     if others := sorted(dtype for dtype in stored - {"F32"} if "F" in dtype):
         logger.info(f"weights stored as {', '.join(others)}, trained in float32")
@@ -172,6 +176,22 @@ def _position_table(model):
     return next((table for table in tables if isinstance(table, nn.Embedding)), None)
 
 
+def _draw_head(model, report):
+    """Draw the weights that the file has for other labels, and list them as missing in it."""
+    more = copy.deepcopy(model.config)
+    more.num_labels += 1
+    with torch.device("meta"):  # shapes alone: those of a head follow the number of labels
+        shapes = {name: weight.shape for name, weight in type(model)(more).named_parameters()}
+    head = {name for name, weight in model.named_parameters() if weight.shape != shapes[name]}
+    for name in head - report["missing_keys"]:
+        module = model.get_submodule(name.rpartition(".")[0])
+        for weight in module.parameters(recurse=False):
+            weight._is_hf_initialized = False  # else transformers keeps what it has loaded
+        model._init_weights(module)
+    report["mismatched_keys"] = [key for key in report["mismatched_keys"] if key[0] not in head]
+    report["missing_keys"] |= head
+
+
 def _check_weights(name, model, report, settings):
     """Refuse new weights, except those of a head that is to be trained."""
     _check_fit(name, model, report)
@@ -208,11 +228,9 @@ def _check_fit(name, model, report):
         )
     for key, *shapes in sorted(report["mismatched_keys"]):
         saved, expected = (tuple(shape) for shape in shapes)
-        why = "A head for other labels is of no use; name the encoder that it was added to"
-        if key.startswith(encoder):
-            why = "Its config.json and its weights are not of the same model"
         raise ValueError(
-            f"{name}: the weight {key} has the shape {saved}; this job needs {expected}. {why}"
+            f"{name}: the weight {key} has the shape {saved}; this job needs {expected}. "
+            f"Its config.json and its weights are not of the same model"
         )
     # a file with more layers is that of a larger model
     kinds = {kind_of(key) for key in model.state_dict()}
