@@ -11,7 +11,7 @@ if __name__ == "__main__":
 import argparse
 from collections.abc import Sequence
 
-from rawtrain.cli.command import reported_mistakes
+from rawtrain.cli.command import reported_mistakes, run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,4 +52,4 @@ def _parser():
 
 
 if __name__ == "__main__":
-    main()
+    run(main, None)

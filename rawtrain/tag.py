@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import islice
 
-from rawtrain.cli.command import reported_mistakes
+from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.data.files import iterate_lines
 
 TEXTS_AT_ONCE = 1000
@@ -107,4 +107,4 @@ def _visible(text):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may end this program
-    main()
+    run(main, None)

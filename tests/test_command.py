@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -651,6 +652,42 @@ def test_an_error_of_our_own_keeps_its_traceback():
 
     with pytest.raises(ValueError, match="a bug"):
         run(main, NerSettings())
+
+
+PRINTS = """if True:
+    import sys
+    from rawtrain.cli.command import run
+    def main(_):
+        for stream in (sys.stdout, sys.stderr):
+            print("Zoë \\u4eba" * 50_000, file=stream, flush=True)
+            print("end", file=stream)
+        open("results.txt", "w").close()
+    run(main, None)
+"""
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_run_goes_on_when_nobody_reads_its_output_any_more(closed, empty_folder):
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, closed: writer}
+    done = subprocess.run([sys.executable, "-c", PRINTS], **streams)
+    os.close(writer)
+    assert done.returncode == 0 and Path("results.txt").exists()
+    other = done.stdout if closed == "stderr" else done.stderr
+    assert other.endswith(b"end\n") and b"Traceback" not in other
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [("ascii", rb"Zo\xeb \u4eba"), ("cp1252", b"Zo\xeb \\u4eba"), ("utf-8", "Zoë 人".encode())],
+)
+def test_what_the_terminal_cannot_show_is_printed_as_escapes(encoding, expected, empty_folder):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTS], capture_output=True, env=environment, check=True
+    )
+    assert done.stdout == done.stderr == expected * 50_000 + b"\nend\n"
 
 
 # The embedded run, and the help

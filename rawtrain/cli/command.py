@@ -6,6 +6,7 @@ Nothing here imports torch or transformers, so `--help` and a wrong flag are ans
 import contextlib
 import dataclasses
 import difflib
+import io
 import json
 import sys
 import types
@@ -68,8 +69,32 @@ def reported_mistakes() -> Iterator[None]:
 
 def run(main: Callable[[Given], None], given: Given) -> None:
     """Call `main(given)`; a RunError becomes its message and exit code 1."""
+    never_stop_at_output()
     with _reported(RunError, EXIT_FAILURE):
         main(given)
+
+
+def never_stop_at_output() -> None:
+    """Print escapes for what the terminal cannot show, and nothing after a `| head` has ended.
+
+    Without it a run of hours could end at the print that tells of its success.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)  # None if it was closed from the start
+        if stream and stream is getattr(sys, f"__{name}__"):  # not what a notebook put there
+            binary = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
+            options = {"errors": "backslashreplace", "line_buffering": stream.line_buffering}
+            setattr(sys, name, io.TextIOWrapper(binary, stream.encoding, **options))
+
+
+class _Pipe(io.FileIO):
+    """A file that whoever reads it may close."""
+
+    def write(self, content):
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            return len(content)
 
 
 @contextlib.contextmanager

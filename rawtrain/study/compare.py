@@ -23,7 +23,7 @@ from textwrap import shorten
 
 import numpy as np
 
-from rawtrain.cli.command import reported_mistakes
+from rawtrain.cli import command
 from rawtrain.data.columns import offsets_of
 from rawtrain.data.conll import read_conll
 from rawtrain.results.bootstrap import LEVEL, counts_by_sentence, f1_of, resampled, weighted_sums
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.draws < 1 or options.seed < 0:
         parser.error("--draws must be 1 or more, and --seed 0 or more")
-    with reported_mistakes():
+    with command.reported_mistakes():
         gold, tags_a, tags_b = read_predictions(options.run_a, options.run_b)
     types, num_gold, counts_a, counts_b = entity_counts(gold, tags_a, tags_b)
     comparison = compare_counts(counts_a, counts_b, options.draws, options.seed)
@@ -186,4 +186,4 @@ def verdict(difference: float, p_value: float) -> str:
 
 if __name__ == "__main__":
     signals.listen()
-    main(sys.argv[1:])
+    command.run(main, sys.argv[1:])
