@@ -4,9 +4,14 @@ A mistake (in settings, data or models) is a ValueError: exit code 2, before any
 is a `RunError`: exit code 1. Both carry one message. Any other exception is a bug of ours.
 """
 
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+
+logger = logging.getLogger(__name__)
 
 MAX_SHOWN = 20
+TOLERATED: tuple[type[Exception], ...] = (Exception,)  # by `dispensable`; () in the tests
 
 
 class RunError(RuntimeError):
@@ -21,3 +26,17 @@ def raise_problems(problems: Sequence[str], advice: str = "") -> None:
     if len(problems) > MAX_SHOWN:
         lines.append(f"and {len(problems) - MAX_SHOWN} more")
     raise ValueError("\n".join([*lines, advice] if advice else lines))
+
+
+@contextlib.contextmanager
+def dispensable(what: str) -> Iterator[None]:
+    """Go on without a page, a picture or a card that fails; one line says which, and why.
+
+    Also a decorator. With --log_level debug the traceback is shown.
+    """
+    try:
+        yield
+    except TOLERATED as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        is_debugged = logger.isEnabledFor(logging.DEBUG)
+        logger.warning(f"{what} could not be made: {reason}", exc_info=is_debugged)

@@ -42,7 +42,7 @@ from rawtrain.models.loading import (
 )
 from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
-from rawtrain.results.mlm_page import score, show_adaptation, show_data, write_mlm_report
+from rawtrain.results.mlm_page import score, show_data, show_scores
 from rawtrain.run.plan import check_steps
 
 LONGEST_BY_DEFAULT = 1024  # as in run_mlm.py
@@ -87,8 +87,7 @@ def main(settings: MlmSettings) -> None:
         )
     for name in run.to_score:
         evaluation = evaluate(model, batches[name], settings, batch_loss)
-        changes = show_adaptation(run.output_dir, encoded, evaluation)
-        write_mlm_report(settings, splits, encoded, tokenizer, evaluation, changes)
+        show_scores(settings, splits, encoded, tokenizer, evaluation)
         metrics = evaluation.metrics("eval", score)
         metrics["perplexity"] = metrics.pop("eval_perplexity")  # run_mlm.py's key
         run.write_scores(name, metrics, len(encoded[name].columns))

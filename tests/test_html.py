@@ -256,7 +256,53 @@ def test_the_parts_of_a_sentence_are_its_words_in_order():
     ]
 
 
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [
+        ("ner_page.render", "what shows the scores"),
+        ("ner_page.f1_intervals", "what shows the scores"),
+        ("plots.loss_figure", "loss.png"),
+        ("card.make_card", "the model card, README.md,"),
+    ],
+)
+def test_a_page_that_cannot_be_made_costs_a_line_and_not_the_run(
+    part, what, model_dir, ner_files, tmp_path, monkeypatch, capfd
+):
+    def fails(*_, **__):
+        raise IndexError("row 7\nhas no column")
+
+    monkeypatch.setattr(f"rawtrain.results.{part}", fails)
+    with monkeypatch.context() as patch, pytest.raises(IndexError):  # our tests see a bug of ours
+        patch.setattr("rawtrain.errors.TOLERATED", ())
+        run_ner(tmp_path / "seen", model_dir, ner_files, "--max_steps", "2")
+    capfd.readouterr()
+    monkeypatch.setattr("rawtrain.errors.TOLERATED", (Exception,))
+    run_ner(tmp_path / "out", model_dir, ner_files, "--max_steps", "2")
+    said = f"{what} could not be made: IndexError: row 7 has no column"
+    lines = capfd.readouterr().err.splitlines()
+    assert said in lines and "Traceback (most recent call last):" not in lines
+    files = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"manifest.json", "predictions.conll", "all_results.json"} <= files
+    results = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert {"train_loss", "eval_f1", "predict_f1"} <= results.keys()
+
+
 # Masked-language models
+
+
+def test_a_report_of_mlm_that_cannot_be_made_costs_a_line_and_not_the_run(
+    model_dir, tmp_path, monkeypatch, capfd
+):
+    def fails(*_, **__):
+        raise StopIteration
+
+    file = tmp_path / "documents.txt"
+    file.write_text("".join(" ".join(words) + "\n" for words in tagged_sentences(200)[0]))
+    monkeypatch.setattr("rawtrain.results.mlm_page.masked_rows", fails)
+    monkeypatch.setattr("rawtrain.errors.TOLERATED", (Exception,))
+    run_mlm(tmp_path / "out", model_dir, str(file), "--max_steps", "2")
+    assert "what shows the scores could not be made: StopIteration:" in capfd.readouterr().err
+    assert "perplexity" in json.loads((tmp_path / "out" / "eval_results.json").read_text())
 
 
 @pytest.fixture(scope="module")

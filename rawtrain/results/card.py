@@ -8,6 +8,7 @@ evaluation. Its text is in templates/card.md.jinja.
 import dataclasses
 import json
 import logging
+import math
 import os
 import platform
 import re
@@ -22,9 +23,10 @@ from markupsafe import Markup
 
 from rawtrain.config import TrainingSettings, public_values, uses_own_data
 from rawtrain.data.files import sha256_of
+from rawtrain.errors import dispensable
 from rawtrain.results.files import read_history, read_metrics
 from rawtrain.results.metrics import table_rows
-from rawtrain.run.durable import MANIFEST, write_text
+from rawtrain.run.durable import MANIFEST, json_text, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ def note(output_dir: str | Path, **facts) -> None:
     kept = read_facts(output_dir)
     for name, value in facts.items():
         kept[name] = kept.get(name, {}) | value if isinstance(value, dict) else value
-    text = json.dumps(kept, indent=2, allow_nan=False) + "\n"  # in this order
+    text = json_text(kept, indent=2) + "\n"  # in this order
     write_text(Path(output_dir) / FACTS_FILE, text)
 
 
@@ -84,6 +86,7 @@ def read_facts(output_dir: str | Path) -> dict:
     return json.loads(file.read_bytes()) if file.exists() else {}
 
 
+@dispensable("the model card, README.md,")
 def write_card(settings: TrainingSettings, repository: str | None = None) -> None:
     """Write README.md of a trained model, unless somebody has edited it.
 
@@ -172,6 +175,7 @@ def _metadata(settings, on_hub, scores, model_name):
                 metric_value=value,
             )
             for name, value in values.items()
+            if math.isfinite(value)
         ]
     return ModelCardData(
         base_model=on_hub.get("model"),

@@ -16,6 +16,7 @@ from rawtrain.collate.keyed_mask import MaskedTokens
 from rawtrain.config import MlmSettings
 from rawtrain.data.columns import IGNORED
 from rawtrain.data.text import count_tokens
+from rawtrain.errors import dispensable
 from rawtrain.evaluation import Evaluation
 from rawtrain.results import terminal
 from rawtrain.results.card import note
@@ -24,13 +25,15 @@ from rawtrain.results.html import render, write_report
 from rawtrain.results.terminal import text_table
 
 NUM_ROWS = 5
+LARGEST_EXPONENT = 709  # beyond it math.exp overflows
 UNTRAINED = "before training"
 
 
 def score(evaluation: Evaluation) -> dict[str, float]:
     """The perplexity, and the share of the masked tokens that were predicted."""
+    loss = evaluation.loss
     return {
-        "perplexity": math.exp(evaluation.loss),
+        "perplexity": math.exp(loss) if loss < LARGEST_EXPONENT else math.inf,
         "accuracy": float((evaluation.predictions == evaluation.labels).mean()),
     }
 
@@ -84,29 +87,6 @@ class MaskedToken(NamedTuple):
         return self.prediction == self.label
 
 
-def write_mlm_report(
-    settings: MlmSettings, splits, encoded, tokenizer, evaluation: Evaluation, changes
-) -> None:
-    """Write report.html with a section for the evaluation.
-
-    changes: what `show_adaptation` returns.
-    """
-    source, rows = MaskedTokens(encoded["validation"].columns, tokenizer, settings), []
-    if not settings.match_trainer:  # whose masks are drawn anew in each evaluation
-        rows = list(islice(masked_rows(source, tokenizer, evaluation), NUM_ROWS))
-    section = render(
-        "mlm.html.jinja",
-        source=splits["validation"].source,
-        loss=evaluation.loss,
-        num_labels=len(evaluation.labels),
-        **score(evaluation),
-        adaptation=changes,
-        rows=rows,
-    )
-    figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
-    write_report(settings, splits, figures, "validation", section)
-
-
 def masked_rows(source: MaskedTokens, tokenizer, evaluation: Evaluation) -> Iterator[list]:
     """The rows with a masked token, as the model saw them: texts, and `MaskedToken`s."""
     name, predictions = tokenizer.convert_ids_to_tokens, iter(evaluation.predictions.tolist())
@@ -135,16 +115,30 @@ def show_data(splits, encoded, tokenizer, settings: MlmSettings) -> dict[str, di
     return figures
 
 
-def show_adaptation(output_dir: Path, encoded, evaluation: Evaluation) -> dict[str, dict]:
-    """Print the scores before and after training beside those of token frequencies; returns them.
+@dispensable("what shows the scores")
+def show_scores(settings: MlmSettings, splits, encoded, tokenizer, evaluation: Evaluation) -> None:
+    """Print the scores before and after training beside those of token frequencies, if anything was
+    trained, and write them with some of the predictions to report.html.
 
-    evaluation: of the validation data, after training. Nothing is shown if nothing was trained.
+    evaluation: of the validation data, after the training.
     """
-    history = read_history(output_dir)
-    if not history:
-        return {}
-    unigram = unigram_scores(count_tokens(encoded["train"].columns), evaluation.labels)
-    note(output_dir, unigram=unigram)  # for the model card
-    changes = adaptation(history, unigram)
-    print("\n" + "\n".join(adaptation_table(changes)))
-    return changes
+    changes: dict[str, dict] = {}
+    if history := read_history(Path(settings.output_dir)):
+        unigram = unigram_scores(count_tokens(encoded["train"].columns), evaluation.labels)
+        note(settings.output_dir, unigram=unigram)  # for the model card
+        changes = adaptation(history, unigram)
+        print("\n" + "\n".join(adaptation_table(changes)))
+    source, rows = MaskedTokens(encoded["validation"].columns, tokenizer, settings), []
+    if not settings.match_trainer:  # whose masks are drawn anew in each evaluation
+        rows = list(islice(masked_rows(source, tokenizer, evaluation), NUM_ROWS))
+    section = render(
+        "mlm.html.jinja",
+        source=splits["validation"].source,
+        loss=evaluation.loss,
+        num_labels=len(evaluation.labels),
+        **score(evaluation),
+        adaptation=changes,
+        rows=rows,
+    )
+    figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
+    write_report(settings, splits, figures, "validation", section)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rawtrain.config import NerSettings
+from rawtrain.errors import dispensable
 from rawtrain.evaluation import Evaluation
 from rawtrain.results import terminal
 from rawtrain.results.bootstrap import NUM_DRAWS, f1_intervals
@@ -36,6 +37,7 @@ def show_data(corpus, splits, encoded, tokenizer, label_names: list[str]) -> dic
     return figures
 
 
+@dispensable("what shows the scores")
 def show_scores(
     name: str, settings: NerSettings, splits, encoded, scorer: WordScorer, evaluation: Evaluation
 ) -> None:
@@ -54,8 +56,8 @@ def show_scores(
     print(format_scores(scores, baseline, intervals[None]))
     if baseline:
         print("baseline: every word tagged as it mostly is in the training data")
-    write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals)
     note_scores(settings.output_dir, name, scores, baseline)
+    write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals)
 
 
 def write_predictions(

@@ -4,6 +4,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from rawtrain.errors import dispensable
 from rawtrain.run.durable import write_bytes
 
 COLORS = {"training": "#0072b2", "validation": "#d55e00"}  # distinct for the colour-blind too
@@ -19,6 +20,7 @@ class Panel:
     ylim: tuple = (None, None)
 
 
+@dispensable("loss.png")
 def save_loss_plot(log_history: list[dict], path: Path) -> None:
     """Write the picture as a PNG 900 pixels wide; nothing if there is nothing to show."""
     if panels_of(log_history):
