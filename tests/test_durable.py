@@ -80,6 +80,13 @@ def test_nan_is_not_written_as_json(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_an_infinite_number_is_written_as_json_and_read_as_infinite(tmp_path):
+    values = {"perplexity": float("inf"), '"Infinity"': ["NaN", -float("inf"), "\\"], "f1": 0.5}
+    durable.write_json(tmp_path / "x.json", values)
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == values
+
+
 def test_a_deleted_folder_loses_its_name_before_its_files(events, tmp_path, monkeypatch):
     make(tmp_path / "thing")
     left = []

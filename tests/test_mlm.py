@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,29 @@ def test_a_batch_has_one_position_in_the_run_whatever_drew_before(model_dir, tex
     list(map(batches.__getitem__, range(1, 10)))
     np.random.rand(3), torch.rand(3)
     assert torch.equal(batches[50][0]["input_ids"], late)
+
+
+def test_a_loss_whose_perplexity_is_too_large_for_a_number_ends_no_run(
+    model_dir, text_file, tmp_path, capfd
+):
+    model = AutoModelForMaskedLM.from_pretrained(model_dir)
+    bias = model.get_output_embeddings().bias
+    bias.data.normal_(std=1e4, generator=torch.Generator().manual_seed(0))
+    model.save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(model_dir).save_pretrained(tmp_path / "model")
+    best = ["--load_best_model_at_end", "--metric_for_best_model", "perplexity"]
+    more = [*best, "--max_steps", "2", "--save_strategy", "epoch", "--eval_strategy", "epoch"]
+    run_mlm(tmp_path / "out", str(tmp_path / "model"), text_file, "--line_by_line", *more)
+    shown = capfd.readouterr()
+    card, report = ((tmp_path / "out" / name).read_text() for name in ("README.md", "report.html"))
+    assert re.search(r"before training +[\d.]+ +inf +0", shown.out)
+    assert "perplexity inf" in shown.err and "perplexity inf." in report
+    assert re.search(r"\| after training \| [\d.]+ \| inf \| 0", card)
+    for file in ("eval_results.json", "trainer_state.json"):
+        json.loads((tmp_path / "out" / file).read_text(), parse_constant=pytest.fail)
+    found = json.loads((tmp_path / "out" / "eval_results.json").read_text())
+    assert found["perplexity"] == math.inf and found["eval_loss"] > 709
+    assert [entry["eval_perplexity"] for entry in history(tmp_path / "out")[:1]] == [math.inf]
 
 
 def test_validation_data_in_which_nothing_is_masked_is_a_mistake(

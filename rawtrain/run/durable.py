@@ -12,6 +12,7 @@ before the rename, and the parent folder after it.
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -80,8 +81,22 @@ def write_manifest(folder: Path, files: Iterable[Path]) -> None:
 
 
 def write_json(file: Path, values: Any) -> None:
-    """Replace `file` by JSON. ValueError for NaN, which other programs do not read."""
-    write_text(file, json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    """Replace `file` by JSON, see `json_text`."""
+    write_text(file, json_text(values, indent=2, sort_keys=True) + "\n")
+
+
+def json_text(values: Any, **form: Any) -> str:
+    """JSON for any program: infinity is 1e999, a number that Python reads as infinite again.
+
+    Raises ValueError for NaN, which JSON cannot say.
+    """
+
+    def without_names(found):
+        if found[0] == "NaN":
+            raise ValueError(f"NaN is not JSON compliant: {values}")
+        return "1e999" if found[0] == "Infinity" else found[0]
+
+    return re.sub(r'"(?:\\.|[^"\\])*"|NaN|Infinity', without_names, json.dumps(values, **form))
 
 
 def write_text(file: Path, text: str) -> None:

@@ -3,7 +3,6 @@
 Everything here goes to standard error. Results go to standard output, see results/terminal.py.
 """
 
-import json
 import logging
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rawtrain.config import TrainingSettings
-from rawtrain.run.durable import explained, write_text
+from rawtrain.run.durable import explained, json_text, write_text
 
 logger = logging.getLogger("rawtrain")
 
@@ -62,7 +61,7 @@ class RunLog:
         """Take the entries of a checkpoint; metrics.jsonl loses those that came after them."""
         self.history = list(history)
         if self.metrics_file is not None:
-            write_text(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in history))
+            write_text(self.metrics_file, "".join(json_text(entry) + "\n" for entry in history))
         for tracker in self.trackers:
             for entry in history:
                 tracker.add(entry)
@@ -86,7 +85,7 @@ class RunLog:
         """Append an entry to the history and to metrics.jsonl, and show it."""
         self.history.append(entry)
         if self.metrics_file is not None:
-            line = json.dumps(entry) + "\n"
+            line = json_text(entry) + "\n"
             with explained(self.metrics_file, len(line)), open(self.metrics_file, "a") as file:
                 file.write(line)
         for tracker in self.trackers:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from rawtrain.run.durable import json_text
 from rawtrain.run.log import RunLog
 from rawtrain.run.step_record import NonFiniteError, StepRecord
 
@@ -51,7 +52,7 @@ class RunState:
         self.model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         save_file(self._tensors(), folder / OPTIMIZER_FILE)
-        text = json.dumps(self._numbers(), indent=1, allow_nan=False)
+        text = json_text(self._numbers(), indent=1)
         (folder / NUMBERS_FILE).write_text(text + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
