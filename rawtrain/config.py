@@ -49,6 +49,7 @@ class DataSettings:
     train_file: str | None = setting(None, "training data")
     validation_file: str | None = setting(None, "validation data")
     text_column_name: str | None = setting(None, "column of the words or of the text")
+    encoding: str = setting("utf-8", "encoding of text files, as Python names it")
     max_seq_length: int | None = setting(None, "longest row in sub-words (default: model's limit)")
     max_train_samples: int | None = setting(None, "train on the first n only")
     max_eval_samples: int | None = setting(None, "evaluate on the first n only")

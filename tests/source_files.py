@@ -20,7 +20,7 @@ def settings(**given):
     names = """dataset_name dataset_config_name train_file validation_file test_file
         text_column_name label_column_name sentence_column_name"""
     defaults = dict.fromkeys(names.split()) | {"task_name": "ner", "token_column": 0}
-    return SimpleNamespace(**{**defaults, "tag_column": -1, **given})
+    return SimpleNamespace(**{**defaults, "tag_column": -1, "encoding": "utf-8", **given})
 
 
 def write(tmp_path, name, content):

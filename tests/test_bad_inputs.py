@@ -153,10 +153,15 @@ CASES = [
     case("CRLF", CONLL.replace("\n", "\r\n"), words=WORDS, tags=TAGS),
     case("CR", CONLL.replace("\n", "\r"), words=WORDS, tags=TAGS),
     case("byte order mark", "\ufeff" + CONLL, words=WORDS, tags=TAGS),
-    case("UTF-16", CONLL.encode("utf-16"), refused="^a.conll:1: byte 0x00 at offset 3 is not "
-         "UTF-8 text; the file begins like UTF-16 text: convert it to UTF-8"),
+    case("UTF-16", CONLL.encode("utf-16"), refused="^a.conll:1: byte 0xff at offset 0 is not "
+         "UTF-8 text; the file begins like UTF-16 text: read it with --encoding utf-16"),
+    case("UTF-16 that is named", CONLL.encode("utf-16"), flags="--encoding utf-16", words=WORDS),
+    case("an unknown encoding", CONLL, flags="--encoding utf-9",
+         refused="^--encoding utf-9: not known"),
+    case("an encoding that makes no text", CONLL, flags="--encoding hex",
+         refused="^--encoding hex: not known"),
     case("Latin-1", "a O\nMüller O\n".encode("latin-1"),
-         refused="^a.conll:2: byte 0xfc at offset 5 is not UTF-8.*iconv -f ISO-8859-1"),
+         refused="^a.conll:2: byte 0xfc at offset 5 is not UTF-8.*--encoding"),
     case("Latin-1 after a mark", b"\xef\xbb\xbfM\xfcller O\n", refused="^a.conll:1: .*offset 4"),
     case("NUL", b"a O\nb\0 O\n", refused="^a.conll:2: byte 0x00 at offset 5 .*binary file"),
     csv_case("Latin-1 in a table", CSV.replace("EU", "Eü").encode("latin-1"),
@@ -344,7 +349,6 @@ CASES = [
     *(
         text_case(f"{name}", content, refused=f"^a.txt:1: byte .*; .*{found}")
         for name, content, found in [
-            ("gzip", b"\x1f\x8b\x08\x00\x00", "begins like a gzip file: unpack it first"),
             ("zip", b"PK\x03\x04\x14\0", "begins like a zip file: unpack it first"),
             ("Parquet", b"PAR1\x15\0", "a Parquet file: its name must end in .parquet"),
             ("PDF", b"%PDF-1.7\r%\xe2\xe3", "a PDF file: extract its text first"),
@@ -460,7 +464,7 @@ def test_good_data_is_read_without_a_warning(case, model_dir, caplog):
 
 BY_ID = {case.id: case for case in CASES}
 EACH_KIND = """conll one column; jsonl a line cut off; csv a quote without end
-    parquet unknown codec; txt gzip; txt nothing to mask"""
+    parquet unknown codec; txt zip; txt nothing to mask"""
 
 
 def check_mistake(case, code, err):

@@ -40,7 +40,7 @@ JOBS = pytest.mark.parametrize("job", [NerSettings, MlmSettings])
 # Every setting there is, by the job that has it.
 SHARED = """model_name_or_path config_name tokenizer_name model_revision trust_remote_code
     dataset_name dataset_config_name train_file validation_file text_column_name max_seq_length
-    max_train_samples max_eval_samples overwrite_cache preprocessing_num_workers
+    max_train_samples max_eval_samples encoding overwrite_cache preprocessing_num_workers
     output_dir overwrite_output_dir resume_from_checkpoint do_train do_eval do_predict
     per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps
     gradient_checkpointing num_train_epochs max_steps learning_rate weight_decay adam_beta1

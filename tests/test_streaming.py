@@ -1,5 +1,10 @@
 """Documents that are read anew each time: the same as a list of them, in memory that stays flat."""
 
+import bz2
+import gzip
+import lzma
+import os
+import random
 import re
 import subprocess
 import sys
@@ -12,12 +17,12 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import settings as cases
 from hypothesis import strategies as st
-from source_files import document_rows, refusal, settings, write
+from source_files import document_rows, message, refusal, settings, write
 
 from rawtrain.data import tables
-from rawtrain.data.files import iterate_lines, read_text
+from rawtrain.data.files import LONGEST_LINE, iterate_lines, read_text
 from rawtrain.data.rows import documents_from
-from rawtrain.data.sources import read_documents
+from rawtrain.data.sources import read_documents, read_tagged
 from rawtrain.data.text import split_documents
 
 many_cases = cases(max_examples=300)
@@ -39,7 +44,65 @@ def test_lines_are_read_one_by_one_as_from_the_whole_text(path, text, has_mark):
     path.write_bytes(text.encode())
     text = text.removeprefix("\ufeff")  # only at the very start is it a mark
     expected = re.sub("\r\n?", "\n", text).removesuffix("\n").split("\n")
-    assert list(iterate_lines(path)) == expected
+    assert list(iterate_lines(path)) == (expected if text else [])
+
+
+@many_cases
+@given(
+    st.text("abĊ\n\rä日😀 ", min_size=1, max_size=40),
+    st.sampled_from(["utf-16", "utf-16-le", "utf-16-be", "utf-32", "gb18030", "utf_8"]),
+)
+def test_lines_are_the_same_in_every_encoding(path, text, encoding):
+    path.write_bytes(text.encode(encoding))
+    expected = re.sub("\r\n?", "\n", text).removesuffix("\n").split("\n")
+    assert list(iterate_lines(path, encoding)) == expected
+    assert read_text(path, encoding) == text
+
+
+def zstandard(data):
+    return pa.compress(data, codec="zstd", asbytes=True)
+
+
+COMPRESS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard}
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_a_compressed_file_is_read_as_what_it_holds(tmp_path, name, kind):
+    texts = ["a b", "ä", "c"]
+    content = document_rows(texts) if name == "a.jsonl" else "text\n" * (name == "a.csv")
+    content = content if name == "a.jsonl" else content + "\n".join(texts)
+    compressed = COMPRESS[kind](content.encode())
+    for there in (f"{name}.{kind}", f"{name}.{kind.upper()}", name):
+        path = write(tmp_path, there, compressed)
+        assert list(read_documents(settings(train_file=path))["train"].texts) == texts
+    file = write(tmp_path, f"a.conll.{kind}", COMPRESS[kind](b"Ada B-PER\nran O\n"))
+    assert read_tagged(settings(train_file=file)).splits["train"].words == [["Ada", "ran"]]
+    path = write(tmp_path, f"{name}.{kind}", content)  # unpacked on its way, as by a browser
+    assert list(read_documents(settings(train_file=path))["train"].texts) == texts
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv", "a.parquet"])
+def test_a_damaged_compressed_file_is_refused_in_one_line(tmp_path, name, kind):
+    whole = COMPRESS[kind](b"a b" + random.Random(0).randbytes(10_000).hex().encode())
+    middle = whole[:1000] + b"damage" + whole[1006:]  # Zstandard need not notice
+    for damaged in (whole[:-20], whole[:12], whole[:-20] if kind == "zst" else middle):
+        said = refusal(tmp_path, f"{name}.{kind}", damaged, read_documents)
+        assert re.fullmatch(": (cannot be read: damaged or cut short|not a Parquet file).*", said)
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_a_line_that_unpacks_without_end_is_refused_as_a_line_is(tmp_path, kind):
+    bomb = COMPRESS[kind](b"a\n" + b"b" * (LONGEST_LINE + 1))
+    said = refusal(tmp_path, f"a.txt.{kind}", bomb, read_documents)
+    assert said.startswith(":2: a line of more than 16,777,216 bytes")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.txt")
+    said = message(read_documents, train_file=str(tmp_path / "a.txt"))
+    assert "a.txt: a pipe or a device; expected a file" in said
 
 
 @pytest.mark.parametrize("wrong", [b"\xff", b"\0", b"\xc3"])

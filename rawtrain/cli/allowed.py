@@ -128,7 +128,7 @@ def _data_contradictions(settings):
 def _file_problems(settings):
     for name in ("train_file", "validation_file", "test_file"):
         file = getattr(settings, name, None)
-        if file is not None and not Path(file).is_file():
+        if file is not None and (Path(file).is_dir() or not Path(file).exists()):
             what = "is a folder" if Path(file).is_dir() else "does not exist"
             yield f"--{name} {file} {what}; a data file is expected"
     needed = {"do_train": "train_file", "do_eval": "validation_file", "do_predict": "test_file"}

@@ -27,9 +27,11 @@ DOCUMENT = "-DOCSTART-"
 COLUMN = re.compile(r"[^ \t]+")
 
 
-def read_conll(path: str | Path, token_column: int = 0, tag_column: int = -1) -> TaggedSentences:
+def read_conll(
+    path: str | Path, token_column: int = 0, tag_column: int = -1, encoding: str = "utf-8"
+) -> TaggedSentences:
     """The sentences of a CoNLL file. Columns count from 0, negative ones from the end."""
-    rows = [COLUMN.findall(line) for line in iterate_lines(path)]
+    rows = [COLUMN.findall(line) for line in iterate_lines(path, encoding)]
     sure = [row for row in rows if row and row[0][0] != "#" and row[0] != DOCUMENT]
     if not sure:
         raise ValueError(f"{path}: no sentence in this file; expected a word and a tag a line")

@@ -1,12 +1,21 @@
-"""What the readers share: files opened and decoded, or refused; checksums."""
+"""What the readers share: files opened, unpacked and decoded, or refused; checksums."""
 
+import bz2
+import codecs
 import difflib
+import gzip
 import hashlib
+import io
 import json
+import lzma
+import re
 import tomllib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 # Bytes. A line is held in memory as a whole, and encoding one that is a document takes about 150
 # times its bytes: 2.4 GB for the longest.
@@ -14,28 +23,50 @@ LONGEST_LINE = 16 * 2**20
 
 # How files begin that are not text, and what to do about it.
 NOT_TEXT = {
-    b"\x1f\x8b": "a gzip file: unpack it first",
     b"PK\x03\x04": "a zip file: unpack it first",
-    b"BZh": "a bzip2 file: unpack it first",
-    b"\xfd7zXZ": "an xz file: unpack it first",
-    b"\x28\xb5\x2f\xfd": "a zstandard file: unpack it first",
     b"PAR1": "a Parquet file: its name must end in .parquet",
     b"%PDF": "a PDF file: extract its text first",
-    b"\xff\xfe": "UTF-16 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)",
-    b"\xfe\xff": "UTF-16 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)",
+    b"\xff\xfe": "UTF-16 text: read it with --encoding utf-16",
+    b"\xfe\xff": "UTF-16 text: read it with --encoding utf-16",
 }
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, without its byte order mark."""
+def _open_zstandard(path):
+    import pyarrow  # not for --help, which it would delay
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
+
+
+# How compressed files begin, whatever their names, and what opens them.
+COMPRESSED: dict[bytes, Any] = {
+    rb"\x1f\x8b": gzip.open,
+    rb"BZh[1-9]1AY&SY": bz2.open,
+    rb"\xfd7zXZ\x00": lzma.open,
+    rb"\x28\xb5\x2f\xfd": _open_zstandard,
+}
+
+
+def kind_of(path: str | Path) -> str:
+    """The extension of a data file in lower case, without that of its compression.
+
+    >>> kind_of("docs.JSONL.gz"), kind_of("words.conll"), kind_of("words")
+    ('.jsonl', '.conll', '')
+    """
+    path = Path(path)
+    is_compressed = path.suffix.lower() in (".gz", ".bz2", ".xz", ".zst")
+    return Path(path.stem if is_compressed else path).suffix.lower()
+
+
+def read_text(path: str | Path, encoding: str = "utf-8", longest: int = LONGEST_LINE) -> str:
+    """The text of a file, without its byte order mark."""
     with open_data(path) as file:
-        return _decode(path, file.read())
+        return "".join(_decoded(file, path, encoding, longest))
 
 
 def read_object(path: str | Path) -> dict[str, Any]:
     """The names and values in a JSON or TOML file."""
     kind = "TOML" if Path(path).suffix == ".toml" else "JSON"
-    text = read_text(path)
+    text = read_text(path, longest=2**31)
     try:
         content = tomllib.loads(text) if kind == "TOML" else json.loads(text)
     except (ValueError, RecursionError) as mistake:  # both decoders name line and column
@@ -45,30 +76,38 @@ def read_object(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def iterate_lines(path: str | Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, which need not fit into memory, without their line ends.
+def iterate_lines(path: str | Path, encoding: str = "utf-8") -> Iterator[str]:
+    """The lines of a file, which need not fit into memory, without their line ends.
 
     Only LF, CRLF and CR end a line: a word may hold U+2028.
     """
     with open_data(path) as file:
-        offset, num_lines, num_ends = 0, 0, 0
-        while data := file.readline(LONGEST_LINE + 1):
-            if len(data) > LONGEST_LINE:
-                raise ValueError(
-                    f"{path}:{num_lines + 1}: a line of more than {LONGEST_LINE:,} bytes; a line "
-                    f"is a row or a document: break it up (plain text: `fold -s -w 10000`)"
-                )
-            text = _decode(path, data, offset, num_ends)
-            lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
-            yield from lines
-            offset, num_lines, num_ends = offset + len(data), num_lines + len(lines), num_ends + 1
+        yield from lines_of(file, path, encoding)
+
+
+def lines_of(file: BinaryIO, name: str | Path, encoding: str = "utf-8") -> Iterator[str]:
+    """The same of an open file, which messages call `name`."""
+    rest = ""
+    for text in _decoded(file, name, encoding, LONGEST_LINE):
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            yield from line.removesuffix("\r").split("\r")
+    if rest:
+        yield from rest.removesuffix("\r").split("\r")
 
 
 def open_data(path: str | Path) -> BinaryIO:
-    """An opened file. Raises ValueError if it holds no data: missing, empty, a pointer, a page."""
+    """An opened file, unpacked. Raises ValueError if it holds no data: empty, a pointer, a page."""
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path}: a pipe or a device; expected a file, which is read repeatedly")
     try:
         file = path.open("rb")
+        for magic, unpack in COMPRESSED.items():
+            if re.match(magic, file.peek(16)):
+                file.close()
+                file = unpack(path)
+                break
         beginning = file.peek(200)[:200]
     except FileNotFoundError:
         there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -77,8 +116,8 @@ def open_data(path: str | Path) -> BinaryIO:
         raise ValueError(f"{path}: no such file{hint}") from None
     except IsADirectoryError:
         raise ValueError(f"{path}: a directory; expected a file") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except READ_ERRORS as error:
+        raise _unreadable(path, error) from None
     problem = None
     if not beginning:
         problem = "the file is empty"
@@ -101,25 +140,53 @@ def sha256_of(content: bytes | str | Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _decode(path, data, offset=0, num_lines=0):
-    """The text of a part of a file, which begins at `offset`, after `num_lines` lines."""
-    wrong = data.find(b"\0")
-    if wrong < 0:
+def _decoded(file, name, encoding, longest):
+    """The text of an open file, in pieces of a line or less, without its byte order mark."""
+    if encoding.lower() in ("utf-8", "utf8"):
+        encoding = "utf-8-sig"  # which removes the mark
+    try:
+        "".encode(encoding)  # refuses codecs that make no text, such as hex
+        decoder = codecs.getincrementaldecoder(encoding)()
+    except LookupError:
+        raise ValueError(f"--encoding {encoding}: not known; for instance utf-8, gb18030") from None
+    line, offset, data = 1, 0, b"not yet read"
+    while data:
         try:
-            text = data.decode("utf-8")
-            return text if offset else text.removeprefix("\ufeff")
+            data = file.readline(longest + 1)
+        except READ_ERRORS as error:
+            raise _unreadable(name, error) from None
+        if len(data) > longest:
+            raise ValueError(
+                f"{name}:{line}: a line of more than {longest:,} bytes; a line is a row or a "
+                f"document: break it up (plain text: `fold -s -w 10000`)"
+            )
+        try:
+            text = decoder.decode(data, final=not data)
+            if "\0" in text:
+                raise UnicodeDecodeError(encoding, data, data.find(b"\0"), len(data), "")
         except UnicodeDecodeError as error:
-            wrong = error.start
-    line = num_lines + data.count(b"\n", 0, wrong) + 1
-    with Path(path).open("rb") as file:
-        beginning = file.read(8)
-    advice = "convert the file, for instance with `iconv -f ISO-8859-1 -t UTF-8`"
-    if data[wrong] == 0:
-        advice = "this looks like a binary file or UTF-16 text"
+            wrong = offset + len(data) - len(error.object) + error.start
+            raise ValueError(
+                f"{name}:{line}: byte 0x{error.object[error.start]:02x} at offset {wrong} is not "
+                f"{encoding.upper().removesuffix('-SIG')} text; {_advice(file, data)}"
+            ) from None
+        yield text
+        line, offset = line + text.count("\n"), offset + len(data)
+
+
+def _advice(file, data):
+    """What to do about a file that cannot be decoded."""
+    if file.seekable():
+        file.seek(0)
+        data = file.read(8) + data
     for start, meaning in NOT_TEXT.items():
-        if beginning.startswith(start):
-            advice = f"the file begins like {meaning}"
-    raise ValueError(
-        f"{path}:{line}: byte 0x{data[wrong]:02x} at offset {offset + wrong} is not UTF-8 text; "
-        f"{advice}"
-    )
+        if data.startswith(start):
+            return f"the file begins like {meaning}"
+    if b"\0" in data:
+        return "this looks like a binary file or UTF-16 text"
+    return "name the encoding of the file with --encoding"
+
+
+def _unreadable(path, error):
+    reason = getattr(error, "strerror", None) or f"damaged or cut short: {error}"
+    return ValueError(f"{path}: cannot be read: {reason}")

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import datasets
@@ -18,7 +17,7 @@ import datasets
 from rawtrain.config import DataSettings, NerDataSettings
 from rawtrain.data import tags
 from rawtrain.data.conll import read_conll
-from rawtrain.data.files import iterate_lines
+from rawtrain.data.files import iterate_lines, kind_of
 from rawtrain.data.rows import (
     Documents,
     documents_from,
@@ -52,7 +51,7 @@ def read_tagged(settings: NerDataSettings) -> TaggedCorpus:
     The labels are the names that the data declares, in its order, unless the tags had to be
     converted; otherwise the tags of the training split, sorted, as in run_ner.py.
     """
-    splits = _read_splits(settings, _read_sentences, sentences_of)
+    splits = _read_splits(settings, read_sentences, sentences_of)
     scheme, num_repaired = "none", 0
     if settings.task_name != "pos":
         splits, scheme, num_repaired = tags.unify(splits)
@@ -73,18 +72,19 @@ def read_documents(settings: DataSettings) -> dict[str, Documents]:
 
 def read_document_file(path: str, settings: DataSettings) -> Documents:
     """The documents of a file: its lines if it is plain text."""
-    if Path(path).suffix.lower() in FORMATS:
-        return documents_of(read_rows(path), settings)
-    return documents_from(partial(iterate_lines, path), path)
+    if kind_of(path) in FORMATS:
+        return documents_of(read_rows(path, settings.encoding), settings)
+    return documents_from(partial(iterate_lines, path, settings.encoding), path)
 
 
-def _read_sentences(path: str, settings: NerDataSettings) -> TaggedSentences:
-    suffix = Path(path).suffix.lower()
-    if suffix == ".csv":
-        return sentences_of_words(read_rows(path), settings)
-    if suffix in FORMATS:
-        return sentences_of(read_rows(path), settings)
-    return read_conll(path, settings.token_column, settings.tag_column)
+def read_sentences(path: str, settings: NerDataSettings) -> TaggedSentences:
+    """The tagged sentences of a file."""
+    kind, encoding = kind_of(path), settings.encoding
+    if kind == ".csv":
+        return sentences_of_words(read_rows(path, encoding), settings)
+    if kind in FORMATS:
+        return sentences_of(read_rows(path, encoding), settings)
+    return read_conll(path, settings.token_column, settings.tag_column, encoding)
 
 
 def _read_splits(

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rawtrain.config import DataSettings
-from rawtrain.data.files import iterate_lines, open_data, read_text
+from rawtrain.data.files import READ_ERRORS, iterate_lines, kind_of, open_data, read_text
 from rawtrain.errors import raise_problems
 
 logger = logging.getLogger(__name__)
@@ -67,17 +66,17 @@ class Rows:
         return chosen
 
 
-def read_rows(path: str) -> Rows:
+def read_rows(path: str, encoding: str = "utf-8") -> Rows:
     """The rows of a file, whose extension is one of `FORMATS`."""
-    suffix = Path(path).suffix.lower()
-    if suffix == ".csv":
-        return _csv_rows(path)
-    if suffix == ".parquet":
+    kind = kind_of(path)
+    if kind == ".csv":
+        return _csv_rows(path, encoding)
+    if kind == ".parquet":
         with _parquet_file(path) as file:
             schema = file.schema_arrow
         return _arrow_rows(path, schema, partial(_parquet_batches, path))
-    _, first = next(_jsonl_rows(path))
-    return Rows(path, list(first), lambda columns: _jsonl_rows(path))
+    _, first = next(_jsonl_rows(path, encoding))
+    return Rows(path, list(first), lambda columns: _jsonl_rows(path, encoding))
 
 
 def hub_rows(dataset: datasets.Dataset, source: str) -> Rows:
@@ -88,10 +87,10 @@ def hub_rows(dataset: datasets.Dataset, source: str) -> Rows:
     )
 
 
-def _jsonl_rows(path: str) -> Iterator[tuple[int, dict]]:
+def _jsonl_rows(path: str, encoding: str) -> Iterator[tuple[int, dict]]:
     """The number and the object of each line. All problems are raised together at the end."""
     problems, num_rows = [], 0
-    for number, line in enumerate(iterate_lines(path), start=1):
+    for number, line in enumerate(iterate_lines(path, encoding), start=1):
         if not line.strip(" \t"):
             continue
         if not (num_rows or problems) and line.lstrip().startswith("["):
@@ -129,10 +128,10 @@ def _refuse_constant(name):
     raise ValueError(f"{name} is not JSON")
 
 
-def _csv_rows(path: str) -> Rows:
+def _csv_rows(path: str, encoding: str) -> Rows:
     """The rows below a header, as text: `NA`, `007` and `1.0` stay what they are."""
     csv.field_size_limit(2**31 - 1)  # for the whole process; long documents exceed the default
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path, encoding), newline=""), strict=True)
     records, line = [], 1
     try:
         for cells in reader:
@@ -189,7 +188,7 @@ def _parquet_file(path: str) -> Iterator[pq.ParquetFile]:
     with open_data(path) as file:
         try:
             yield pq.ParquetFile(file)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, *READ_ERRORS) as error:
             raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
 
 

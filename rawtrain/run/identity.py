@@ -26,7 +26,7 @@ FREE = frozenset(
         *("model_name_or_path", "config_name", "tokenizer_name", "model_revision"),
         *("trust_remote_code", "dataset_name", "dataset_config_name"),
         *("train_file", "validation_file", "test_file"),
-        *("text_column_name", "label_column_name", "sentence_column_name"),
+        *("text_column_name", "label_column_name", "sentence_column_name", "encoding"),
         *("token_column", "tag_column", "max_predict_samples", "return_entity_level_metrics"),
         *("overwrite_cache", "preprocessing_num_workers", "dataloader_num_workers"),
         *("logging_strategy", "logging_steps", "disable_tqdm", "log_level"),

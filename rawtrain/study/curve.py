@@ -18,8 +18,8 @@ from pathlib import Path
 
 from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import NerSettings
-from rawtrain.data.conll import read_conll
 from rawtrain.data.files import sha256_of
+from rawtrain.data.sources import read_sentences
 from rawtrain.results.terminal import markdown_table
 from rawtrain.run import signals
 from rawtrain.run.durable import MANIFEST
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
 def check_sizes(sizes: list[int], corpus: Corpus, settings: NerSettings) -> list[int]:
     """The sizes in order; ValueError for one that the training data do not have."""
     file = corpus.files["train"]
-    num_sentences = len(read_conll(file, settings.token_column, settings.tag_column).words)
+    num_sentences = len(read_sentences(str(file), settings).words)
     for size in sizes:
         if not 1 <= size <= num_sentences:
             expected = f"expected a number from 1 to {num_sentences:,}, the sentences of {file}"

@@ -39,7 +39,7 @@ DECIDED_HERE = (  # a flag of these after `--` would make other runs than those 
 )
 COUNTS_HERE = (  # what changes a test score, besides what changes the training
     *("model_name_or_path", "config_name", "tokenizer_name", "model_revision"),
-    *("token_column", "tag_column", "max_predict_samples"),
+    *("token_column", "tag_column", "encoding", "max_predict_samples"),
 )
 
 
