@@ -33,13 +33,8 @@ from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import read_documents
 from rawtrain.data.text import check_tokens, encode_documents, split_documents
 from rawtrain.evaluation import evaluate
-from rawtrain.models.loading import (
-    check_length,
-    check_vocabulary,
-    load_config,
-    load_model,
-    load_tokenizer,
-)
+from rawtrain.models.loading import check_length, check_vocabulary, load_config, load_model
+from rawtrain.models.tokenizers import load_tokenizer
 from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
 from rawtrain.results.mlm_page import score, show_data, show_scores

@@ -39,9 +39,9 @@ from rawtrain.models.loading import (
     check_vocabulary,
     load_config,
     load_model,
-    load_word_tokenizer,
     named_labels,
 )
+from rawtrain.models.tokenizers import load_word_tokenizer
 from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
 from rawtrain.results.ner_page import show_data, show_scores, write_predictions

@@ -26,13 +26,8 @@ from rawtrain.data.text import encode_documents
 from rawtrain.data.words import encode_words
 from rawtrain.errors import RunError
 from rawtrain.fast import cpu, vocabulary
-from rawtrain.models.loading import (
-    check_length,
-    load_config,
-    load_model,
-    load_tokenizer,
-    load_word_tokenizer,
-)
+from rawtrain.models.loading import check_length, load_config, load_model
+from rawtrain.models.tokenizers import load_tokenizer, load_word_tokenizer
 from rawtrain.precision import choose_device
 from rawtrain.results import mlm_page
 from rawtrain.results.word_scorer import WordScorer

@@ -33,13 +33,8 @@ from rawtrain.data.tables import read_rows
 from rawtrain.data.text import encode_documents
 from rawtrain.evaluation import evaluate
 from rawtrain.loss import label_loss
-from rawtrain.models.loading import (
-    check_length,
-    check_vocabulary,
-    load_config,
-    load_model,
-    load_tokenizer,
-)
+from rawtrain.models.loading import check_length, check_vocabulary, load_config, load_model
+from rawtrain.models.tokenizers import load_tokenizer
 from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
 from rawtrain.run.plan import check_steps

@@ -13,13 +13,8 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from rawtrain.models.loading import (
-    check_length,
-    load_config,
-    load_model,
-    load_tokenizer,
-    num_positions,
-)
+from rawtrain.models.loading import check_length, load_config, load_model, num_positions
+from rawtrain.models.tokenizers import load_tokenizer
 
 TOKENS = AutoModelForTokenClassification
 

@@ -4,18 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, processors
+from tokenizers import processors
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import (
-    AutoTokenizer,
-    BertTokenizer,
-    PreTrainedTokenizerFast,
-    RobertaTokenizer,
-    XLMRobertaTokenizer,
-)
+from transformers import BertTokenizer, RobertaTokenizer, XLMRobertaTokenizer
 
 from rawtrain.data import words as words_module
-from rawtrain.data.words import encode_words, put_space_before_words, splits_words_like_text
+from rawtrain.data.words import encode_words
 
 LABELS = ["B-LOC", "I-LOC", "O", "B-ONE", "I-PER", "B-PER"]  # there is no I-ONE
 LABEL2ID = {"O": 2} | {label: number for number, label in enumerate(LABELS)}  # ids out of order
@@ -276,62 +270,3 @@ def test_a_stride_that_leaves_nothing_new_is_refused():
 def test_a_row_without_room_for_a_sub_word_is_refused():
     with pytest.raises(ValueError, match=r"3 tokens .* 3 are special; .* --max_seq_length above 3"):
         encode(TOKENIZERS["three at the end"], [[("a", "O")]], room=0, stride=0)
-
-
-def bare_byte_level():
-    """ModernBERT's kind: of no class of its own, all it does stands in tokenizer.json."""
-    model = models.BPE(vocab=numbered(BYTE_PAIRS["vocab"]), merges=BYTE_PAIRS["merges"])
-    backend = Tokenizer(model)
-    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
-
-
-def california():
-    """A vocabulary in which every letter of the sentence that is tried out is a piece."""
-    return sorted(set("JefflivesinCalifornia"))
-
-
-def letters_word_piece():
-    letters = california()
-    return BertTokenizer(
-        vocab=numbered([*SPECIAL, *letters, *(f"##{c}" for c in letters)]), do_lower_case=False
-    )
-
-
-def letters_unigram(**settings):
-    pieces = [(piece, -1.0) for piece in ["▁", "▁li", *california()]]
-    return XLMRobertaTokenizer([(token, 0.0) for token in ROBERTA_SPECIAL] + pieces, **settings)
-
-
-@pytest.mark.parametrize(
-    "tokenizer, expected",
-    [
-        (letters_word_piece(), True),
-        (letters_unigram(), True),
-        (byte_level(add_prefix_space=True), True),
-        (byte_level(), False),
-        (bare_byte_level(), False),
-    ],
-    ids=["word-piece", "unigram", "byte-level", "byte-level without blank", "bare byte-level"],
-)
-def test_whether_single_words_are_split_as_in_a_text_is_found_by_trying(tokenizer, expected):
-    assert splits_words_like_text(tokenizer) is expected
-
-
-def test_a_byte_level_tokenizer_reloaded_with_add_prefix_space_stays_repaired_on_disk(tmp_path):
-    byte_level().save_pretrained(tmp_path / "model")
-    assert not splits_words_like_text(AutoTokenizer.from_pretrained(tmp_path / "model"))
-    mended = AutoTokenizer.from_pretrained(tmp_path / "model", add_prefix_space=True)
-    assert splits_words_like_text(mended)
-    mended.save_pretrained(tmp_path / "trained")
-    assert splits_words_like_text(AutoTokenizer.from_pretrained(tmp_path / "trained"))
-
-
-def test_a_tokenizer_class_that_ignores_add_prefix_space_stays_repaired_on_disk_too(tmp_path):
-    bare_byte_level().save_pretrained(tmp_path / "model")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model", add_prefix_space=True)
-    assert not splits_words_like_text(tokenizer)
-    put_space_before_words(tokenizer)
-    assert splits_words_like_text(tokenizer)
-    tokenizer.save_pretrained(tmp_path / "trained")
-    assert splits_words_like_text(AutoTokenizer.from_pretrained(tmp_path / "trained"))

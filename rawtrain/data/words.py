@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from tokenizers import normalizers
 from transformers import PreTrainedTokenizerFast
 
 from rawtrain.data.cache import Cache, key_of
@@ -108,32 +107,6 @@ def encode_words(
 def default_stride(tokenizer: PreTrainedTokenizerFast, max_length: int) -> int:
     """The overlap of windows if none is set: a quarter of the sub-words that a row has room for."""
     return (max_length - tokenizer.num_special_tokens_to_add()) // 4
-
-
-def splits_words_like_text(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether words given one by one become the same sub-words as in a text.
-
-    Byte-level tokenizers mark a word by the space before it and fail this test, unless they were
-    loaded with add_prefix_space=True (RoBERTa). It is tried out, because a list of names goes out
-    of date.
-    """
-    words = ["Jeff", "lives", "in", "California"]
-    apart = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
-    together = tokenizer(" ".join(words), add_special_tokens=False)
-    # all but the first word: a text may begin without a space
-    num_subwords = sum(word > 0 for word in apart.word_ids())
-    return apart["input_ids"][-num_subwords:] == together["input_ids"][-num_subwords:]
-
-
-def put_space_before_words(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Make a byte-level tokenizer mark single words too. This is saved with the tokenizer.
-
-    For tokenizers without a class of their own in transformers (ModernBERT's), which ignore
-    add_prefix_space=True.
-    """
-    backend = tokenizer.backend_tokenizer
-    before = [backend.normalizer] if backend.normalizer else []
-    backend.normalizer = normalizers.Sequence([*before, normalizers.Prepend(" ")])
 
 
 def _check_room(tokenizer, max_length, stride):

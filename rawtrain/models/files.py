@@ -87,7 +87,7 @@ def check_config(name: str, config: PretrainedConfig) -> None:
 
 def check_tokenizer_files(name: str, revision: str) -> None:
     """Raise ValueError for a tokenizer_config.json that names files outside the model's folder."""
-    file = _find(name, "tokenizer_config.json", revision)
+    file = find(name, "tokenizer_config.json", revision)
     listed = read_object(file).get("fast_tokenizer_files", []) if file else []
     if not isinstance(listed, list) or any(_leads_outside(str(other)) for other in listed):
         raise ValueError(
@@ -100,16 +100,16 @@ def check_weight_files(name: str, revision: str) -> set[str]:
 
     Raises ValueError for weights that are missing, ambiguous, damaged or in another format.
     """
-    if _find(name, "adapter_config.json", revision):
+    if find(name, "adapter_config.json", revision):
         raise ValueError(
             f"{name}: an adapter (adapter_config.json); merge it into its model first, with peft's "
             f"merge_and_unload() and save_pretrained()"
         )
     for file in Path(name).glob("shard-*-model-*.safetensors"):  # from_pretrained prefers these
         raise ValueError(f"{file}: part of a distributed checkpoint; save it as one model first")
-    whole = _find(name, WHOLE, revision)
+    whole = find(name, WHOLE, revision)
     # some models on the hub have both, and transformers takes the whole; in a folder one may be old
-    index = _find(name, INDEX, revision) if whole is None or Path(name).is_dir() else None
+    index = find(name, INDEX, revision) if whole is None or Path(name).is_dir() else None
     shards = _shards(Path(index)) if index else []
     if whole and set(shards) - {WHOLE}:
         raise ValueError(
@@ -122,7 +122,7 @@ def check_weight_files(name: str, revision: str) -> set[str]:
         raise ValueError(_no_safetensors(name))
     types: set[str] = set()
     for shard in shards:
-        file = _find(name, shard, revision)
+        file = find(name, shard, revision)
         if file is None:
             raise ValueError(f"{index}: names {shard}, which does not exist; copy it too")
         _check_inside(Path(file), Path(index).parent)
@@ -130,7 +130,7 @@ def check_weight_files(name: str, revision: str) -> set[str]:
     return types
 
 
-def _find(name, file, revision):
+def find(name, file, revision):
     """The path of one of the model's files, downloaded if necessary; None if there is none."""
     with reading(name):
         return cached_file(
@@ -202,3 +202,8 @@ def _no_safetensors(name):
     if not others:
         return f"{name}: no {WHOLE}; name a folder that save_pretrained() wrote"
     return f"{name}: no {WHOLE}, but {', '.join(others)}. {advice}"
+
+
+def source_of(settings):
+    """Where and how transformers' loaders are to look for a model, beside its name."""
+    return {"revision": settings.model_revision, "trust_remote_code": settings.trust_remote_code}

@@ -1,4 +1,4 @@
-"""Tokenizers and models, from a folder or the hub, checked before anything is trained."""
+"""Models, from a folder or the hub, checked before anything is trained."""
 
 import contextlib
 import copy
@@ -11,62 +11,20 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from rawtrain.config import DataSettings, ModelSettings, TrainingSettings
-from rawtrain.data.words import put_space_before_words, splits_words_like_text
 from rawtrain.models import files
-from rawtrain.models.files import check_name, check_weight_files, reading
+from rawtrain.models.files import check_name, check_weight_files, reading, source_of
 
 logger = logging.getLogger(__name__)
-
-
-def load_tokenizer(settings: ModelSettings, **options: Any) -> PreTrainedTokenizerFast:
-    """The fast tokenizer of the model; only a fast one tells which word a sub-word belongs to."""
-    name = check_name(settings.tokenizer_name or settings.model_name_or_path)
-    files.check_tokenizer_files(name, settings.model_revision)
-    with reading(name):
-        tokenizer = AutoTokenizer.from_pretrained(name, **_source(settings), **options)
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ValueError(f"{name}: its tokenizer is a slow one; name a model with a tokenizer.json")
-    # without files transformers makes a tokenizer that has no words
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        raise ValueError(
-            f"{name}: its tokenizer has no vocabulary; give a --tokenizer_name that has"
-        )
-    if tokenizer.pad_token_id is None:
-        raise ValueError(f"{name}: its tokenizer has no padding token; choose another model")
-    length = tokenizer.model_max_length
-    if not (isinstance(length, (int, float)) and length >= 1):
-        raise ValueError(
-            f"{name}: model_max_length in tokenizer_config.json is {length!r}; expected from 1 on"
-        )
-    return tokenizer
-
-
-def load_word_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerFast:
-    """The model's tokenizer, made to split single words as it splits the words of a text."""
-    tokenizer = load_tokenizer(settings)
-    if not splits_words_like_text(tokenizer):
-        tokenizer = load_tokenizer(settings, add_prefix_space=True)
-    if not splits_words_like_text(tokenizer):
-        put_space_before_words(tokenizer)
-    if not splits_words_like_text(tokenizer):
-        logger.warning("this tokenizer splits single words differently from words of a text")
-    return tokenizer
 
 
 def load_config(settings: ModelSettings, **options: Any) -> PretrainedConfig:
     """The configuration of the model."""
     name = check_name(settings.config_name or settings.model_name_or_path, "config.json")
     with reading(name):
-        config = AutoConfig.from_pretrained(name, **_source(settings), **options)
+        config = AutoConfig.from_pretrained(name, **source_of(settings), **options)
     files.check_config(name, config)
     return config
 
@@ -94,7 +52,7 @@ def load_model(
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused by _check_fit
-            **_source(settings),
+            **source_of(settings),
         )
     if new_head:
         _draw_head(model, report)
@@ -250,7 +208,3 @@ def without_warnings() -> Iterator[None]:
         yield
     finally:
         transformers.logging.set_verbosity(before)
-
-
-def _source(settings):
-    return {"revision": settings.model_revision, "trust_remote_code": settings.trust_remote_code}

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from rawtrain.config import MlmSettings
-from rawtrain.models import loading
+from rawtrain.models import loading, tokenizers
 from rawtrain.precision import choose_device
 
 MASK = "[MASK]"  # in texts, for the mask token of any model
@@ -30,7 +30,7 @@ class MaskFiller:
     def from_pretrained(cls, folder: str | Path, *, use_cpu: bool = False) -> "MaskFiller":
         """The filler of a folder that a run wrote, or of any model with a masked-LM head."""
         settings = MlmSettings(model_name_or_path=str(folder), use_cpu=use_cpu)
-        config, tokenizer = loading.load_config(settings), loading.load_tokenizer(settings)
+        config, tokenizer = loading.load_config(settings), tokenizers.load_tokenizer(settings)
         if tokenizer.mask_token_id is None:
             raise ValueError(
                 f"{folder}: its tokenizer has no mask token; name a model that was trained by "

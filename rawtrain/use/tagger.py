@@ -23,7 +23,7 @@ from rawtrain.config import NerSettings
 from rawtrain.data.columns import IGNORED
 from rawtrain.data.raw_text import split_words
 from rawtrain.data.words import default_stride, encode_words
-from rawtrain.models import loading
+from rawtrain.models import loading, tokenizers
 from rawtrain.precision import choose_device
 from rawtrain.results.entities import find_entities
 
@@ -70,7 +70,7 @@ class Tagger:
         settings = NerSettings(
             model_name_or_path=str(folder), max_seq_length=max_seq_length, use_cpu=use_cpu
         )
-        config, tokenizer = loading.load_config(settings), loading.load_word_tokenizer(settings)
+        config, tokenizer = loading.load_config(settings), tokenizers.load_word_tokenizer(settings)
         label_names = loading.named_labels(config, settings)
         if alien := [name for name in label_names if not re.fullmatch(r"O|[BI]-.+", name)]:
             raise ValueError(
