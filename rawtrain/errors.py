@@ -6,6 +6,7 @@ is a `RunError`: exit code 1. Both carry one message. Any other exception is a b
 
 import contextlib
 import logging
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,16 @@ def raise_problems(problems: Sequence[str], advice: str = "") -> None:
     if len(problems) > MAX_SHOWN:
         lines.append(f"and {len(problems) - MAX_SHOWN} more")
     raise ValueError("\n".join([*lines, advice] if advice else lines))
+
+
+def visible(text: str) -> str:
+    """The text with its control characters but line ends escaped: they could steer a terminal."""
+    if text.isprintable():
+        return text
+    unshown = ("Cc", "Zl", "Zp")
+    return "".join(
+        repr(c)[1:-1] if c != "\n" and unicodedata.category(c) in unshown else c for c in text
+    )
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 
 from rawtrain.cli.command import reported_mistakes, run
+from rawtrain.errors import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,12 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         filler = MaskFiller.from_pretrained(asked.model_dir, use_cpu=asked.use_cpu)
         for text in asked.text:
             masks = filler(text, asked.top_k)
-            print(text)
+            print(visible(text))
             for number, likeliest in enumerate(masks, start=1):
                 if len(masks) > 1:
                     print(f"  mask {number}")
                 for word in likeliest:
-                    print(f"  {word['score']:.3f}  {word['token_str'].strip()}")
+                    print(f"  {word['score']:.3f}  {visible(word['token_str'].strip())}")
 
 
 def _parser():

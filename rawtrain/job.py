@@ -97,7 +97,7 @@ def open_run(settings, repository, splits, tokenizer, model) -> "Run":
     trackers = start_trackers(settings, claim)
     if claim.is_finished:
         settings = _what_is_missing(settings, claim.path)
-        print("\n".join(terminal.stored_results(read_metrics(claim.path))))
+        terminal.show(terminal.stored_results(read_metrics(claim.path)))
         print(f"to score other data: --model_name_or_path {claim.path}, and another --output_dir")
         model.load_state_dict(load_weights(model, claim.path))
     return Run(settings, model, tokenizer, claim, trackers, repository)

@@ -13,12 +13,12 @@ import argparse
 import json
 import signal
 import sys
-import unicodedata
 from collections.abc import Sequence
 from itertools import islice
 
 from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.data.files import iterate_lines
+from rawtrain.errors import visible
 
 TEXTS_AT_ONCE = 1000
 
@@ -91,18 +91,11 @@ def _for_people(text, entities):
     marked, lines, position = "", [], 0
     for entity in entities:
         start, end, kind = entity["start"], entity["end"], entity["entity_group"]
-        word = _visible(entity["word"])
-        marked += f"{_visible(text[position:start])}[{word} | {kind}]"
+        word = entity["word"]
+        marked += f"{text[position:start]}[{word} | {kind}]"
         lines.append(f"  {start:>5}-{end:<5} {entity['score']:.3f}  {kind:<6} {word}")
         position = end
-    return "\n".join([marked + _visible(text[position:]), *lines])
-
-
-def _visible(text):
-    """The text with escapes for control characters, which could steer a terminal."""
-    return "".join(
-        repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text
-    )
+    return visible("\n".join([marked + text[position:], *lines]))
 
 
 if __name__ == "__main__":

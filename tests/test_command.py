@@ -18,7 +18,7 @@ from transformers import TrainingArguments
 from transformers.training_args import trainer_log_levels
 
 from rawtrain.cli.allowed import ALLOWED
-from rawtrain.cli.command import parse, run, settings_from
+from rawtrain.cli.command import parse, reported_mistakes, run, settings_from
 from rawtrain.cli.old_names import RENAMED
 from rawtrain.config import (
     DataSettings,
@@ -201,6 +201,13 @@ def test_a_boolean_is_set_by_its_flag_alone_and_by_its_flag_with_a_value(job, mo
         for value, expected in ([], True), (["true"], True), (["false"], False):
             settings = settings_from(job, [f"--{name}", *value, "--seed", "1"])
             assert (getattr(settings, name), settings.seed) == (expected, 1), name
+
+
+def test_control_characters_in_an_error_are_shown_and_never_sent(capsys):
+    with pytest.raises(SystemExit), reported_mistakes():
+        raise ValueError("data.txt:3: \x1b]0;owned\x07 is no tag\nmore")
+    expected = "error: data.txt:3: \\x1b]0;owned\\x07 is no tag\nerror: more\n"
+    assert capsys.readouterr().err == expected
 
 
 @JOBS

@@ -1,9 +1,14 @@
 """What a run tells on its way: its history in metrics.jsonl, and lines where there is no bar."""
 
+import io
 import json
+import logging
 
+import pytest
+
+from rawtrain import NerSettings
 from rawtrain.run import log as run_log
-from rawtrain.run.log import RunLog
+from rawtrain.run.log import RunLog, configure_logging
 
 
 def test_the_log_is_cut_back_to_the_checkpoint(tmp_path):
@@ -15,6 +20,16 @@ def test_the_log_is_cut_back_to_the_checkpoint(tmp_path):
     again.add({"loss": 0.5, "step": 3})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == again.history == [*log.history[:2], {"loss": 0.5, "step": 3}]
+
+
+@pytest.mark.parametrize("library", ["", "transformers", "datasets"])
+def test_control_characters_of_a_message_are_shown_and_never_sent(library, monkeypatch):
+    configure_logging(NerSettings(log_level="info"))
+    shown = io.StringIO()
+    monkeypatch.setattr(logging.getLogger(library).handlers[0], "stream", shown)
+    name = f"{library or 'rawtrain'}.anything"
+    logging.getLogger(name).warning("a word \x1b]0;owned\x07 of %s", "\x9b2Jdata\nnext")
+    assert r"a word \x1b]0;owned\x07 of \x9b2Jdata" + "\nnext\n" in shown.getvalue()
 
 
 def test_without_a_bar_a_line_shows_the_progress_every_20_seconds(monkeypatch, caplog):

@@ -238,6 +238,18 @@ def test_return_entity_level_metrics_adds_the_scores_of_each_type(output, files,
     assert found["predict_overall_f1"] == found["predict_f1"]
 
 
+def test_a_word_that_would_steer_the_terminal_is_shown_and_never_sent(model_dir, tmp_path, capsys):
+    words, tags = tagged_sentences(30)
+    words = [["\x1b]0;owned\x07", "\x9b2J", *sentence] for sentence in words]
+    tags = [["O", "B-\x1b[2J", *sentence] for sentence in tags]
+    files = {"train_file": write_conll(tmp_path / "t.conll", words, tags)}
+    files["validation_file"] = files["train_file"]
+    run_ner(tmp_path / "output", model_dir, files, "--num_train_epochs", "1")
+    shown = capsys.readouterr()
+    assert r"B-\x1b[2J" in shown.out
+    assert not {"\x1b", "\x07", "\x9b"} & set(shown.out + shown.err)
+
+
 def test_only_the_first_samples_are_used(output, files, tmp_path):
     run_ner(
         tmp_path / "out", str(output), files, "--max_train_samples", "16", "--max_steps", "2",

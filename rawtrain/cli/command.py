@@ -21,7 +21,7 @@ from rawtrain.cli.allowed import check
 from rawtrain.cli.old_names import RENAMED
 from rawtrain.config import MlmSettings, NerSettings, TrainingSettings, uses_own_data
 from rawtrain.data.files import read_object
-from rawtrain.errors import RunError, raise_problems
+from rawtrain.errors import RunError, raise_problems, visible
 
 EXIT_FAILURE, EXIT_MISTAKE = 1, 2
 Settings = TypeVar("Settings", bound=TrainingSettings)
@@ -102,7 +102,7 @@ def _reported(errors, exit_code):
     try:
         yield
     except errors as error:
-        lines = (str(error).strip() or repr(error)).split("\n")
+        lines = visible(str(error).strip() or repr(error)).split("\n")
         print("\n".join(f"error: {line}" for line in lines if line.strip()), file=sys.stderr)
         sys.exit(exit_code)
 

@@ -104,14 +104,13 @@ def masked_rows(source: MaskedTokens, tokenizer, evaluation: Evaluation) -> Iter
 
 def show_data(splits, encoded, tokenizer, settings: MlmSettings) -> dict[str, dict]:
     """Print what the data is, and how a row begins as the model sees it; returns its figures."""
-    for name in encoded:
-        print(f"{name}: {splits[name].source}")
+    terminal.show(f"{name}: {splits[name].source}" for name in encoded)
     figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
-    print("\n" + "\n".join(terminal.table(figures)))
+    terminal.show(["", *terminal.table(figures)])
     columns = next(iter(encoded.values())).columns
     first_row = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)
     example = terminal.masked_example(tokenizer, first_row["input_ids"], first_row["labels"])
-    print("\n" + "\n".join(example))
+    terminal.show(["", *example])
     return figures
 
 

@@ -30,10 +30,9 @@ def show_data(corpus, splits, encoded, tokenizer, label_names: list[str]) -> dic
         name: terminal.describe_tagged(split, encoded[name]) for name, split in splits.items()
     }
     name, rows = next(iter(encoded.items()))
-    print("\n".join(terminal.describe_corpus(corpus)))
-    print("\n" + "\n".join(terminal.table(figures)))
-    print(f"\na row of {name}:\n")
-    print("\n".join(terminal.aligned_example(tokenizer, rows.columns, label_names)))
+    terminal.show(terminal.describe_corpus(corpus))
+    terminal.show(["", *terminal.table(figures), f"\na row of {name}:\n"])
+    terminal.show(terminal.aligned_example(tokenizer, rows.columns, label_names))
     return figures
 
 
@@ -53,7 +52,7 @@ def show_scores(
     print(f"\n{name}: {terminal.accounting(encoded[name])}\n")
     intervals = f1_intervals(*scorer.entities(evaluation), scorer.rows.sentence_offsets)
     scores = scorer.scores(evaluation)
-    print(format_scores(scores, baseline, intervals[None]))
+    terminal.show([format_scores(scores, baseline, intervals[None])])
     if baseline:
         print("baseline: every word tagged as it mostly is in the training data")
     note_scores(settings.output_dir, name, scores, baseline)

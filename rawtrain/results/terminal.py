@@ -5,6 +5,12 @@ from collections.abc import Iterable, Sequence
 
 from rawtrain.config import TrainingSettings
 from rawtrain.data.columns import IGNORED
+from rawtrain.errors import visible
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines that may hold words and names of the data."""
+    print(visible("\n".join(lines)))
 
 
 def table(figures: dict[str, dict[str, int]]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rawtrain.config import TrainingSettings
+from rawtrain.errors import visible
 from rawtrain.run.durable import explained, json_text, write_text
 
 logger = logging.getLogger("rawtrain")
@@ -29,6 +30,9 @@ def configure_logging(settings: TrainingSettings) -> None:
 
     level = getattr(logging, settings.log_level.upper(), None)  # None: "passive"
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+    for library in ("", "transformers", "datasets"):
+        for handler in logging.getLogger(library).handlers:
+            handler.addFilter(_show_controls)
     logger.setLevel(level or logging.INFO)
     huggingface_hub.logging.disable_propagation()  # it shows its messages itself
     transformers.logging.set_verbosity(level or logging.WARNING)
@@ -36,6 +40,12 @@ def configure_logging(settings: TrainingSettings) -> None:
     transformers.logging.disable_progress_bar()  # each checkpoint's would tear ours
     if settings.disable_tqdm or not sys.stderr.isatty():
         datasets.disable_progress_bars()
+
+
+def _show_controls(record):
+    """A message may hold words of the data, or of files that others wrote."""
+    record.msg, record.args = visible(record.getMessage()), ()
+    return True
 
 
 class RunLog:
