@@ -10,17 +10,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 LearningRateSchedule = Literal[
-    "linear",
-    "cosine",
-    "cosine_with_restarts",
-    "polynomial",
-    "constant",
-    "constant_with_warmup",
-    "inverse_sqrt",
-    "cosine_with_min_lr",
-    "cosine_warmup_with_min_lr",
-    "warmup_stable_decay",
-]
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup",
+    "inverse_sqrt", "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay",
+]  # fmt: skip
 
 
 def setting(default: Any, help_text: str, *, is_secret: bool = False, **options: Any) -> Any:

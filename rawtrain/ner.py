@@ -108,8 +108,8 @@ def embedded_corpus(corpus, settings):
         f"The model: {model}. The scores are those of this small task.\n"
         f"Its recipe: {terminal.recipe(settings)}\n"
     )
-    splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
-    return TaggedCorpus(splits, label_list(corpus.train.tags), scheme="IOB2", num_repaired=0)
+    label_names = label_list(corpus.splits["train"].tags)
+    return TaggedCorpus(corpus.splits, label_names, scheme="IOB2", num_repaired=0)
 
 
 def make_tokenizer(settings, embedded):

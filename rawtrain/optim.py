@@ -1,6 +1,5 @@
 """AdamW, the parameters it decays, and the learning rate as a function of the step."""
 
-import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ from torch import nn
 from transformers import get_scheduler
 
 from rawtrain.config import TrainingSettings
+from rawtrain.run.plan import whole_steps
 
 # Weight decay pulls weights towards zero, which does not regularise a bias or the gain of a
 # normalisation: these are left out. The patterns are those of Trainer 5.23.
@@ -65,15 +65,12 @@ def learning_rate_schedule(settings: TrainingSettings, num_steps: int) -> Callab
     Raises ValueError for lr_scheduler_kwargs that the schedule does not take.
     """
     kwargs: Any = settings.lr_scheduler_kwargs
-    num_warmup_steps = settings.warmup_steps
-    if num_warmup_steps < 1:  # a share of the run
-        num_warmup_steps = math.ceil(num_steps * num_warmup_steps)
     unused_optimizer = torch.optim.SGD([torch.zeros(1)], lr=settings.learning_rate)
     try:
         scheduler = get_scheduler(
             settings.lr_scheduler_type,
             unused_optimizer,
-            num_warmup_steps=int(num_warmup_steps),
+            num_warmup_steps=whole_steps(settings.warmup_steps, num_steps),
             num_training_steps=num_steps,
             scheduler_specific_kwargs=kwargs,
         )

@@ -40,14 +40,18 @@ def texts_without_markup(texts):
     return [text.replace(":class:", "").replace("`", "") for text in texts]
 
 
+def held_out_words(corpus):
+    return corpus.splits["validation"].words + corpus.splits["test"].words
+
+
 def split_by_sentence(corpus):
-    return {" ".join(words): name for name in SPLITS for words in getattr(corpus, name).words}
+    return {" ".join(words): name for name in SPLITS for words in corpus.splits[name].words}
 
 
 def test_the_installed_corpus_is_large_enough_to_learn_from(corpus):
-    sizes = [len(getattr(corpus, name).words) for name in SPLITS]
+    sizes = [len(corpus.splits[name].words) for name in SPLITS]
     num_entities = sum(
-        tag[0] == "B" for name in SPLITS for t in getattr(corpus, name).tags for tag in t
+        tag[0] == "B" for name in SPLITS for t in corpus.splits[name].tags for tag in t
     )
     assert 1000 < sum(sizes) < 10_000
     assert sizes[0] > 0.6 * sum(sizes) and min(sizes) > 0.05 * sum(sizes)
@@ -60,7 +64,7 @@ def test_the_installed_corpus_is_large_enough_to_learn_from(corpus):
 def test_the_tags_are_iob2_and_each_split_has_all_types(corpus):
     assert corpus.types == ["ATTR", "CLASS", "FUNC"]
     for name in SPLITS:
-        split = getattr(corpus, name)
+        split = corpus.splits[name]
         assert {tag[2:] for tags in split.tags for tag in tags if tag != "O"} == {*corpus.types}
         assert all(any(tag != "O" for tag in tags) for tags in split.tags)
         assert [len(words) for words in split.words] == [len(tags) for tags in split.tags]
@@ -69,24 +73,24 @@ def test_the_tags_are_iob2_and_each_split_has_all_types(corpus):
             word and not any(map(str.isspace, word)) for words in split.words for word in words
         )
         assert detect_scheme(split.tags, split.place) == "IOB2"
-    assert corpus.test.place(1, 0) == "docstrings (test), sentence 2"
+    assert corpus.splits["test"].place(1, 0) == "docstrings (test), sentence 2"
 
 
 def test_a_tagger_cuts_the_sentences_into_the_words_that_it_was_trained_on(corpus):
     for split in SPLITS:
-        for words in getattr(corpus, split).words:
+        for words in corpus.splits[split].words:
             text = " ".join(words)
             assert [text[start:end] for start, end in split_words(text)] == words
 
 
 def test_no_sentence_is_in_two_splits_or_twice_in_one(corpus):
-    texts = [plain("".join(words)) for name in SPLITS for words in getattr(corpus, name).words]
+    texts = [plain("".join(words)) for name in SPLITS for words in corpus.splits[name].words]
     assert len(set(texts)) == len(texts)
 
 
 def test_no_held_out_sentence_is_in_the_documents(corpus):
     documents = "\n".join(plain(document) for document in corpus.documents)
-    held_out = [plain("".join(words)) for words in corpus.validation.words + corpus.test.words]
+    held_out = [plain("".join(words)) for words in held_out_words(corpus)]
     found = [text for text in held_out if text in documents]
     assert len(held_out) > 300
     # "it is an error to call f" is no leak where "it is an error to call f twice" is learnt.
@@ -133,18 +137,18 @@ def test_documents_leave_out_the_twins_of_held_out_sentences_too(tmp_path):
     texts = [sentence(i) for i in range(0, 4000, 3)]
     twins = [sentence(i, "Module") for i in range(0, 4000, 3)]
     corpus = read_docstring_corpus([write(tmp_path / "a.py", [*twins, *texts])])
-    held_out = {" ".join(words[:-1]) for words in corpus.validation.words + corpus.test.words}
+    held_out = {" ".join(words[:-1]) for words in held_out_words(corpus)}
     in_documents = {document.rpartition(" ")[0] for document in corpus.documents}
     assert len(held_out) > 100 and len(in_documents) > 100
     assert held_out.isdisjoint(in_documents)
-    assert len(corpus.documents) == 2 * len(corpus.train.words)
+    assert len(corpus.documents) == 2 * len(corpus.splits["train"].words)
 
 
 def test_documents_leave_out_held_out_sentences_that_are_marked_nowhere_else(tmp_path):
     texts = [sentence(i) for i in range(0, 4000, 3)]
     unmarked = texts_without_markup(texts)
     corpus = read_docstring_corpus([write(tmp_path / "a.py", unmarked + texts)])
-    held_out = {" ".join(words) for words in corpus.validation.words + corpus.test.words}
+    held_out = {" ".join(words) for words in held_out_words(corpus)}
     assert len(held_out) > 100
     assert set(corpus.documents) == set(unmarked) - held_out
 

@@ -47,7 +47,7 @@ def test_row_attention_equals_scaled_dot_product_attention(masked):
 
 def test_row_attention_with_dropout_has_the_gradient_of_its_own_mask(monkeypatch):
     query, key, value, mask = attention_inputs()
-    kept = dropout.keep_mask((12, 5, 5), 0.4, torch.float32)
+    kept = dropout.keep_mask(torch.Size([12, 5, 5]), 0.4, torch.float32)
     monkeypatch.setattr("rawtrain.fast.attention.keep_mask", lambda *_: kept)
 
     def expected(query, key, value):

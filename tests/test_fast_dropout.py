@@ -28,7 +28,8 @@ def test_units_are_dropped_with_their_probability_and_the_rest_is_scaled(dtype, 
 
 def test_dropped_units_are_independent_of_their_neighbours():
     torch.manual_seed(0)
-    kept = dropout.keep_mask((2**20,), 0.1, torch.float32).double() + 1  # 0: kept, 1: dropped
+    kept = dropout.keep_mask(torch.Size([2**20]), 0.1, torch.float32)
+    kept = kept.double() + 1  # 0: kept, 1: dropped
     centred = kept - kept.mean()
     for lag in (1, 2, 3, 4, 5, 8, 64):
         correlation = (centred[lag:] * centred[:-lag]).mean() / centred.square().mean()

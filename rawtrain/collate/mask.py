@@ -17,15 +17,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rawtrain.collate.pad import (
-    as_tensor,
-    chosen_framework,
-    columns_of,
-    fill_up,
-    pad_columns,
-    require_pad_token,
-    round_up,
-)
+from rawtrain.collate import pad
 from rawtrain.data.columns import IGNORED
 
 
@@ -68,16 +60,16 @@ class DataCollatorForLanguageModeling:
 
     def __call__(self, features: Sequence, return_tensors: str | None = None) -> Mapping[str, Any]:
         """The batch; `features` are a dict for each row, or its token ids alone."""
-        framework, multiple = chosen_framework(self, return_tensors), self.pad_to_multiple_of
+        framework, multiple = pad.chosen_framework(self, return_tensors), self.pad_to_multiple_of
         if self.seed is not None and self.generator is None:
             self.generator = self._own_generator(self.seed)
         batch: MutableMapping[str, Any]
         if isinstance(features[0], Mapping):
-            columns = columns_of(features)
-            batch = pad_columns(self.tokenizer, columns, framework, pad_to_multiple_of=multiple)
+            columns = pad.columns_of(features)
+            batch = pad.pad_columns(self.tokenizer, columns, framework, pad_to_multiple_of=multiple)
         else:
             ids = _pad_id_lists(features, self.tokenizer, framework, multiple)
-            batch = {"input_ids": as_tensor(ids, framework)}
+            batch = {"input_ids": pad.as_tensor(ids, framework)}
         special_tokens_mask = batch.pop("special_tokens_mask", None)
         offset_mapping = batch.pop("offset_mapping", None)
         if self.mlm:
@@ -88,7 +80,7 @@ class DataCollatorForLanguageModeling:
         else:
             labels = np.asarray(batch["input_ids"]).copy()
             labels[labels == self.tokenizer.pad_token_id] = IGNORED
-            batch["labels"] = as_tensor(labels, framework)
+            batch["labels"] = pad.as_tensor(labels, framework)
         return batch
 
     def torch_mask_tokens(self, inputs, special_tokens_mask=None, offset_mapping=None):
@@ -205,11 +197,11 @@ def _pad_id_lists(
     """Plain lists, arrays or tensors of token ids as one array (B, T) of the first one's dtype."""
     rows = [_id_row(example, framework) for example in examples]
     lengths = [len(row) for row in rows]
-    length = round_up(max(lengths), pad_to_multiple_of)
+    length = pad.round_up(max(lengths), pad_to_multiple_of)
     if min(lengths) == length:
         return np.stack(rows)
-    require_pad_token(tokenizer)
-    filled = fill_up(rows, tokenizer.pad_token_id, lengths, length, tokenizer.padding_side)
+    pad.require_pad_token(tokenizer)
+    filled = pad.fill_up(rows, tokenizer.pad_token_id, lengths, length, tokenizer.padding_side)
     return np.array(filled, dtype=rows[0].dtype)
 
 

@@ -27,8 +27,7 @@ class TaggedTokens:
     columns: Columns
 
     def tokens(self, rows: np.ndarray, epoch: int = EVALUATION) -> dict[str, np.ndarray]:
-        where, _ = self.columns.token_index(rows)
-        return {name: values[where] for name, values in self.columns.values.items()}
+        return self.columns.select(rows).values
 
 
 def placed_all(

@@ -82,8 +82,8 @@ def positions_in_rows(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     >>> positions_in_rows([3, 2]).tolist()
     [0, 1, 2, 0, 1]
     """
-    ends = np.cumsum(lengths, dtype=np.int64)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+    offsets = offsets_of(lengths)
+    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
 
 
 def flat(rows: Iterable[Iterable[int | None]]) -> np.ndarray:

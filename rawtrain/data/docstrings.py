@@ -33,21 +33,19 @@ VALIDATION_SHARE, TEST_SHARE = 0.10, 0.15
 
 @dataclass(frozen=True)
 class DocstringCorpus:
-    train: TaggedSentences
-    validation: TaggedSentences
-    test: TaggedSentences
+    splits: dict[str, TaggedSentences]  # keys: "train", "validation", "test"
     documents: list[str]  # the prose of one docstring each, without the held-out sentences
     description: str  # the versions of Python and torch that the text is from
 
     @property
     def types(self) -> list[str]:
         """The entity types, in alphabetical order."""
-        return sorted({tag[2:] for tags in self.train.tags for tag in tags if tag != "O"})
+        return sorted({tag[2:] for tags in self.splits["train"].tags for tag in tags if tag != "O"})
 
     @property
     def fingerprint(self) -> str:
         """A hash of all text and tags: runs with the same one had the same data."""
-        splits = [[split.words, split.tags] for split in (self.train, self.validation, self.test)]
+        splits = [[split.words, split.tags] for split in self.splits.values()]
         return sha256_of(json.dumps([splits, self.documents]))[:12]
 
 
@@ -79,8 +77,8 @@ def read_docstring_corpus(files: Iterable[Path] | None = None) -> DocstringCorpu
         splits[_split_of(sentence)].append(sentence)
     held_out = splits["validation"] + splits["test"]
     return DocstringCorpus(
-        **{name: _tagged_sentences(split, name) for name, split in splits.items()},
-        documents=_documents(docstrings, held_out),
+        {name: _tagged_sentences(split, name) for name, split in splits.items()},
+        _documents(docstrings, held_out),
         description=f"docstrings of Python {platform.python_version()}, torch {version('torch')}",
     )
 

@@ -5,8 +5,6 @@ one 64-bit draw of the same generator makes the masks of four units, and they ar
 integer arithmetic: 1 ns a unit, 6 % less for a masked-LM step. A probability is exact to 2**-16.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
@@ -41,13 +39,12 @@ class _Dropout(torch.autograd.Function):
         return keep(gradient.contiguous(), mask).mul_(ctx.scale), None
 
 
-def keep_mask(shape: Sequence[int], probability: float, dtype: torch.dtype) -> torch.Tensor:
+def keep_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> torch.Tensor:
     """An integer of the size of `dtype` for each unit: all bits set where it is kept, else none.
 
     A unit is dropped with `probability`, drawn from the global generator: 15 random bits are
     compared with a threshold by subtracting it, and the sign is spread over all bits.
     """
-    shape = torch.Size(shape)
     draws = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     lanes = draws.view(torch.int16)[: shape.numel()].view(shape)
     threshold = round((1 - probability) * 2**15)

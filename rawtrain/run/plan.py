@@ -59,24 +59,22 @@ def check_steps(settings: TrainingSettings, num_rows: int) -> None:
 
 
 def make_plan(settings: TrainingSettings, steps_per_epoch: int, has_validation: bool) -> Plan:
-    """The plan of a run of `steps_per_epoch` updates an epoch.
-
-    A number of steps below 1 in the settings is a share of the whole run, rounded up as in Trainer.
-    """
+    """The plan of a run of `steps_per_epoch` updates an epoch."""
     num_steps = settings.max_steps
     if num_steps < 0:
         num_steps = math.ceil(settings.num_train_epochs * steps_per_epoch)
-
-    def whole(steps):
-        return math.ceil(steps * num_steps) if steps < 1 else int(steps)
-
-    log_every = whole(settings.logging_steps or min(500, max(1, num_steps // 20)))
+    log_every = whole_steps(settings.logging_steps or min(500, max(1, num_steps // 20)), num_steps)
     eval_strategy = (settings.eval_strategy or "epoch") if has_validation else "no"
-    eval_every = whole(settings.eval_steps) if settings.eval_steps else log_every
+    eval_every = whole_steps(settings.eval_steps or log_every, num_steps)
     return Plan(
         num_steps,
         steps_per_epoch,
         logging=(settings.logging_strategy, log_every),
         evaluation=(eval_strategy, eval_every),
-        saving=(settings.save_strategy, whole(settings.save_steps)),
+        saving=(settings.save_strategy, whole_steps(settings.save_steps, num_steps)),
     )
+
+
+def whole_steps(steps: float, num_steps: int) -> int:
+    """The steps that a setting means: below 1 a share of the run, rounded up as in Trainer."""
+    return math.ceil(steps * num_steps) if steps < 1 else int(steps)

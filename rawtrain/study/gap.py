@@ -68,7 +68,7 @@ def validation_sentences(settings: NerSettings) -> TaggedSentences:
     if uses_own_data(settings):
         splits = read_tagged(settings).splits
     else:
-        splits = {"validation": read_docstring_corpus().validation}
+        splits = {"validation": read_docstring_corpus().splits["validation"]}
     if "validation" not in splits:
         raise ValueError(f"{settings.output_dir} has no validation data")
     split = splits["validation"]

@@ -62,7 +62,7 @@ def write_data(folder: Path) -> None:
     folder.mkdir()
     corpus, files = read_docstring_corpus(), {}
     for name, num_rows in (("train", 76), ("validation", 24), ("test", 24)):
-        split, file = getattr(corpus, name), folder / f"{name}.jsonl"
+        split, file = corpus.splits[name], folder / f"{name}.jsonl"
         pairs = islice(zip(split.words, split.tags, strict=True), num_rows)
         rows = [
             {"tokens": words, "ner_tags": tags, "text": " ".join(words)} for words, tags in pairs
