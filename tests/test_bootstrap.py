@@ -67,10 +67,16 @@ def test_the_interval_holds_the_score_and_narrows_with_more_sentences():
 
 
 def test_the_interval_of_nothing_and_of_a_perfect_score_has_no_width():
-    nothing = np.zeros(6, int)
-    assert intervals(nothing, nothing, np.array([0, 3, 6]), PER) == {"PER": (0, 0), None: (0, 0)}
-    named = np.ones(6, int)
-    assert intervals(named, named, np.array([0, 3, 6]), PER) == {"PER": (1, 1), None: (1, 1)}
+    offsets = np.arange(0, 61, 3)
+    nothing, named = np.zeros(60, int), np.ones(60, int)
+    assert intervals(nothing, nothing, offsets, PER) == {"PER": (0, 0), None: (0, 0)}
+    assert intervals(named, named, offsets, PER) == {"PER": (1, 1), None: (1, 1)}
+
+
+def test_nineteen_sentences_are_too_few_to_draw_from():
+    labels = np.ones(60, int)
+    assert intervals(labels, labels, np.arange(0, 61, 3), PER)
+    assert intervals(labels[:57], labels[:57], np.arange(0, 58, 3), PER) == {}
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_one_another():

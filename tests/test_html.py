@@ -19,7 +19,7 @@ from rawtrain.config import MlmSettings
 from rawtrain.data.conll import read_conll
 from rawtrain.evaluation import evaluate
 from rawtrain.results.entities import find_entities
-from rawtrain.results.errors_by_kind import confusion_of, kinds_of
+from rawtrain.results.errors_by_kind import confusion_of
 from rawtrain.results.mlm_page import masked_rows
 from rawtrain.results.ner_page import LONGEST_SHOWN, parts_of_sentence
 
@@ -179,10 +179,10 @@ def test_the_losses_of_the_sentences_sum_to_that_of_the_evaluation(
 ):
     seen = []
 
-    def spy(name, settings, splits, encoded, scorer, evaluation, *_):
+    def spy(name, settings, splits, encoded, scorer, evaluation):
         seen.append((scorer.sentence_losses(evaluation), evaluation))
 
-    monkeypatch.setattr("rawtrain.results.ner_page.write_ner_report", spy)
+    monkeypatch.setattr("rawtrain.ner.show_scores", spy)
     run_ner(tmp_path / "out", model_dir, ner_files, "--max_steps", "2")
     for losses, evaluation in seen:
         total = evaluation.loss * len(evaluation.labels)
@@ -236,7 +236,7 @@ def test_the_parts_of_a_sentence_are_its_words_in_order():
     words = [str(number) for number in range(8)]
     gold, found = np.array([0, 0, 1, 2, 0, 1, 1, 0]), np.array([0, 0, 1, 0, 0, 1, 0, 0])
     both = [find_entities(labels, names, np.array([0, 2, 8])) for labels in (gold, found)]
-    gold_kinds, _ = kinds_of(*both)
+    gold_kinds = confusion_of(*both).gold_kinds
     parts = parts_of_sentence(words[2:], 2, both[0], gold_kinds)
     assert parts == [
         ("2 3", "A", "boundary"),
@@ -322,6 +322,15 @@ def test_the_report_of_mlm_shows_masked_tokens_and_what_was_predicted(mlm_output
     results = json.loads((mlm_output[0] / "eval_results.json").read_text())
     assert f"loss {results['eval_loss']:.4f}, perplexity {results['perplexity']:.2f}." in page.text
     assert "Masked tokens of the first rows" in page.text and "[MASK]" in page.text
+
+
+def test_long_rows_of_mlm_are_cut_and_say_so(model_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("rawtrain.results.mlm_page.LONGEST_SHOWN", 30)
+    file = tmp_path / "documents.txt"
+    file.write_text("".join(" ".join(words) + "\n" for words in tagged_sentences(200)[0]))
+    run_mlm(tmp_path / "out", model_dir, str(file), "--max_steps", "1")
+    page = Page(tmp_path / "out" / "report.html")
+    assert "and 18 more tokens" in page.text  # of rows of 48
 
 
 def test_masked_rows_have_what_the_evaluation_predicted(model_dir):

@@ -17,6 +17,7 @@ import numpy as np
 from rawtrain.results.entities import Entities, right_ones
 
 NUM_DRAWS, LEVEL = 1000, 0.95
+FEWEST_SENTENCES = 20  # to draw from
 
 
 class Interval(NamedTuple):
@@ -29,8 +30,10 @@ def f1_intervals(
 ) -> dict[str | None, Interval]:
     """The interval of the F1 of each type, and under None that of all types together.
 
-    The same data and seed give the same intervals.
+    The same data and seed give the same intervals. Too few sentences give none.
     """
+    if len(sentence_offsets) <= FEWEST_SENTENCES:
+        return {}
     counts = counts_by_sentence(gold, found, sentence_offsets)
     sums = resampled(counts, NUM_DRAWS, seed)  # [D, C, 2]
     f1 = np.column_stack([f1_of(sums), f1_of(sums.sum(1))])  # of each type, and of all

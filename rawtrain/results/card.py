@@ -57,11 +57,11 @@ def note_run(settings, splits, figures) -> None:
     splits: the data, each with a `source` and a `fingerprint`. figures: for each split the numbers
     that describe it, as `terminal.table` takes them.
     """
-    data = {}
-    for name, column in figures.items():
-        source = splits[name].source
-        source = Path(source).name if os.path.isabs(source) else source  # no folders of the machine
-        data[name] = {"source": source, "sha256": splits[name].fingerprint, "figures": column}
+    data = {
+        name: {"source": split.source, "sha256": split.fingerprint, "figures": column}
+        for name, column in figures.items()
+        for split in [splits[name]]
+    }
     named = {"model": settings.model_name_or_path, "dataset": settings.dataset_name}
     on_hub = {what: name for what, name in named.items() if name and not Path(name).exists()}
     versions = {name: version(name) for name in ("torch", "transformers", "datasets", "tokenizers")}
@@ -135,7 +135,6 @@ def make_card(settings, facts: dict, metrics: dict, history=(), repository=None)
         facts=facts,
         on_hub=on_hub,
         data=data,
-        figures=dict.fromkeys(name for split in data.values() for name in split["figures"]),
         scores=scores,
         before=_scores(settings, before, "eval"),
         unigram=_scores(settings, facts.get("unigram", {}), "eval"),

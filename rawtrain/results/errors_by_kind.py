@@ -31,30 +31,48 @@ CORRECT, BOUNDARY, TYPE, MISSED, SPURIOUS = KINDS
 
 @dataclass(frozen=True)
 class Confusion:
-    """The gold and predicted entities, counted by type.
+    """The gold and predicted entities: the kind of each, and their numbers by type.
 
     A row of `counts` is a gold type, a column a predicted one. The diagonal holds those of the kind
     "correct"; off it are those of the kind "type". Two more columns hold the gold entities of the
     kinds "boundary" and "missed", one more row the predicted ones of the kind "spurious".
     """
 
+    gold_kinds: list[str]  # of each gold entity
+    found_kinds: list[str]  # of each predicted one; a pair has the same kind twice
     types: list[str]  # those that gold or prediction have
     counts: np.ndarray  # [C + 1, C + 2]
 
     @property
     def kinds(self) -> dict[str, int]:
         """How many there are of each kind."""
-        num_types = len(self.types)
-        square = self.counts[:num_types, :num_types]
-        boundary, missed = self.counts[:, num_types:].sum(0)
-        correct, spurious = np.trace(square), self.counts[num_types].sum()
-        numbers = (correct, boundary, square.sum() - correct, missed, spurious)
-        return dict(zip(KINDS, map(int, numbers), strict=True))
+        numbers = {kind: self.gold_kinds.count(kind) for kind in KINDS}
+        return numbers | {SPURIOUS: self.found_kinds.count(SPURIOUS)}
 
-    @property
-    def row_shares(self) -> np.ndarray:
-        """The share of each count in its row; 0 in a row of nothing."""
-        return self.counts / np.maximum(self.counts.sum(1, keepdims=True), 1)
+    def most_frequent(self, number: int) -> list[int]:
+        """The places in `types` of those that gold and prediction have most, in order."""
+        totals = self.counts[:-1].sum(1) + self.counts[:, :-2].sum(0)
+        return sorted(np.argsort(-totals, kind="stable")[:number].tolist())
+
+
+def confusion_of(gold: Entities, found: Entities) -> Confusion:
+    num_types, partner = len(gold.types), pair_entities(gold, found)
+    is_paired = partner >= 0
+    column = np.full(len(gold), num_types + 1)  # missed
+    column[is_paired] = found.type[partner[is_paired]]
+    column[(column == gold.type) & (same_borders(gold, found) < 0)] = num_types  # boundary
+    counts = np.zeros((num_types + 1, num_types + 2), np.int64)
+    np.add.at(counts, (gold.type, column), 1)
+    np.add.at(counts[num_types], np.delete(found.type, partner[is_paired]), 1)  # spurious
+    kinds = [column == gold.type, column == num_types, column < num_types]
+    gold_kinds = np.select(kinds, [CORRECT, BOUNDARY, TYPE], MISSED)
+    found_kinds = np.full(len(found), SPURIOUS)
+    found_kinds[partner[is_paired]] = gold_kinds[is_paired]
+    kept = np.union1d(gold.type, found.type).tolist()
+    rows, columns = [*kept, num_types], [*kept, num_types, num_types + 1]
+    types = [gold.types[number] for number in kept]
+    counts = counts[np.ix_(rows, columns)]
+    return Confusion(gold_kinds.tolist(), found_kinds.tolist(), types, counts)
 
 
 def pair_entities(gold: Entities, found: Entities) -> np.ndarray:
@@ -73,30 +91,3 @@ def pair_entities(gold: Entities, found: Entities) -> np.ndarray:
                 partner[number] = begin[number] + fits.argmax()
                 is_free[partner[number]] = False
     return partner
-
-
-def kinds_of(gold: Entities, found: Entities) -> tuple[list[str], list[str]]:
-    """The kind of each gold entity and of each predicted one; a pair has the same kind twice."""
-    gold_kinds, found_kinds = [MISSED] * len(gold), [SPURIOUS] * len(found)
-    is_same = same_borders(gold, found) >= 0
-    for number, other in enumerate(pair_entities(gold, found).tolist()):
-        if other >= 0:
-            kind = CORRECT if is_same[number] else BOUNDARY
-            kind = kind if gold.type[number] == found.type[other] else TYPE
-            gold_kinds[number] = found_kinds[other] = kind
-    return gold_kinds, found_kinds
-
-
-def confusion_of(gold: Entities, found: Entities) -> Confusion:
-    """The types of the gold entities against those of the predicted ones."""
-    num_types, partner = len(gold.types), pair_entities(gold, found)
-    is_paired = partner >= 0
-    column = np.full(len(gold), num_types + 1)  # missed
-    column[is_paired] = found.type[partner[is_paired]]
-    column[(column == gold.type) & (same_borders(gold, found) < 0)] = num_types  # boundary
-    counts = np.zeros((num_types + 1, num_types + 2), np.int64)
-    np.add.at(counts, (gold.type, column), 1)
-    np.add.at(counts[num_types], np.delete(found.type, partner[is_paired]), 1)  # spurious
-    kept = np.union1d(gold.type, found.type).tolist()
-    rows, columns = [*kept, num_types], [*kept, num_types, num_types + 1]
-    return Confusion([gold.types[number] for number in kept], counts[np.ix_(rows, columns)])

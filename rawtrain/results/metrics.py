@@ -15,9 +15,7 @@ import numpy as np
 
 from rawtrain.results.bootstrap import NUM_DRAWS, Interval
 from rawtrain.results.entities import Entities, right_ones
-from rawtrain.results.terminal import text_table
-
-LONGEST_NAME = 30  # of a type, so that the table fits 80 columns
+from rawtrain.results.terminal import MOST_TYPES, cut, others, text_table
 
 
 @dataclass(frozen=True)
@@ -83,16 +81,19 @@ def format_scores(
 
     "in gold" is the number of entities that there are to find; seqeval calls it support.
     """
-    others = {name: f"{row.f1:.3f}" for name, row in table_rows(baseline)} if baseline else {}
+    baselines = {name: f"{row.f1:.3f}" for name, row in table_rows(baseline)} if baseline else {}
+    number_of = {name: row.number for name, row in scores.per_type.items()}
+    hidden = sorted(number_of, key=number_of.__getitem__, reverse=True)[MOST_TYPES:]
     rows = []
     for name, row in table_rows(scores):
+        if name in hidden:
+            continue
         numbers = [f"{score:.3f}" for score in (row.precision, row.recall, row.f1)]
-        beside = [others.get(name, "-")] if baseline else []  # "-": only the model predicts it
-        shown = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-        rows.append([shown, *numbers, *beside, str(row.number)])
+        beside = [baselines.get(name, "-")] if baseline else []  # "-": only the model predicts it
+        rows.append([cut(name), *numbers, *beside, str(row.number)])
     beside = ["baseline F1"] if baseline else []
     lines = text_table(["type", "precision", "recall", "F1", *beside, "in gold"], rows)
-    lines.insert(-2, "")  # before the two summary rows
+    lines[-2:-2] = [*others(hidden), ""]  # before the two summary rows
     against = f" (baseline {baseline.accuracy:.3f})" if baseline else ""
     lines += ["", f"word accuracy {scores.accuracy:.3f}{against}"]
     if f1_interval:

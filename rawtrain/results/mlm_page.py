@@ -25,6 +25,7 @@ from rawtrain.results.html import render, write_report
 from rawtrain.results.terminal import text_table
 
 NUM_ROWS = 5
+LONGEST_SHOWN = 300  # tokens of a row
 LARGEST_EXPONENT = 709  # beyond it math.exp overflows
 UNTRAINED = "before training"
 
@@ -82,23 +83,17 @@ class MaskedToken(NamedTuple):
     label: str
     prediction: str
 
-    @property
-    def is_right(self) -> bool:
-        return self.prediction == self.label
-
 
 def masked_rows(source: MaskedTokens, tokenizer, evaluation: Evaluation) -> Iterator[list]:
     """The rows with a masked token, as the model saw them: texts, and `MaskedToken`s."""
     name, predictions = tokenizer.convert_ids_to_tokens, iter(evaluation.predictions.tolist())
     for number in range(len(source.columns)):
         row = source.tokens(np.array([number]))
-        tokens: list[str | MaskedToken] = []
-        for seen, label in zip(row["input_ids"].tolist(), row["labels"].tolist(), strict=True):
-            if label == IGNORED:
-                tokens.append(name(seen))
-            else:
-                tokens.append(MaskedToken(*name([seen, label, next(predictions)])))
-        if any(isinstance(token, MaskedToken) for token in tokens):
+        tokens = [
+            name(seen) if label == IGNORED else MaskedToken(*name([seen, label, next(predictions)]))
+            for seen, label in zip(row["input_ids"].tolist(), row["labels"].tolist(), strict=True)
+        ]
+        if (row["labels"] != IGNORED).any():
             yield tokens
 
 
@@ -138,6 +133,6 @@ def show_scores(settings: MlmSettings, splits, encoded, tokenizer, evaluation: E
         **score(evaluation),
         adaptation=changes,
         rows=rows,
+        longest=LONGEST_SHOWN,
     )
-    figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
-    write_report(settings, splits, figures, "validation", section)
+    write_report(settings, "validation", section)

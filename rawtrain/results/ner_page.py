@@ -1,7 +1,7 @@
 """What a run says of tagged data: on standard output, in report.html and in predictions.conll."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,17 +11,20 @@ from rawtrain.config import NerSettings
 from rawtrain.errors import dispensable
 from rawtrain.evaluation import Evaluation
 from rawtrain.results import terminal
-from rawtrain.results.bootstrap import NUM_DRAWS, f1_intervals
+from rawtrain.results.bootstrap import FEWEST_SENTENCES, NUM_DRAWS, f1_intervals
 from rawtrain.results.card import note_scores
 from rawtrain.results.entities import Entities
-from rawtrain.results.errors_by_kind import confusion_of, kinds_of
-from rawtrain.results.html import percent, render, write_report
+from rawtrain.results.errors_by_kind import confusion_of
+from rawtrain.results.html import render, write_report
 from rawtrain.results.metrics import format_scores, majority_baseline, table_rows
+from rawtrain.results.terminal import cut
 from rawtrain.results.word_scorer import WordScorer
 from rawtrain.run.durable import write_text
 
 NUM_SENTENCES = 50
 LONGEST_SHOWN = 300  # words of a sentence
+LONGEST_WORD = 300  # letters
+MOST_TYPES = 40  # of the confusion
 
 
 def show_data(corpus, splits, encoded, tokenizer, label_names: list[str]) -> dict[str, dict]:
@@ -44,19 +47,41 @@ def show_scores(
 
     If there is training data, the scores of a look-up stand beside them.
     """
-    baseline = None
+    words, baseline = splits[name].words, None
     if "train" in splits:
-        train_split = splits["train"]
-        tagged = majority_baseline(train_split.words, train_split.tags, splits[name].words)
+        tagged = majority_baseline(splits["train"].words, splits["train"].tags, words)
         baseline = scorer.scores_of([tag for tags in tagged for tag in tags])
-    print(f"\n{name}: {terminal.accounting(encoded[name])}\n")
-    intervals = f1_intervals(*scorer.entities(evaluation), scorer.rows.sentence_offsets)
     scores = scorer.scores(evaluation)
-    terminal.show([format_scores(scores, baseline, intervals[None])])
+    note_scores(settings.output_dir, name, scores, baseline)
+    gold, found = scorer.entities(evaluation)
+    offsets, accounting = scorer.rows.sentence_offsets, terminal.accounting(encoded[name])
+    intervals = f1_intervals(gold, found, offsets)
+    print(f"\n{name}: {accounting}\n")
+    terminal.show([format_scores(scores, baseline, intervals.get(None))])
     if baseline:
         print("baseline: every word tagged as it mostly is in the training data")
-    note_scores(settings.output_dir, name, scores, baseline)
-    write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals)
+    confusion = confusion_of(gold, found)
+    sides = ((gold, confusion.gold_kinds), (found, confusion.found_kinds))
+    section = render(
+        "ner.html.jinja",
+        split=name,
+        source=splits[name].source,
+        num_sentences=len(words),
+        accounting=accounting,
+        loss=evaluation.loss,
+        scores=scores,
+        rows=table_rows(scores),
+        intervals=intervals,
+        fewest_sentences=FEWEST_SENTENCES,
+        num_draws=NUM_DRAWS,
+        baseline_f1=baseline and {title: row.f1 for title, row in table_rows(baseline)},
+        confusion=confusion,
+        shown_types=confusion.most_frequent(MOST_TYPES),
+        sentences=list(worst_sentences(words, offsets, sides, scorer.sentence_losses(evaluation))),
+        longest=LONGEST_SHOWN,
+        hides_correct=settings.task_name == "pos",  # where each word would be marked
+    )
+    write_report(settings, name, section)
 
 
 def write_predictions(
@@ -77,38 +102,6 @@ def write_predictions(
     write_text(Path(path), "".join(lines))
 
 
-def write_ner_report(name, settings, splits, encoded, scorer, evaluation, baseline, intervals):
-    """Write report.html with a section for the evaluation of the split `name`.
-
-    baseline: the `EntityScores` to set beside those of the evaluation, or None.
-    intervals: of F1, from `f1_intervals`.
-    """
-    gold, found = scorer.entities(evaluation)
-    confusion = confusion_of(gold, found)
-    scores = scorer.scores(evaluation)
-    row_intervals = [*(intervals[title] for title in scores.per_type), intervals[None], None]
-    section = render(
-        "ner.html.jinja",
-        split=name,
-        source=splits[name].source,
-        num_sentences=len(splits[name].words),
-        accounting=terminal.accounting(encoded[name]),
-        loss=evaluation.loss,
-        scores=scores,
-        rows=[(*row, one) for row, one in zip(table_rows(scores), row_intervals, strict=True)],
-        baseline_f1=baseline and {title: row.f1 for title, row in table_rows(baseline)},
-        num_draws=NUM_DRAWS,
-        kinds=confusion.kinds,
-        confusion=confusion,
-        shares=confusion.row_shares,
-        percent=percent,
-        sentences=worst_sentences(splits[name].words, gold, found, scorer, evaluation),
-        hides_correct=settings.task_name == "pos",  # where each word would be marked
-    )
-    figures = {key: terminal.describe_tagged(split, encoded[key]) for key, split in splits.items()}
-    write_report(settings, splits, figures, name, section)
-
-
 class Part(NamedTuple):
     """Adjacent words of a sentence: an entity, or what is between two."""
 
@@ -117,40 +110,27 @@ class Part(NamedTuple):
     kind: str | None = None
 
 
-def worst_sentences(words, gold, found, scorer, evaluation) -> list[dict]:
-    """The sentences with the highest loss, as the template shows them."""
-    losses = scorer.sentence_losses(evaluation)
-    gold_kinds, found_kinds = kinds_of(gold, found)
-    sentences = []
+def worst_sentences(words, offsets, sides, losses) -> Iterator[tuple]:
+    """Number, loss, words and the parts of both sides of the sentences with the highest loss."""
     for number in np.argsort(-losses, kind="stable")[:NUM_SENTENCES].tolist():
-        sentence = words[number], scorer.rows.sentence_offsets[number]
-        sentences.append(
-            {
-                "number": number + 1,
-                "loss": losses[number],
-                "num_words": len(words[number]),
-                "num_hidden": max(0, len(words[number]) - LONGEST_SHOWN),
-                "gold": parts_of_sentence(*sentence, gold, gold_kinds),
-                "predicted": parts_of_sentence(*sentence, found, found_kinds),
-            }
-        )
-    return sentences
+        sentence = words[number]
+        parts = [parts_of_sentence(sentence, offsets[number], *side) for side in sides]
+        yield number + 1, losses[number], sentence, parts
 
 
 def parts_of_sentence(words, offset: int, entities: Entities, kinds: list[str]) -> list[Part]:
     """A sentence in parts, cut after `LONGEST_SHOWN` words.
 
-    offset: the place of its first word in the split. kinds: of the entities, from `kinds_of`.
+    offset: the place of its first word in the split. kinds: of the entities.
     """
+    shown = [cut(word, LONGEST_WORD) for word in words[:LONGEST_SHOWN]]
     parts, place = [], 0
-    begin, end = np.searchsorted(entities.first, [offset, offset + len(words)])
+    begin, end = np.searchsorted(entities.first, [offset, offset + len(shown)])
     for number in range(begin, end):
-        first, last = entities.first[number] - offset, entities.last[number] - offset
-        if first >= LONGEST_SHOWN:
-            break
-        parts += [Part(" ".join(words[place:first]))] if first > place else []
+        first, after = entities.first[number] - offset, entities.last[number] - offset + 1
         type_name = entities.types[entities.type[number]]
-        parts.append(Part(" ".join(words[first : last + 1]), type_name, kinds[number]))
-        place = last + 1
-    rest = words[place:LONGEST_SHOWN]
-    return parts + ([Part(" ".join(rest))] if rest else [])
+        parts.append(Part(" ".join(shown[place:first])))
+        parts.append(Part(" ".join(shown[first:after]), type_name, kinds[number]))
+        place = after
+    parts.append(Part(" ".join(shown[place:])))
+    return [part for part in parts if part.text or part.type]

@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rawtrain.errors import dispensable
 from rawtrain.run.durable import write_bytes
@@ -23,10 +24,17 @@ class Panel:
 @dispensable("loss.png")
 def save_loss_plot(log_history: list[dict], path: Path) -> None:
     """Write the picture as a PNG 900 pixels wide; nothing if there is nothing to show."""
-    if panels_of(log_history):
-        picture = io.BytesIO()
-        loss_figure(log_history).savefig(picture, format="png", dpi=100)
-        write_bytes(path, picture.getvalue())
+    if (picture := loss_picture(log_history, format="png", dpi=100)) is not None:
+        write_bytes(path, picture)
+
+
+def loss_picture(log_history: list[dict], **form: Any) -> bytes | None:
+    """The picture in a form that matplotlib's savefig takes; None if there is nothing to show."""
+    if not panels_of(log_history):
+        return None
+    picture = io.BytesIO()
+    loss_figure(log_history).savefig(picture, **form)
+    return picture.getvalue()
 
 
 def loss_figure(log_history: list[dict]):

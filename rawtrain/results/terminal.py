@@ -1,11 +1,16 @@
 """What a person reads on standard output: tables of the data, and examples."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rawtrain.config import TrainingSettings
 from rawtrain.data.columns import IGNORED
 from rawtrain.errors import visible
+
+
+LONGEST_NAME = 30  # of a type, so that the table of scores fits 80 columns
+LONGEST_EXAMPLE = 20  # lines
+MOST_TYPES = 40  # rows of a table on the terminal
 
 
 def show(lines: Iterable[str]) -> None:
@@ -22,11 +27,18 @@ def table(figures: dict[str, dict[str, int]]) -> list[str]:
     cut        -     2
     """
     names = dict.fromkeys(name for column in figures.values() for name in column)
+    total = {name: sum(column.get(name, 0) for column in figures.values()) for name in names}
+    types = [name for name in names if name.startswith("  ")]
+    hidden = sorted(types, key=total.__getitem__, reverse=True)[MOST_TYPES:]
     rows = [
-        [name, *(f"{column[name]:,}" if name in column else "-" for column in figures.values())]
+        [
+            cut(name),
+            *(f"{column[name]:,}" if name in column else "-" for column in figures.values()),
+        ]
         for name in names
+        if name not in hidden
     ]
-    return text_table(["", *figures], rows)
+    return text_table(["", *figures], rows) + others(hidden)
 
 
 def stored_results(metrics: dict[str, float]) -> list[str]:
@@ -86,14 +98,16 @@ def accounting(encoded) -> str:
     return line
 
 
-def aligned_example(tokenizer, columns, label_names: list[str], longest: int = 20) -> list[str]:
-    """Lines that show the first short row with an entity as the model sees it."""
+def aligned_example(tokenizer, columns, label_names: list[str]) -> list[str]:
+    """Lines that show the first short row with an entity as the model sees it.
+
+    Without one they show how the first row begins.
+    """
     outside = label_names.index("O") if "O" in label_names else None
-    for number in range(len(columns)):
-        row = columns.row(number)
-        named = (row["labels"] != IGNORED) & (row["labels"] != outside)
-        if named.any() and len(row["labels"]) <= longest:
-            break
+    rows = map(columns.row, range(len(columns)))
+    fits = (row for row in rows if len(row["labels"]) <= LONGEST_EXAMPLE)
+    named = (row for row in fits if not {IGNORED, outside}.issuperset(row["labels"].tolist()))
+    row = next(named, columns.row(0))
     labels = [str(IGNORED) if n == IGNORED else label_names[n] for n in row["labels"].tolist()]
     pieces = tokenizer.convert_ids_to_tokens(row["input_ids"].tolist())
     return _beside(["sub-word", *pieces], ["label", *labels])
@@ -116,15 +130,33 @@ def describe_text(documents, encoded) -> dict[str, int]:
     return figures | documents.left_out | noted
 
 
-def masked_example(tokenizer, input_ids, labels, longest: int = 20) -> list[str]:
-    """Lines that show the beginning of a row as the model sees it, and what it has to predict."""
+def masked_example(tokenizer, input_ids, labels) -> list[str]:
+    """Lines that show how a row begins as the model sees it, and what it has to predict."""
     name = tokenizer.convert_ids_to_tokens
-    hidden = ["-" if label == IGNORED else name(label) for label in labels[:longest].tolist()]
-    return _beside(["token", *name(input_ids[:longest].tolist())], ["to predict", *hidden])
+    hidden = ["-" if label == IGNORED else name(label) for label in labels.tolist()]
+    return _beside(["token", *name(input_ids.tolist())], ["to predict", *hidden])
 
 
 def _beside(left, right):
-    return [f"{one:<20}{other}" for one, other in zip(left, right, strict=True)]
+    """Two columns, of at most `LONGEST_EXAMPLE` lines below their titles."""
+    pairs = list(zip(left, right, strict=True))
+    num_more = len(pairs) - 1 - LONGEST_EXAMPLE
+    lines = [f"{cut(one, 18):<20}{cut(other)}" for one, other in pairs[: LONGEST_EXAMPLE + 1]]
+    return lines + ([f"... and {num_more:,} more"] if num_more > 0 else [])
+
+
+def others(types: Collection[str]) -> list[str]:
+    return [f"not shown: {len(types):,} more types, which report.html has"] if types else []
+
+
+def cut(text: str, longest: int = LONGEST_NAME) -> str:
+    """The text, without its middle if it is too long.
+
+    >>> cut("a type", 6), cut("person-living", 8)
+    ('a type', 'pers…ing')
+    """
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[half + 1 - longest :]}"
 
 
 # Tables of texts, the first column aligned to the left and the others to the right
