@@ -119,7 +119,9 @@ def test_each_entity_has_one_kind(gold, found, a, b):
 def test_where_every_word_has_a_tag_a_mistake_is_one_of_type():
     names = ["VERB", "NOUN", "O"]
     gold, predicted = np.array([0, 1, 1, 2]), np.array([0, 0, 1, 1])
-    confusion = confusion_of(every_word(gold, names), every_word(predicted, names))
+    confusion = confusion_of(
+        *(every_word(of, names, np.arange(len(gold))) for of in (gold, predicted))
+    )
     assert confusion.types == ["NOUN", "O", "VERB"]
     assert confusion.counts[:-1, :-2].tolist() == [[1, 0, 1], [1, 0, 0], [0, 0, 1]]
     assert confusion.kinds == {"correct": 2, "boundary": 0, "type": 2, "missed": 0, "spurious": 0}

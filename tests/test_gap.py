@@ -25,10 +25,11 @@ def saved_model(folder, vocab_size, seed=0):
     return words, tags
 
 
-def gap_of(folder, words, tags):
+def gap_of(folder, words, tags, joined=None):
     settings = NerSettings(output_dir=str(folder), use_cpu=True)
     tagger = Tagger.from_pretrained(folder, use_cpu=True)
-    return measure_gap(tagger, TaggedSentences(words, tags, lines=[], source=""), settings)
+    sentences = TaggedSentences(words, tags, lines=[], source="", joined=joined)
+    return measure_gap(tagger, sentences, settings)
 
 
 def own_tags(folder, words):
@@ -63,6 +64,32 @@ def test_the_gap_shows_where_words_have_several_sub_words(tmp_path):
             gap["pipeline"][strategy]["recall"] * gap["tagger"]["number"]
         )
     assert gap["pipeline"]["simple"]["f1"] < 0.9
+
+
+def test_words_that_the_model_does_not_see_are_no_gap(tmp_path):
+    words, _ = saved_model(tmp_path, vocab_size=400)
+    words = [[part for word in sentence for part in (word, "\u200b")] for sentence in words]
+    own = own_tags(tmp_path, words)
+    # as annotators mark them: with the entity before
+    marked = [
+        [tags[i - i % 2].replace("B-", "I-") if i % 2 else tags[i] for i in range(len(tags))]
+        for tags in own
+    ]
+    assert marked != own
+    assert gap_of(tmp_path, words, marked)["as_evaluated"]["f1"] == 1
+
+
+def test_the_text_is_as_written_where_the_data_says_so(tmp_path):
+    words, _ = saved_model(tmp_path, vocab_size=400)
+    words = [["(", *sentence, ")", "."] for sentence in words]
+    tags = own_tags(tmp_path, words)
+    joined = [[True, *[False] * (len(s) - 4), True, True, False] for s in words]
+    texts, tag = [], Tagger.__call__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tagger, "__call__", lambda self, text: texts.extend(text) or tag(self, text))
+        found = gap_of(tmp_path, words, tags, joined)
+    assert texts[0] == f"({' '.join(words[0][1:-2])})."
+    assert found["tagger"]["f1"] == found["as_evaluated"]["f1"] == 1
 
 
 @pytest.mark.parametrize("best", ["first", "average", "max", "simple"])

@@ -54,7 +54,7 @@ def entity_scores(gold, predicted, names, offsets):
 
 
 def tag_scores(gold, predicted, names):
-    both = [every_word(labels, names) for labels in (gold, predicted)]
+    both = [every_word(labels, names, np.arange(len(labels))) for labels in (gold, predicted)]
     return metrics.entity_scores(*both, float(np.mean(gold == predicted)))
 
 

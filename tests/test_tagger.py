@@ -12,6 +12,7 @@ from transformers import BertForTokenClassification, PreTrainedTokenizerFast, pi
 
 from rawtrain import Tagger
 from rawtrain.data.raw_text import split_words
+from rawtrain.results.entities import continue_over_unseen
 from rawtrain.study.tiny import tiny_model
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -132,7 +133,14 @@ def tags_by_windows(tagger, words):
             if word not in shown and context > best.get(word, (-1,))[0]:
                 best[word] = context, LABELS[int(logits[place].argmax())]
             shown.add(word)
-    return [best[word][1] if word in best else "O" for word in range(len(words))]
+    labels = np.array(
+        [LABELS.index(best[word][1] if word in best else "O") for word in range(len(words))], int
+    )
+    is_unseen = np.array([word not in best for word in range(len(words))])
+    return [
+        LABELS[n]
+        for n in continue_over_unseen(labels, is_unseen, LABELS, np.array([0, len(words)]))
+    ]
 
 
 @many_texts

@@ -8,8 +8,12 @@ from tokenizers import processors
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import BertTokenizer, RobertaTokenizer, XLMRobertaTokenizer
 
+from rawtrain import NerSettings, WordScorer
 from rawtrain.data import words as words_module
+from rawtrain.data.tags import TaggedSentences
 from rawtrain.data.words import encode_words
+from rawtrain.evaluation import Evaluation
+from rawtrain.results.terminal import accounting, describe_tagged
 
 LABELS = ["B-LOC", "I-LOC", "O", "B-ONE", "I-PER", "B-PER"]  # there is no I-ONE
 LABEL2ID = {"O": 2} | {label: number for number, label in enumerate(LABELS)}  # ids out of order
@@ -184,7 +188,7 @@ def test_every_word_with_a_sub_word_is_scored_once_and_gets_its_own_prediction(
     ]
     assert encoded.scored_word[encoded.scored_word >= 0].tolist() == with_pieces
     assert encoded.num_scored == len(with_pieces)
-    assert encoded.num_without_subwords == len(tags) - len(with_pieces)
+    assert encoded.num_unseen == len(tags) - len(with_pieces)
     assert (encoded.num_cut, encoded.num_cut_entities) == (0, 0)
     assert encoded.sentence_offsets.tolist() == [0, *np.cumsum(lengths)]
 
@@ -196,13 +200,71 @@ def test_every_word_with_a_sub_word_is_scored_once_and_gets_its_own_prediction(
     assert set(np.delete(predicted, with_pieces)) <= {-7}
 
 
+def perfect(encoded):
+    """The evaluation of a model that predicts the label of every labelled token."""
+    labels = encoded.columns.values["labels"]
+    labels = labels[labels != -100]
+    return Evaluation(0.0, labels, labels, num_rows=1, num_batches=1, runtime_seconds=1.0)
+
+
+@many_cases
+@given(names, corpora, window_sizes, st.booleans(), st.sampled_from(["ner", "pos"]))
+def test_a_perfect_model_scores_1_on_any_data(name, corpus, window_size, label_all_tokens, task):
+    encoded = encode(TOKENIZERS[name], corpus, *window_size, label_all_tokens)
+    scorer = WordScorer(encoded, LABELS, NerSettings(task_name=task))
+    scores = scorer.scores(perfect(encoded))
+    seen = [
+        tag for tag in encoded.gold[~encoded.is_unseen] if task == "pos" or tag != LABEL2ID["O"]
+    ]
+    best = float(bool(seen))  # 0 where there is nothing to find
+    assert (scores.overall.precision, scores.overall.recall, scores.overall.f1) == (best,) * 3
+    assert scores.accuracy == float(not encoded.is_unseen.all())
+    # an entity is scored unless the model sees no word of it, or not the one that separates it
+    assert scores.overall.number <= len(seen)
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "entities"),
+    [  # . is seen, _ is not
+        (".B-LOC _I-LOC .I-LOC", "B-LOC I-LOC I-LOC", [(0, 2, "LOC")]),
+        (".B-LOC _O _B-PER .I-LOC .O", "B-LOC I-LOC I-LOC I-LOC O", [(0, 3, "LOC")]),
+        ("_B-LOC .I-LOC _I-LOC .O", "O I-LOC O O", [(1, 1, "LOC")]),
+        (".B-LOC _I-LOC .B-LOC", "B-LOC O B-LOC", [(0, 0, "LOC"), (2, 2, "LOC")]),
+        (".B-LOC _I-LOC .I-PER", "B-LOC O I-PER", [(0, 0, "LOC"), (2, 2, "PER")]),
+        (".O _B-LOC _I-LOC .O", "O O O O", []),
+    ],
+)
+def test_words_without_a_sub_word_continue_an_entity_and_never_begin_or_end_one(
+    gold, predicted, entities
+):
+    corpus = [[("a" if w[0] == "." else "\u200b", w[1:]) for w in gold.split()], [("a", "I-LOC")]]
+    encoded = encode(TOKENIZERS["word-piece"], corpus)
+    scorer = WordScorer(encoded, LABELS, NerSettings())
+    both = scorer.entities(perfect(encoded))
+    end = len(corpus[0])  # an entity ends with its sentence
+    assert [one.spans() for one in both] == [[*entities, (end, end, "LOC")]] * 2
+    assert scorer.tags(perfect(encoded)) == [predicted.split(), ["I-LOC"]]
+
+
+def test_what_becomes_of_words_without_a_sub_word_is_said():
+    corpus = [[("a", "B-LOC"), ("", "I-LOC"), ("", "B-LOC"), ("\u200b", "B-PER"), ("b", "O")]]
+    encoded = encode(TOKENIZERS["word-piece"], corpus)
+    assert accounting(encoded) == (
+        "5 words read = 2 words scored + 3 without a sub-word, which begin and end no entity"
+    )
+    sentences = TaggedSentences([["a"]], [["O"]], [[1]], "")
+    figures = describe_tagged(sentences, encoded)
+    assert figures["words without a sub-word"] == 3
+    assert figures["entities without a sub-word, not scored"] == 2
+
+
 @many_cases
 @given(names, corpora, st.integers(1, 9), st.integers(0, 8))
 def test_words_read_are_words_scored_and_cut_and_without_a_sub_word(name, corpus, room, stride):
     tokenizer = TOKENIZERS[name]
     encoded = encode(tokenizer, corpus, room, min(stride, room - 1))
     num_words = sum(len(sentence) for sentence in corpus)
-    assert num_words == encoded.num_scored + encoded.num_cut + encoded.num_without_subwords
+    assert num_words == encoded.num_scored + encoded.num_cut + encoded.num_unseen
     lengths = [
         len(tokenize(tokenizer, line, add_special_tokens=False)["input_ids"]) for line in corpus
     ]

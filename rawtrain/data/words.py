@@ -35,17 +35,21 @@ class EncodedWords:
     num_long: int  # sentences that did not fit into one row
     num_cut: int  # words lost because long sentences were truncated (stride 0)
     num_cut_entities: int  # entities that begin with such a word
-    num_without_subwords: int  # words of which the tokenizer makes no sub-word
+    is_unseen: np.ndarray  # bool [W] words of which the tokenizer makes no sub-word
+    num_unseen_entities: int  # entities of such words alone
 
     @property
     def num_scored(self) -> int:
         return int((self.scored_word >= 0).sum())
 
+    @property
+    def num_unseen(self) -> int:
+        return int(self.is_unseen.sum())
+
     def word_predictions(self, predictions: np.ndarray, outside: int) -> np.ndarray:
         """The label id of each word [W] from those of the labelled tokens [K].
 
-        Words that are in no row (truncated, or without a sub-word) get the label `outside`, so
-        that every word of the data is scored.
+        Words that are in no row (truncated, or without a sub-word) get the label `outside`.
         """
         words = np.full(len(self.gold), outside, dtype=np.int64)
         scored = self.scored_word >= 0
@@ -76,7 +80,7 @@ def encode_words(
     _check_room(tokenizer, max_length, stride)
     rows, sentence_of = _windows(tokenizer, words, max_length, stride, num_workers, cache)
     all_tags = [tag for sentence in tags for tag in sentence]
-    has_subwords = np.isin(np.arange(len(all_tags)), rows.values["word"])
+    is_unseen = ~np.isin(np.arange(len(all_tags)), rows.values["word"])
     if not stride:
         rows = rows.select(np.flatnonzero(np.diff(sentence_of, prepend=-1)))
 
@@ -91,7 +95,10 @@ def encode_words(
     if label_all_tokens:
         later = is_owned & ~is_first
         values["labels"][later] = _inside(label2id)[gold[word[later]]]
-    is_cut = has_subwords & ~np.isin(np.arange(len(all_tags)), word[is_first])
+    is_cut = ~is_unseen & ~np.isin(np.arange(len(all_tags)), word[is_first])
+    prefix = np.array([tag[:2] for tag in all_tags], dtype="U2")
+    begins, is_seen_inside = prefix == "B-", np.isin(prefix, ["B-", "I-"]) & ~is_unseen
+    entity = np.cumsum(begins)  # [W]: of a word inside one its number, from 1
     return EncodedWords(
         columns=Columns(values, rows.offsets),
         scored_word=np.where(is_first, word, -1)[values["labels"] != IGNORED],
@@ -99,8 +106,9 @@ def encode_words(
         sentence_offsets=offsets_of([len(sentence) for sentence in words]),
         num_long=int((np.bincount(sentence_of) > 1).sum()),
         num_cut=int(is_cut.sum()),
-        num_cut_entities=sum(all_tags[lost].startswith("B-") for lost in np.flatnonzero(is_cut)),
-        num_without_subwords=int((~has_subwords).sum()),
+        num_cut_entities=int((begins & is_cut).sum()),
+        is_unseen=is_unseen,
+        num_unseen_entities=len(np.setdiff1d(entity[begins], entity[is_seen_inside])),
     )
 
 

@@ -63,12 +63,38 @@ def find_entities(
     return Entities(types, type_of_word[first], first, np.flatnonzero(inside & ~continues[1:]))
 
 
-def every_word(labels: np.ndarray, label_names: Sequence[str]) -> Entities:
-    """Each word as an entity whose type is its tag, as in part-of-speech tagging."""
+def continue_over_unseen(
+    labels: np.ndarray,  # [W]
+    is_unseen: np.ndarray,  # bool [W]
+    label_names: Sequence[str],  # [C], with O
+    sentence_offsets: np.ndarray,  # [S + 1]
+) -> np.ndarray:
+    """The labels [W] with those of unseen words set by their neighbours, in gold and prediction.
+
+    Of some words (a blank, U+200B, a control character) the tokenizer makes no sub-word: the model
+    sees none of them, and their own tags count for nothing. Between two words of one entity such a
+    word continues it; anywhere else it is O. So it never begins or ends an entity, an entity of
+    such words alone is not scored, and a perfect model has an F1 of 1.0 on any data.
+
+    >>> names, labels = ["O", "B-PER", "I-PER"], np.array([1, 0, 2, 2])
+    >>> continue_over_unseen(labels, labels != [1, 9, 2, 9], names, np.array([0, 4])).tolist()
+    [1, 2, 2, 0]
+    """
+    seen = np.flatnonzero(~is_unseen)
+    entities = find_entities(labels[seen], label_names, np.searchsorted(seen, sentence_offsets))
+    unseen = np.flatnonzero(is_unseen)
+    begun, ended = (np.searchsorted(seen[of], unseen) for of in (entities.first, entities.last))
+    within = unseen[begun > ended]  # more entities have begun before this word than ended
+    continued = np.where(is_unseen, list(label_names).index("O"), labels)
+    continued[within] = labels[seen[np.searchsorted(seen, within)]]  # of the next word
+    return continued
+
+
+def every_word(labels: np.ndarray, label_names: Sequence[str], words: np.ndarray) -> Entities:
+    """Each of these words as an entity whose type is its tag, as in part-of-speech tagging."""
     _check_ids(labels, label_names)
     rank = np.argsort(np.argsort(label_names))  # [C]: a label's place in alphabetical order
-    words = np.arange(len(labels))
-    return Entities(sorted(label_names), rank[labels], words, words)
+    return Entities(sorted(label_names), rank[labels[words]], words, words)
 
 
 def same_borders(gold: Entities, found: Entities) -> np.ndarray:

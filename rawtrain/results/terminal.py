@@ -82,7 +82,8 @@ def describe_tagged(sentences, encoded) -> dict[str, int]:
         "sentences longer than a row": encoded.num_long,
         "words cut off": encoded.num_cut,
         "entities cut off": encoded.num_cut_entities,
-        "words without a sub-word": encoded.num_without_subwords,
+        "words without a sub-word": encoded.num_unseen,
+        "entities without a sub-word, not scored": encoded.num_unseen_entities,
     }
     noted = {name: number for name, number in noteworthy.items() if number}
     return figures | noted | sentences.left_out
@@ -93,8 +94,8 @@ def accounting(encoded) -> str:
     line = f"{len(encoded.gold):,} words read = {encoded.num_scored:,} words scored"
     if encoded.num_cut:
         line += f" + {encoded.num_cut:,} cut off, counted as O"
-    if encoded.num_without_subwords:
-        line += f" + {encoded.num_without_subwords:,} without a sub-word, counted as O"
+    if encoded.num_unseen:
+        line += f" + {encoded.num_unseen:,} without a sub-word, which begin and end no entity"
     return line
 
 

@@ -9,14 +9,15 @@ from rawtrain.config import NerSettings
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.data.words import EncodedWords
 from rawtrain.evaluation import Evaluation
-from rawtrain.results.entities import Entities, every_word, find_entities
+from rawtrain.results.entities import Entities, continue_over_unseen, every_word, find_entities
 from rawtrain.results.metrics import EntityScores, entity_scores, score_dict
 
 
 @dataclass(frozen=True)
 class WordScorer:
-    """Scores an evaluation over all words of a split, including those that no row shows.
+    """Scores an evaluation over all words of a split, including those that were cut off.
 
+    What becomes of words without a sub-word says `continue_over_unseen`.
     W words in S sentences.
     """
 
@@ -62,15 +63,21 @@ class WordScorer:
         return self.label_names + ["O"] * ("O" not in self.label_names)
 
     def _words(self, evaluation):
-        return self.rows.word_predictions(evaluation.predictions, self._names.index("O"))
+        labels = self.rows.word_predictions(evaluation.predictions, self._names.index("O"))
+        return labels if self.settings.task_name == "pos" else self._continued(labels)
+
+    def _continued(self, labels):
+        rows = self.rows
+        return continue_over_unseen(labels, rows.is_unseen, self._names, rows.sentence_offsets)
 
     def _entities(self, labels):
         if self.settings.task_name == "pos":
-            return every_word(labels, self._names)
-        return find_entities(labels, self._names, self.rows.sentence_offsets)
+            return every_word(labels, self._names, np.flatnonzero(~self.rows.is_unseen))
+        return find_entities(self._continued(labels), self._names, self.rows.sentence_offsets)
 
     def _scores(self, labels):
-        accuracy = float(np.mean(self.rows.gold == labels))
+        is_right = (self.rows.gold == labels)[~self.rows.is_unseen]
+        accuracy = float(is_right.mean()) if len(is_right) else 0.0
         return entity_scores(self._entities(self.rows.gold), self._entities(labels), accuracy)
 
 

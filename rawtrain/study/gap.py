@@ -3,8 +3,10 @@
 RUN is the output directory of a finished run of rawtrain.ner. Training and evaluation have words;
 users have raw text. transformers' pipeline("ner") makes words of sub-words by a rule of its own,
 one for each aggregation strategy, and so finds other entities than those that were scored. Here
-the same sentences take each of these ways; an entity counts if its first and last character and its
-type are right. RUN/deployment_gap.json keeps the numbers, the model card names the best strategy.
+the same sentences take each of these ways: as they were written where the data says which words
+have no blank after them (SpaceAfter=No), else with blanks between all words. An entity counts if
+its first and last character and its type are right. RUN/deployment_gap.json keeps the numbers, the
+model card names the best strategy.
 """
 
 import copy
@@ -13,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +29,7 @@ from rawtrain.data.tags import TaggedSentences, label_list
 from rawtrain.data.words import default_stride
 from rawtrain.models.loading import without_warnings
 from rawtrain.results.card import note, write_card
-from rawtrain.results.entities import find_entities
+from rawtrain.results.entities import continue_over_unseen, find_entities
 from rawtrain.results.metrics import type_scores
 from rawtrain.results.terminal import text_table
 from rawtrain.run import signals
@@ -52,7 +55,8 @@ def main(arguments: Sequence[str]) -> None:
         tagger = Tagger.from_pretrained(options.run, use_cpu=settings.use_cpu)
     gap = measure_gap(tagger, sentences, settings)
     write_json(options.run / "deployment_gap.json", gap)
-    print(f"deployment gap on {sentences.source}, words joined by blanks:")
+    how = "words joined by blanks" if sentences.joined is None else "the text as written"
+    print(f"deployment gap on {sentences.source}, {how}:")
     print("\n".join(gap_table(gap, options.run)))
     note(options.run, aggregation_strategy=gap["best_strategy"])
     if settings.push_to_hub:  # only an upload knows the name that its card has
@@ -72,13 +76,20 @@ def validation_sentences(settings: NerSettings) -> TaggedSentences:
     if "validation" not in splits:
         raise ValueError(f"{settings.output_dir} has no validation data")
     split = splits["validation"]
-    return replace(split, words=split.words[:NUM_SENTENCES], tags=split.tags[:NUM_SENTENCES])
+    joined = split.joined and split.joined[:NUM_SENTENCES]
+    words, tags = split.words[:NUM_SENTENCES], split.tags[:NUM_SENTENCES]
+    return replace(split, words=words, tags=tags, joined=joined)
 
 
 def measure_gap(tagger: Tagger, sentences: TaggedSentences, settings: NerSettings) -> dict:
     """The scores of each way to use the model, in the form of deployment_gap.json."""
-    words, texts = sentences.words, [" ".join(words) for words in sentences.words]
-    gold = _spans_of_tags(words, [tag for tags in sentences.tags for tag in tags])
+    words, after = sentences.words, _after_each_word(sentences)
+    texts = [
+        "".join(word + blank for word, blank in zip(*pair, strict=True))
+        for pair in zip(words, after, strict=True)
+    ]
+    tags, is_unseen = _tags_as_evaluated(tagger, words, settings)
+    gold = _spans_of_tags(words, after, list(chain(*sentences.tags)), is_unseen)
 
     def scores(found: Spans) -> dict[str, float]:
         return vars(type_scores(len(gold & found), len(found), len(gold)))
@@ -87,7 +98,7 @@ def measure_gap(tagger: Tagger, sentences: TaggedSentences, settings: NerSetting
     pipeline_scores = {name: scores(_spans(found)) for name, found in piped.items()}
     return {
         "num_sentences": len(texts),
-        "as_evaluated": scores(_spans_of_tags(words, _tags_as_evaluated(tagger, words, settings))),
+        "as_evaluated": scores(_spans_of_tags(words, after, tags, is_unseen)),
         "tagger": scores(_spans(tagger(texts))),
         "pipeline": pipeline_scores,
         "best_strategy": max(STRATEGIES, key=lambda name: pipeline_scores[name]["f1"]),
@@ -112,15 +123,25 @@ def gap_table(gap: dict, model: Path) -> list[str]:
     ]
 
 
-def _tags_as_evaluated(tagger, words, settings) -> list[str]:
-    """The tag of each word; long sentences in windows as in the run's evaluations."""
+def _after_each_word(sentences) -> list[list[str]]:
+    """A blank, or nothing where the text as written has none, after each word."""
+    joined = sentences.joined or [[False] * len(words) for words in sentences.words]
+    return [[*("" if is_joined else " " for is_joined in one[:-1]), ""] for one in joined]
+
+
+def _tags_as_evaluated(tagger, words, settings) -> tuple[list[str], np.ndarray]:
+    """The tag of each word, and whether the model does not see it.
+
+    Long sentences go through windows as in the run's evaluations.
+    """
     tagger = copy.copy(tagger)
     tagger.max_seq_length = settings.max_seq_length or tagger.max_seq_length
     stride = 0 if settings.match_trainer else settings.stride
     if stride is None:
         stride = default_stride(tagger.tokenizer, tagger.max_seq_length)
     tagger.stride = stride
-    return [tagger.label_names[label] for label in tagger.tag_words(words)[0]]
+    labels, probabilities, _ = tagger.tag_words(words)
+    return [tagger.label_names[label] for label in labels], np.isnan(probabilities)
 
 
 def _piped(tagger, texts, folder, strategy) -> list[list[dict]]:
@@ -140,15 +161,19 @@ def _spans(found) -> Spans:
     }
 
 
-def _spans_of_tags(words, tags) -> Spans:
-    """The entities of tagged words, in texts that are the words of a sentence joined by blanks."""
+def _spans_of_tags(words, after, tags, is_unseen) -> Spans:
+    """The entities of tagged words, in texts that are these words and what stands after each."""
     places = []  # of each word: its text, first character and end
-    for number, sentence in enumerate(words):
-        ends = np.cumsum([len(word) + 1 for word in sentence]) - 1
-        places += [(number, end - len(word), end) for word, end in zip(sentence, ends, strict=True)]
+    for number, pair in enumerate(zip(words, after, strict=True)):
+        start = 0
+        for word, blank in zip(*pair, strict=True):
+            places.append((number, start, start + len(word)))
+            start += len(word + blank)
     names = label_list([tags, ["O"]])
     labels = np.array([names.index(tag) for tag in tags], dtype=np.int64)
-    entities = find_entities(labels, names, np.cumsum([0, *map(len, words)]))
+    offsets = np.cumsum([0, *map(len, words)])
+    labels = continue_over_unseen(labels, is_unseen, names, offsets)
+    entities = find_entities(labels, names, offsets)
     return {(*places[first][:2], places[last][2], kind) for first, last, kind in entities.spans()}
 
 

@@ -25,7 +25,7 @@ from rawtrain.data.raw_text import split_words
 from rawtrain.data.words import default_stride, encode_words
 from rawtrain.models import loading, tokenizers
 from rawtrain.precision import choose_device
-from rawtrain.results.entities import find_entities
+from rawtrain.results.entities import continue_over_unseen, find_entities
 
 
 @dataclass(eq=False, repr=False)
@@ -97,7 +97,7 @@ class Tagger:
         for first, last, kind in entities.spans():
             number = int(np.searchsorted(sentence_offsets, first, side="right")) - 1
             start, end = span_of[first][0], span_of[last][1]
-            score = float(probabilities[first : last + 1].mean())
+            score = float(np.nanmean(probabilities[first : last + 1]))
             entity = {"entity_group": kind, "score": score, "word": text[number][start:end]}
             found[number].append(entity | {"start": start, "end": end})
         return found
@@ -106,7 +106,8 @@ class Tagger:
         self, words: Sequence[Sequence[str]]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Label ids [W] and their probabilities [W] of the words of sentences, and the indices at
-        which sentences begin [S + 1]. A word without a sub-word is O with probability 1.
+        which sentences begin [S + 1]. A word without a sub-word has the label that
+        `continue_over_unseen` gives it, and the probability NaN.
         """
         outside = self.label_names.index("O")
         tags = [["O"] * len(sentence) for sentence in words]
@@ -114,9 +115,13 @@ class Tagger:
             self.tokenizer, words, tags, {"O": outside}, self.max_seq_length, self.stride
         )
         labels, probabilities = self._predict(rows.columns)
-        certain = np.ones(len(rows.gold))
-        certain[rows.scored_word] = probabilities
-        return rows.word_predictions(labels, outside), certain, rows.sentence_offsets
+        of_words = np.where(rows.is_unseen, np.nan, 1.0)  # 1 of words that are cut off
+        of_words[rows.scored_word] = probabilities
+        labels = rows.word_predictions(labels, outside)
+        labels = continue_over_unseen(
+            labels, rows.is_unseen, self.label_names, rows.sentence_offsets
+        )
+        return labels, of_words, rows.sentence_offsets
 
     @torch.inference_mode()
     def _predict(self, columns):
