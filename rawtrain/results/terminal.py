@@ -7,7 +7,6 @@ from rawtrain.config import TrainingSettings
 from rawtrain.data.columns import IGNORED
 from rawtrain.errors import visible
 
-
 LONGEST_NAME = 30  # of a type, so that the table of scores fits 80 columns
 LONGEST_EXAMPLE = 20  # lines
 MOST_TYPES = 40  # rows of a table on the terminal
