@@ -14,16 +14,8 @@ from huggingface_hub import ModelCard
 from rawtrain import mlm, ner
 from rawtrain.cli.command import settings_from
 from rawtrain.config import DataSettings, MlmSettings, ModelSettings, NerSettings, TrainingSettings
-from rawtrain.results.card import (
-    as_markdown,
-    command_of,
-    make_card,
-    note,
-    note_run,
-    read_facts,
-    write_card,
-)
-from rawtrain.results.files import read_metrics
+from rawtrain.results.card import as_markdown, command_of, make_card, note_run, write_card
+from rawtrain.results.files import note, read_facts, read_metrics
 
 HOSTILE = """a|b `code` ``` *bold* _it_ [link](http://x.y) ![picture](p.png)
 <script>alert()</script>

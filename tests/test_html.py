@@ -261,7 +261,7 @@ def test_the_parts_of_a_sentence_are_its_words_in_order():
     [
         ("ner_page.render", "what shows the scores"),
         ("ner_page.f1_intervals", "what shows the scores"),
-        ("plots.loss_figure", "loss.png"),
+        ("plots.loss_figure", "the picture of the losses"),
         ("card.make_card", "the model card, README.md,"),
     ],
 )

@@ -24,13 +24,12 @@ from markupsafe import Markup
 from rawtrain.config import TrainingSettings, public_values, uses_own_data
 from rawtrain.data.files import sha256_of
 from rawtrain.errors import dispensable
-from rawtrain.results.files import read_history, read_metrics
-from rawtrain.results.metrics import table_rows
-from rawtrain.run.durable import MANIFEST, json_text, write_text
+from rawtrain.results.files import note, read_facts, read_history, read_metrics
+from rawtrain.results.html import TEMPLATES
+from rawtrain.run.durable import MANIFEST, write_text
 
 logger = logging.getLogger(__name__)
 
-FACTS_FILE = "card.json"
 SPLITS = {"validation": "eval", "test": "predict"}  # and the prefix of their metrics
 # How a run was started, not what it is. A plain command does all that there is data for.
 NOT_IN_COMMAND = (
@@ -40,15 +39,6 @@ NOT_IN_COMMAND = (
 )
 # What Markdown or HTML would not take for text, anywhere or at the beginning of a line.
 MARKUP = re.compile(r"([\\`*_\[\]|~$<>&^@]|:(?=//)|^[#+-]|(?<=^\d)[.)])")
-
-
-def note(output_dir: str | Path, **facts) -> None:
-    """Keep facts for the card: a dictionary joins one of the same name, all else replaces it."""
-    kept = read_facts(output_dir)
-    for name, value in facts.items():
-        kept[name] = kept.get(name, {}) | value if isinstance(value, dict) else value
-    text = json_text(kept, indent=2) + "\n"  # in this order
-    write_text(Path(output_dir) / FACTS_FILE, text)
 
 
 def note_run(settings, splits, figures) -> None:
@@ -68,22 +58,6 @@ def note_run(settings, splits, figures) -> None:
     versions["Python"] = platform.python_version()
     facts = {"data": data, "settings": public_values(settings)}
     note(settings.output_dir, **facts, on_hub=on_hub, versions=versions)
-
-
-def note_scores(output_dir: str | Path, split_name: str, scores, baseline) -> None:
-    """Keep the `EntityScores` of a split, and those of a look-up on the same words if there are."""
-    baseline_f1 = {name: row.f1 for name, row in table_rows(baseline)} if baseline else {}
-    rows = [
-        [name, row.precision, row.recall, row.f1, baseline_f1.get(name), row.number]
-        for name, row in table_rows(scores)
-    ]
-    note(output_dir, scores={split_name: rows})
-
-
-def read_facts(output_dir: str | Path) -> dict:
-    """All that `note` has kept so far."""
-    file = Path(output_dir) / FACTS_FILE
-    return json.loads(file.read_bytes()) if file.exists() else {}
 
 
 @dispensable("the model card, README.md,")
@@ -119,11 +93,10 @@ def make_card(settings, facts: dict, metrics: dict, history=(), repository=None)
     scores = {split: _scores(settings, metrics, prefix) for split, prefix in SPLITS.items()}
     scores = {split: found for split, found in scores.items() if found}
     before = next((entry for entry in history if entry["step"] == 0), {})
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rawtrain.results"),
+    environment = TEMPLATES.overlay(
+        autoescape=False,
         finalize=as_markdown,  # of every value
-        trim_blocks=True,
-        lstrip_blocks=True,
+        undefined=jinja2.Undefined,
         keep_trailing_newline=True,
     )
     return environment.get_template("card.md.jinja").render(

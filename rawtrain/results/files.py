@@ -3,11 +3,14 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from rawtrain.config import TrainingSettings
-from rawtrain.results.plots import save_loss_plot
+from rawtrain.results.plots import loss_picture
 from rawtrain.run.best import best_evaluation
-from rawtrain.run.durable import write_json
+from rawtrain.run.durable import json_text, write_bytes, write_json, write_text
+
+FACTS_FILE = "card.json"
 
 
 def write_metrics(output_dir: Path, split: str, metrics: dict[str, float]) -> None:
@@ -21,14 +24,29 @@ def write_metrics(output_dir: Path, split: str, metrics: dict[str, float]) -> No
 
 def read_metrics(output_dir: Path) -> dict[str, float]:
     """All that `write_metrics` wrote so far."""
-    file = output_dir / "all_results.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return _read(output_dir / "all_results.json")
 
 
 def read_history(output_dir: Path) -> list[dict]:
     """The log history of the training that ended in `output_dir`; empty if none did."""
-    file = output_dir / "trainer_state.json"
-    return json.loads(file.read_text(encoding="utf-8"))["log_history"] if file.exists() else []
+    return _read(output_dir / "trainer_state.json").get("log_history", [])
+
+
+def read_facts(output_dir: str | Path) -> dict[str, Any]:
+    """What `note` has kept so far."""
+    return _read(Path(output_dir) / FACTS_FILE)
+
+
+def note(output_dir: str | Path, **facts: Any) -> None:
+    """Keep facts for the card: a dictionary joins one of the same name, all else replaces it."""
+    kept = read_facts(output_dir)
+    for name, value in facts.items():
+        kept[name] = kept.get(name, {}) | value if isinstance(value, dict) else value
+    write_text(Path(output_dir) / FACTS_FILE, json_text(kept, indent=2) + "\n")  # in this order
+
+
+def _read(file):
+    return json.loads(file.read_bytes()) if file.exists() else {}
 
 
 def write_training_results(
@@ -52,4 +70,5 @@ def write_training_results(
         "train_batch_size": settings.per_device_train_batch_size,
     }
     write_json(output_dir / "trainer_state.json", state)  # for TrainerState.load_from_json
-    save_loss_plot(history, output_dir / "loss.png")
+    if (picture := loss_picture(history, format="png", dpi=100)) is not None:
+        write_bytes(output_dir / "loss.png", picture)

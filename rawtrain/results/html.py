@@ -19,8 +19,7 @@ import transformers
 from markupsafe import Markup
 
 from rawtrain.config import TrainingSettings, public_values
-from rawtrain.results.card import read_facts
-from rawtrain.results.files import read_history
+from rawtrain.results.files import read_facts, read_history
 from rawtrain.results.plots import loss_picture
 from rawtrain.run.durable import write_text
 

@@ -81,19 +81,17 @@ def format_scores(
 
     "in gold" is the number of entities that there are to find; seqeval calls it support.
     """
-    baselines = {name: f"{row.f1:.3f}" for name, row in table_rows(baseline)} if baseline else {}
-    number_of = {name: row.number for name, row in scores.per_type.items()}
-    hidden = sorted(number_of, key=number_of.__getitem__, reverse=True)[MOST_TYPES:]
-    rows = []
-    for name, row in table_rows(scores):
-        if name in hidden:
-            continue
-        numbers = [f"{score:.3f}" for score in (row.precision, row.recall, row.f1)]
-        beside = [baselines.get(name, "-")] if baseline else []  # "-": only the model predicts it
-        rows.append([cut(name), *numbers, *beside, str(row.number)])
+    rows = table_rows(scores, baseline)
+    rare = sorted(rows[:-2], key=lambda row: row[-1], reverse=True)[MOST_TYPES:]
+    cells = []
+    for name, *numbers, beside, number in [row for row in rows if row not in rare]:
+        if baseline:
+            numbers.append(beside)
+        shown = ["-" if score is None else f"{score:.3f}" for score in numbers]
+        cells.append([cut(name), *shown, str(number)])
     beside = ["baseline F1"] if baseline else []
-    lines = text_table(["type", "precision", "recall", "F1", *beside, "in gold"], rows)
-    lines[-2:-2] = [*others(hidden), ""]  # before the two summary rows
+    lines = text_table(["type", "precision", "recall", "F1", *beside, "in gold"], cells)
+    lines[-2:-2] = [*others(rare), ""]  # before the two summary rows
     against = f" (baseline {baseline.accuracy:.3f})" if baseline else ""
     lines += ["", f"word accuracy {scores.accuracy:.3f}{against}"]
     if f1_interval:
@@ -104,10 +102,16 @@ def format_scores(
     return "\n".join(lines)
 
 
-def table_rows(scores: EntityScores) -> list[tuple[str, TypeScores]]:
-    """The types with their scores, then all together, and the mean over types."""
+def table_rows(scores: EntityScores, baseline: EntityScores | None = None) -> list[tuple]:
+    """Name, precision, recall, F1, the baseline's F1 (None if it has none) and number in the gold
+    data of each type, of all types together, and of the mean over types.
+    """
+    beside = {row[0]: row[3] for row in table_rows(baseline)} if baseline else {}
     summary = [("overall", scores.overall), ("macro average", macro_average(scores))]
-    return [*scores.per_type.items(), *summary]
+    return [
+        (name, row.precision, row.recall, row.f1, beside.get(name), row.number)
+        for name, row in [*scores.per_type.items(), *summary]
+    ]
 
 
 def majority_baseline(

@@ -19,8 +19,7 @@ from rawtrain.data.text import count_tokens
 from rawtrain.errors import dispensable
 from rawtrain.evaluation import Evaluation
 from rawtrain.results import terminal
-from rawtrain.results.card import note
-from rawtrain.results.files import read_history
+from rawtrain.results.files import note, read_history
 from rawtrain.results.html import render, write_report
 from rawtrain.results.terminal import text_table
 

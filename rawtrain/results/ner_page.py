@@ -12,9 +12,9 @@ from rawtrain.errors import dispensable
 from rawtrain.evaluation import Evaluation
 from rawtrain.results import terminal
 from rawtrain.results.bootstrap import FEWEST_SENTENCES, NUM_DRAWS, f1_intervals
-from rawtrain.results.card import note_scores
 from rawtrain.results.entities import Entities
 from rawtrain.results.errors_by_kind import confusion_of
+from rawtrain.results.files import note
 from rawtrain.results.html import render, write_report
 from rawtrain.results.metrics import format_scores, majority_baseline, table_rows
 from rawtrain.results.terminal import cut
@@ -52,7 +52,8 @@ def show_scores(
         tagged = majority_baseline(splits["train"].words, splits["train"].tags, words)
         baseline = scorer.scores_of([tag for tags in tagged for tag in tags])
     scores = scorer.scores(evaluation)
-    note_scores(settings.output_dir, name, scores, baseline)
+    rows = table_rows(scores, baseline)
+    note(settings.output_dir, scores={name: rows})  # for the model card
     gold, found = scorer.entities(evaluation)
     offsets, accounting = scorer.rows.sentence_offsets, terminal.accounting(encoded[name])
     intervals = f1_intervals(gold, found, offsets)
@@ -70,11 +71,11 @@ def show_scores(
         accounting=accounting,
         loss=evaluation.loss,
         scores=scores,
-        rows=table_rows(scores),
+        rows=rows,
         intervals=intervals,
         fewest_sentences=FEWEST_SENTENCES,
         num_draws=NUM_DRAWS,
-        baseline_f1=baseline and {title: row.f1 for title, row in table_rows(baseline)},
+        baseline=baseline,
         confusion=confusion,
         shown_types=confusion.most_frequent(MOST_TYPES),
         sentences=list(worst_sentences(words, offsets, sides, scorer.sentence_losses(evaluation))),

@@ -2,11 +2,9 @@
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rawtrain.errors import dispensable
-from rawtrain.run.durable import write_bytes
 
 COLORS = {"training": "#0072b2", "validation": "#d55e00"}  # distinct for the colour-blind too
 LAYOUTS = {1: [[0]], 2: [[0, 1]], 3: [[0, 0], [1, 2]], 4: [[0, 1], [2, 3]]}  # by number of panels
@@ -21,13 +19,7 @@ class Panel:
     ylim: tuple = (None, None)
 
 
-@dispensable("loss.png")
-def save_loss_plot(log_history: list[dict], path: Path) -> None:
-    """Write the picture as a PNG 900 pixels wide; nothing if there is nothing to show."""
-    if (picture := loss_picture(log_history, format="png", dpi=100)) is not None:
-        write_bytes(path, picture)
-
-
+@dispensable("the picture of the losses")
 def loss_picture(log_history: list[dict], **form: Any) -> bytes | None:
     """The picture in a form that matplotlib's savefig takes; None if there is nothing to show."""
     if not panels_of(log_history):

@@ -1,7 +1,7 @@
 """What a person reads on standard output: tables of the data, and examples."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 
 from rawtrain.config import TrainingSettings
 from rawtrain.data.columns import IGNORED
@@ -145,7 +145,7 @@ def _beside(left, right):
     return lines + ([f"... and {num_more:,} more"] if num_more > 0 else [])
 
 
-def others(types: Collection[str]) -> list[str]:
+def others(types: Sized) -> list[str]:
     return [f"not shown: {len(types):,} more types, which report.html has"] if types else []
 
 
