@@ -27,7 +27,7 @@ from rawtrain.precision import choose_device
 from rawtrain.randomness import seed_as_trainer
 from rawtrain.results import terminal
 from rawtrain.results.card import note_run, write_card
-from rawtrain.results.files import read_metrics, write_metrics, write_training_results
+from rawtrain.results.files import PREFIXES, read_metrics, write_metrics, write_training_results
 from rawtrain.results.hub import log_in, upload
 from rawtrain.run import directory, signals
 from rawtrain.run.checkpoint import Checkpoints, save_model
@@ -38,7 +38,6 @@ from rawtrain.run.state import load_weights
 from rawtrain.run.trackers import start_trackers
 
 WORK = {"do_train": "train", "do_eval": "validation", "do_predict": "test"}  # and its split
-PREFIXES = {"validation": "eval", "test": "predict"}  # of the scores of a split, as in run_ner.py
 
 
 def prepare(settings: TrainingSettings) -> str | None:

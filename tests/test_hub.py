@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shlex
 import socket
 import subprocess
 import sys
@@ -197,31 +196,10 @@ def test_a_failed_upload_loses_nothing_and_says_how_to_repeat_it(
         upload(settings(finished[0]), "ada/my-tagger")
     message = str(failed.value)
     assert re.search(said, message) and TOKEN not in message
-    assert "Nothing is lost" in message and f"\nhf upload ada/my-tagger {finished[0]} ." in message
+    assert "Nothing is lost" in message and message.endswith("which uploads without training")
     after = on_disk(finished[0])
     assert after == before
     assert not inside.repos.get("ada/my-tagger", {}).get("files")
-
-
-@pytest.mark.slow
-def test_the_command_that_repeats_it_uploads_the_same_bytes(finished, inside):
-    inside.fail("commit/main", 500)
-    with pytest.raises(RunError) as failed:
-        upload(settings(finished[0], hub_commit_message="a 'b' $c"), "ada/my-tagger")
-    hf, *arguments = shlex.split(str(failed.value).split("\n")[-1])
-    assert hf == "hf"
-    inside.fail("never", 500)
-    done = subprocess.run(
-        [sys.executable, "-m", "huggingface_hub.cli.hf", *arguments],
-        env=environment(inside.url),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    files = uploaded(inside)
-    assert set(files) == set(uploaded_files(finished[0]))
-    assert files == {name: (finished[0] / name).read_bytes() for name in files}
-    assert inside.repos["ada/my-tagger"]["message"] == "a 'b' $c"
 
 
 @pytest.mark.slow
@@ -253,7 +231,7 @@ def test_a_wrong_token_ends_the_command_with_2_before_anything_is_written(comman
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line == (
         f"error: --push_to_hub: {hub.url} does not accept the token; run `hf auth login` or set "
-        f"HF_TOKEN again (--hub_token comes before HF_TOKEN, and that before the login)"
+        f"HF_TOKEN again (--hub_token comes before both)"
     )
     assert "hf_wrong" not in done.stdout + done.stderr
     assert not (tmp_path / "out").exists() and hub.requests == ["GET /api/whoami-v2"]

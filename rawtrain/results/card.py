@@ -24,13 +24,12 @@ from markupsafe import Markup
 from rawtrain.config import TrainingSettings, public_values, uses_own_data
 from rawtrain.data.files import sha256_of
 from rawtrain.errors import dispensable
-from rawtrain.results.files import note, read_facts, read_history, read_metrics
+from rawtrain.results.files import PREFIXES, note, read_facts, read_history, read_metrics
 from rawtrain.results.html import TEMPLATES
 from rawtrain.run.durable import MANIFEST, write_text
 
 logger = logging.getLogger(__name__)
 
-SPLITS = {"validation": "eval", "test": "predict"}  # and the prefix of their metrics
 # How a run was started, not what it is. A plain command does all that there is data for.
 NOT_IN_COMMAND = (
     *("do_train", "do_eval", "do_predict", "overwrite_output_dir", "resume_from_checkpoint"),
@@ -90,7 +89,7 @@ def make_card(settings, facts: dict, metrics: dict, history=(), repository=None)
     settings = dataclasses.replace(settings, **facts.get("settings", {}))  # as it was trained
     name = Path(os.path.abspath(place)).name
     data, on_hub = facts.get("data", {}), facts.get("on_hub", {})
-    scores = {split: _scores(settings, metrics, prefix) for split, prefix in SPLITS.items()}
+    scores = {split: _scores(settings, metrics, prefix) for split, prefix in PREFIXES.items()}
     scores = {split: found for split, found in scores.items() if found}
     before = next((entry for entry in history if entry["step"] == 0), {})
     environment = TEMPLATES.overlay(

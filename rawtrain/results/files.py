@@ -11,6 +11,7 @@ from rawtrain.run.best import best_evaluation
 from rawtrain.run.durable import json_text, write_bytes, write_json, write_text
 
 FACTS_FILE = "card.json"
+PREFIXES = {"validation": "eval", "test": "predict"}  # of the scores of a split, as in run_ner.py
 
 
 def write_metrics(output_dir: Path, split: str, metrics: dict[str, float]) -> None:

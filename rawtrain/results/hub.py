@@ -6,7 +6,6 @@ is written nowhere and never shown. Nothing here imports torch.
 
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,15 +61,9 @@ def log_in(settings: TrainingSettings) -> str | None:
     try:
         user = HfApi(token=settings.hub_token).whoami()
     except Exception as error:  # of the Hub, the network, or the HTTP library, which changes
-        problem = (
-            f"does not say whose token this is: {_without_token(error, settings)}; mend this, or "
-            f"leave out --push_to_hub and upload afterwards"
-        )
+        problem = f"does not say whose token this is: {_without_token(error, settings)}"
         if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
-            problem = (
-                f"does not accept the token; {LOG_IN} again "
-                f"(--hub_token comes before HF_TOKEN, and that before the login)"
-            )
+            problem = f"does not accept the token; {LOG_IN} again (--hub_token comes before both)"
         raise ValueError(f"--push_to_hub: {constants.ENDPOINT} {problem}") from None
     if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
         raise ValueError(f"--push_to_hub: the token of {user['name']} may only read; {LOG_IN}")
@@ -84,10 +77,7 @@ def log_in(settings: TrainingSettings) -> str | None:
 
 
 def upload(settings: TrainingSettings, repository: str) -> None:
-    """Upload what `uploaded_files` lists.
-
-    Raises RunError with a command that repeats the upload, if it fails.
-    """
+    """Upload what `uploaded_files` lists. Raises RunError if it fails."""
     files = uploaded_files(Path(settings.output_dir))
     if settings.disable_tqdm or not sys.stderr.isatty():
         disable_progress_bars()
@@ -102,15 +92,10 @@ def upload(settings: TrainingSettings, repository: str) -> None:
             commit_message=settings.hub_commit_message,
         )
     except Exception as error:  # of the Hub, the network, the HTTP library, a file
-        visibility = {None: [], True: ["--private"], False: ["--no-private"]}
-        command = ["hf", "upload", repository, settings.output_dir, "."]
-        command += visibility[settings.hub_private_repo]
-        command += [word for file in files for word in ("--include", file)]
-        command += ["--commit-message", settings.hub_commit_message]
         raise RunError(
             f"the upload to {repository} failed: {_without_token(error, settings)}\nNothing is "
-            f"lost: the model and the results are in {settings.output_dir}. To repeat it, start "
-            f"the same command again, which uploads without training, or\n{shlex.join(command)}"
+            f"lost: the model and the results are in {settings.output_dir}. Start the same command "
+            f"again, which uploads without training"
         ) from error
     print(f"uploaded: {repo}")
 

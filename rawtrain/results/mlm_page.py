@@ -27,6 +27,7 @@ NUM_ROWS = 5
 LONGEST_SHOWN = 300  # tokens of a row
 LARGEST_EXPONENT = 709  # beyond it math.exp overflows
 UNTRAINED = "before training"
+SCORES = {"loss": ".3f", "perplexity": ",.2f", "accuracy": ".3f"}
 
 
 def score(evaluation: Evaluation) -> dict[str, float]:
@@ -50,29 +51,18 @@ def unigram_scores(counts: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"eval_loss": loss, "eval_perplexity": math.exp(loss), "eval_accuracy": accuracy}
 
 
-def adaptation(history: list[dict], unigram: dict[str, float]) -> dict[str, dict]:
-    """The scores of each evaluation in a log history, and `unigram`, by a name to show.
-
-    >>> before, after = {"step": 0, "eval_loss": 8.0}, {"step": 9, "epoch": 1.5, "eval_loss": 6.0}
-    >>> list(adaptation([before, {"step": 9, "loss": 6.1}, after], unigram={"eval_loss": 6.4}))
-    ['before training', 'epoch 1.50, step 9', 'token frequency alone']
-    """
-    evaluations = {
+def adaptation(history: list[dict], unigram: dict[str, float]) -> list[list[str]]:
+    """Name, loss, perplexity and accuracy of each evaluation in a log history, and of `unigram`."""
+    rows = {
         f"epoch {entry['epoch']:.2f}, step {entry['step']:,}" if entry["step"] else UNTRAINED: entry
         for entry in history
         if "eval_loss" in entry
     }
-    return evaluations | {"token frequency alone": unigram}
-
-
-def adaptation_table(rows: dict[str, dict]) -> list[str]:
-    """Lines with loss, perplexity and accuracy of what `adaptation` returns."""
-    formats = {"loss": ".3f", "perplexity": ",.2f", "accuracy": ".3f"}
-    cells = [
-        [title, *(f"{scores[f'eval_{name}']:{how}}" for name, how in formats.items())]
-        for title, scores in rows.items()
+    rows["token frequency alone"] = unigram
+    return [
+        [name, *(f"{entry[f'eval_{score}']:{how}}" for score, how in SCORES.items())]
+        for name, entry in rows.items()
     ]
-    return text_table(["", *formats], cells)
 
 
 class MaskedToken(NamedTuple):
@@ -115,12 +105,12 @@ def show_scores(settings: MlmSettings, splits, encoded, tokenizer, evaluation: E
 
     evaluation: of the validation data, after the training.
     """
-    changes: dict[str, dict] = {}
+    changes = []
     if history := read_history(Path(settings.output_dir)):
         unigram = unigram_scores(count_tokens(encoded["train"].columns), evaluation.labels)
         note(settings.output_dir, unigram=unigram)  # for the model card
         changes = adaptation(history, unigram)
-        print("\n" + "\n".join(adaptation_table(changes)))
+        terminal.show(["", *text_table(["", *SCORES], changes)])
     source, rows = MaskedTokens(encoded["validation"].columns, tokenizer, settings), []
     if not settings.match_trainer:  # whose masks are drawn anew in each evaluation
         rows = list(islice(masked_rows(source, tokenizer, evaluation), NUM_ROWS))
