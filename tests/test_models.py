@@ -1,3 +1,4 @@
+import copy
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from transformers import (
 
 from rawtrain.models.loading import check_length, load_config, load_model, num_positions
 from rawtrain.models.tokenizers import load_tokenizer
+from rawtrain.study.tiny import tiny_model
 
 TOKENS = AutoModelForTokenClassification
 
@@ -92,3 +94,17 @@ def test_the_longest_row_is_what_the_model_can_take(config, positions, settings,
     assert check_length(settings(max_seq_length=7), tokenizer, model) == 7
     with pytest.raises(ValueError, match=f"is {positions + 1}; this model takes up to {positions}"):
         check_length(settings(max_seq_length=positions + 1), tokenizer, model)
+
+
+def test_bigbird_attends_to_a_long_row_sparsely_whatever_it_has_seen(settings, tmp_path):
+    torch.manual_seed(0)
+    sparse = {"block_size": 4, "num_random_blocks": 1, "initializer_range": 0.5}
+    tiny_model("ner", "big_bird", dropout=0.0, **sparse).save_pretrained(tmp_path / "model")
+    model = load(settings, tmp_path / "model").eval()
+    long, short = torch.randint(5, 60, (1, 40)), torch.randint(5, 60, (1, 8))
+    with torch.no_grad():
+        before, in_full = model(long).logits, model(short).logits
+        after = copy.deepcopy(model)(long).logits
+        model.base_model.set_attention_type("original_full")
+        assert torch.equal(model.eval()(long).logits, before) and torch.equal(before, after)
+        assert torch.equal(model(short).logits, in_full)

@@ -21,22 +21,25 @@ def cross_entropy_at_labels(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The `BatchLoss` of `loss.summed_cross_entropy`, the same loss and logits (K, C), for less."""
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    with head_at(model, labelled):
+    with head_at(model, labelled, batch["labels"].shape):
         logits = model(**inputs).logits[0]
     return label_loss(logits, batch["labels"], labelled), logits
 
 
 @contextmanager
-def head_at(model: nn.Module, positions: torch.Tensor) -> Iterator[None]:
+def head_at(model: nn.Module, positions: torch.Tensor, shape: torch.Size) -> Iterator[None]:
     """Within it, the model's head sees the hidden states at `positions` alone.
 
-    positions: int64 (K,) into the rows (B, T) laid end to end. The logits become (1, K, C). It
-    works for every model whose head takes the encoder's `last_hidden_state` token by token. Where
-    the last layer is built like BERT's, it too runs at `positions` only, except for its keys and
-    values, which all tokens need: 7 % less for a masked-LM step.
+    positions: int64 (K,) into the rows of this shape (B, T) laid end to end. The logits become
+    (1, K, C). It works for every model whose head takes the encoder's `last_hidden_state` token by
+    token. Where the last layer is built like BERT's, it too runs at `positions` only, except for
+    its keys and values, which all tokens need: 7 % less for a masked-LM step. Not where a model
+    pads rows to a multiple of its window, and takes the padding off after its layers (Longformer).
     """
 
     def at_positions(hidden_states):
+        if hidden_states.shape[:2] != shape:  # padded inside, or done in the last layer
+            return hidden_states
         return hidden_states.flatten(0, 1).index_select(0, positions)[None]
 
     def keep_output(module, arguments, output):
@@ -48,14 +51,13 @@ def head_at(model: nn.Module, positions: torch.Tensor) -> Iterator[None]:
 
     def keep_residual(module, arguments):
         attended, residual = arguments
-        return attended, at_positions(residual)
+        is_whole = attended.shape == residual.shape  # BigBird changes its attention in a forward
+        return attended, residual if is_whole else at_positions(residual)
 
-    last_attention = _last_attention_like_berts(model)
-    if last_attention is None:
-        encoder: Any = model.base_model
-        hooks = [encoder.register_forward_hook(keep_output)]
-    else:
-        hooks = [
+    encoder: Any = model.base_model
+    hooks = [encoder.register_forward_hook(keep_output)]
+    if last_attention := _last_attention_like_berts(model):
+        hooks += [
             last_attention.self.register_forward_hook(keep_attended),
             last_attention.output.register_forward_pre_hook(keep_residual),
         ]

@@ -41,6 +41,7 @@ def load_model(
     if not settings.model_name_or_path:
         with reading(config.name_or_path or type(config).__name__):
             model = auto_class.from_config(config, trust_remote_code=settings.trust_remote_code)
+        _stay_sparse(model)
         return model.float()
     name = check_name(settings.model_name_or_path)
     stored = check_weight_files(name, settings.model_revision)
@@ -57,9 +58,23 @@ def load_model(
     if new_head:
         _draw_head(model, report)
     _check_weights(name, model, report, settings)
+    _stay_sparse(model)
     if others := sorted(dtype for dtype in stored - {"F32"} if "F" in dtype):
         logger.info(f"weights stored as {', '.join(others)}, trained in float32")
     return model
+
+
+def _stay_sparse(model):
+    """Let BigBird choose its attention anew in each forward, where it changes it for good.
+
+    Else what it learns would hang on whether it, or an evaluation, had seen a short batch before.
+    """
+    encoder = model.base_model
+    if getattr(encoder, "attention_type", None) != "block_sparse":
+        return
+    encoder.register_forward_pre_hook(lambda encoder, _: encoder.set_attention_type("block_sparse"))
+    logging.getLogger(type(encoder).__module__).setLevel(logging.ERROR)  # it tells of each change
+    logger.info("attention is sparse in batches of long rows, and full in those of short ones")
 
 
 def named_labels(config: PretrainedConfig, settings: TrainingSettings) -> list[str]:
