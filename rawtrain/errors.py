@@ -6,12 +6,14 @@ is a `RunError`: exit code 1. Both carry one message. Any other exception is a b
 
 import contextlib
 import logging
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
 logger = logging.getLogger(__name__)
 
 MAX_SHOWN = 20
+PLACE = re.compile(r"(.*?)((?::|, row )\d+)(: .*)", re.DOTALL)  # "a.conll:7: what is wrong"
 TOLERATED: tuple[type[Exception], ...] = (Exception,)  # by `dispensable`; () in the tests
 
 
@@ -20,12 +22,22 @@ class RunError(RuntimeError):
 
 
 def raise_problems(problems: Sequence[str], advice: str = "") -> None:
-    """Raise one ValueError that lists up to 20 of the `problems`; return if there are none."""
+    """Raise one ValueError that lists up to 20 of the `problems`; return if there are none.
+
+    What is wrong at several places of a file is listed once, with the first place and the number.
+    """
     if not problems:
         return
-    lines = list(problems[:MAX_SHOWN])
-    if len(problems) > MAX_SHOWN:
-        lines.append(f"and {len(problems) - MAX_SHOWN} more")
+    places: dict[tuple[str, ...], list[str]] = {}
+    for problem in problems:
+        found = PLACE.fullmatch(problem)
+        places.setdefault(found.group(1, 3) if found else (problem,), []).append(problem)
+    lines = [
+        first + (f" ({len(others) + 1:,} times)" if others else "")
+        for first, *others in places.values()
+    ]
+    if len(lines) > MAX_SHOWN:
+        lines[MAX_SHOWN:] = [f"and {len(lines) - MAX_SHOWN} more"]
     raise ValueError("\n".join([*lines, advice] if advice else lines))
 
 

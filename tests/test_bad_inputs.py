@@ -146,8 +146,8 @@ CASES = [
     case("columns vary", "a O\nb x y O\nc O\n", refused="^a.conll:2: number of columns: 4, "
          "on other lines 2"),
     case("the first line differs", "a b O\nc O\nd O\n", refused="^a.conll:1: .*: 3, on other"),
-    case("20 problems at once", "a O\n" * 30 + "b\n" * 23,
-         refused=r"(?s)^a.conll:31: (.*\n){20}and 3 more\nEvery word has a line of its own"),
+    case("a problem 23 times", "a O\n" * 30 + "b\n" * 23,
+         refused=r"^a.conll:31: .*: 1, on other lines 2 \(23 times\)\nEvery word has a line"),
     case("tabs and blanks", CONLL.replace("s O", "s\t  O "), words=WORDS, tags=TAGS),
     case("no line end at the end", CONLL.rstrip(), words=WORDS, tags=TAGS),
     case("CRLF", CONLL.replace("\n", "\r\n"), words=WORDS, tags=TAGS),
@@ -212,7 +212,9 @@ CASES = [
               refused="^a.jsonl:3: no key 'ner_tags'; found 'tokens'"),
     case("30 lines and another file", {"a.jsonl": GOOD + '{"tokens": 1}\n' * 30, "b.jsonl": ""},
          flags="--train_file a.jsonl --test_file b.jsonl",
-         refused=r"(?s)^a.jsonl:2: (.*\n){20}and 10 more\n.*\nb.jsonl: the file is empty"),
+         refused=r"^a.jsonl:2: .* not a list \(30 times\)\n.*\nb.jsonl: the file is empty"),
+    case("30 problems", {"a.jsonl": jsonl(*(sentence(["a"], ["O"] * n) for n in range(2, 32)))},
+         refused=r"(?s)^a.jsonl:1: (.*\n){20}and 10 more\nExpected in each row"),
     case("more keys", {"a.jsonl": jsonl(*({"id": 7, **row} for row in ROWS))}, words=WORDS,
          said="a.jsonl: columns read: 'tokens', 'ner_tags'; not used: 'id'"),
     csv_case("more columns", "sentence_id,word,pos,tag\n1,Ada,NNP,B-PER\n", words=[["Ada"]],
@@ -251,19 +253,37 @@ CASES = [
               refused="^a.jsonl:1: half of a surrogate pair"),
     json_case("no words", '{"tokens": [], "ner_tags": []}', words=[["a"], ["a"]],
               said="sentences without words +1"),
-    case("an array", "\n" + json.dumps(ROWS), file="a.json",
-         refused=r"^a.json: a JSON array, .* `jq -c '.\[\]' a.json > rows.jsonl`"),
+    *(
+        case(f"{name}", content, file="a.json", words=WORDS, tags=TAGS)
+        for name, content in [
+            ("an array", "\n" + json.dumps(ROWS)),
+            ("an array over lines", json.dumps(ROWS, indent=2)),
+            ("an array in an object", json.dumps({"version": "1.0", "data": ROWS}, indent=1)),
+            ("an array under any name", json.dumps({"train": ROWS})),
+        ]
+    ),
+    case("an array of text", '["a", "b"]', file="a.json",
+         refused=r"^a.json: JSON, but not one object a line.* `jq -c '.\[\]' a.json > rows.jsonl`"),
+    case("objects over lines", json.dumps(ROWS[0], indent=2) * 2, file="a.jsonl",
+         refused=r"^a.jsonl: JSON, but not one object a line.* `jq -c . a.jsonl > rows.jsonl`"),
     case("mark, blank lines", "\ufeff\n" + jsonl(*ROWS) + "\n \n", file="a.jsonl", words=WORDS),
     case("an empty file", "", file="a.jsonl", refused="^a.jsonl: the file is empty"),
     case("blank lines alone", "\n\n", file="a.jsonl", refused="^a.jsonl: no JSON object"),
     json_case("NaN", '{"tokens": ["a"], "ner_tags": [NaN]}',
-              refused="^a.jsonl:3: NaN is not JSON"),
-    json_case("Infinity", '{"x": -Infinity}', refused="^a.jsonl:3: -Infinity is not JSON"),
+              refused="^a.jsonl:3: 'ner_tags' has NaN among the tags"),
+    json_case("Infinity", '{"tokens": [-Infinity], "ner_tags": ["O"]}',
+              refused="^a.jsonl:3: 'tokens' has a number among the words: -inf"),
     json_case("an endless line", f'{{"tokens": ["{LONG_LINE}"]}}',
               refused="^a.jsonl:3: a line of more than 16,777,216 bytes"),
     json_case("nested 100 deep", f'{{"tokens": [{"[" * 100}{"]" * 100}], "ner_tags": ["O"]}}',
               refused=r"^a.jsonl:3: 'tokens' has a list among the words: \[{7}\.\.\.\]{7}"),
     json_case("nested endlessly", "[" * 100_000, refused="^a.jsonl:3: maximum recursion depth"),
+    *(
+        Case(f"JSON lines {job.task}", job, {file: "\n" + jsonl(*ROWS, *ROWS) + "Text.\n"},
+             refused=f"^{file}: 4 of the first 5 lines are JSON objects.* ends in .jsonl$")
+        for job in (NerSettings, MlmSettings) for file in ("a.txt", "a.conll")
+    ),
+    text_case("text in braces", "{a}\n{b}\n", texts=["{a}", "{b}"]),
     # CSV
     csv_case("words that look like values",
              "sentence_id,word,tag\n" + "".join(
@@ -280,7 +300,7 @@ CASES = [
     csv_case("semicolons", CSV.replace(",", ";"), refused="^a.csv:1: one column, "
              "'sentence_id;word;tag'; cells must be separated by commas"),
     csv_case("no header", CSV.partition("\n")[2],
-             refused="^a.csv: no column is named 'sentence_id', .*; the columns are '1', 'EU'"),
+             refused="^a.csv: no column is named 'sentence_id', .*; the columns are '1' .text"),
     text_case("no header above texts", "a b\nc d\n", "a.csv", texts=["c d"],
               said="a.csv: columns read: 'a b'"),
     csv_case("a header alone", "sentence_id,word,tag\n",
@@ -291,16 +311,16 @@ CASES = [
     csv_case("lines are counted as they stand", 'sentence_id,word,tag\n1,"a\r\nb",O\n\n1,c,x\n',
              refused="^a.csv:5: the tag 'x' is not an IOB tag"),
     csv_case("another name", CSV.replace("word", "w"), refused="^a.csv: no column is named "
-             "'word', .*; the columns are 'sentence_id', 'w', 'tag'; choose one with --text"),
+             "'word', .*; the columns are 'sentence_id' .text., 'w' .text., .*; choose with --t"),
     csv_case("a sentence comes back", CSV.replace("2,007", "1,007"),
              refused="^a.csv:6: the sentence '1' comes back"),
     csv_case("no sentence id", CSV.replace("1,EU", ",EU"),
              refused="^a.csv:2: the first row has no sentence id in 'sentence_id'"),
     # Parquet
     parquet_case("not Parquet", lambda path: path.write_text(CONLL),
-                 refused="^a.parquet: not a Parquet file that can be read: .*magic bytes"),
+                 refused="^a.parquet: cannot be read as parquet: .*magic bytes"),
     *(
-        parquet_case(f"{name}", damaged(damage), refused=f"^a.parquet: not a Parquet .*{found}")
+        parquet_case(f"{name}", damaged(damage), refused=f"^a.parquet: cannot be read as .*{found}")
         for name, damage, found in [
             ("no footer", lambda data: data[:-20], "magic bytes not found in footer"),
             ("a damaged page", lambda data: data[:20] + b"\xff" * 9 + data[29:], ""),
@@ -320,8 +340,8 @@ CASES = [
             ("no type", [[]], [[]], r": no sentence \(1 rows without words\)"),
         ]
     ),
-    parquet_case("one column", {"tokens": [["a"]]},
-                 refused="^a.parquet: no column is named 'ner_tags'; the columns are 'tokens'"),
+    parquet_case("one column", {"tokens": [["a"]]}, refused="^a.parquet: no column is named "
+                 "'ner_tags', .*; the columns are 'tokens' .a list of text.; choose with --label"),
     parquet_case("no text", {"text": [1]}, job=MlmSettings,
                  refused=r"^a.parquet, row 1: 'text' is a number\n.* --text_column_name"),
     *(

@@ -1,9 +1,15 @@
 """Every source gives the same sentences with the same labels, and keeps every word."""
 
+import csv
+import io
+import json
+import zipfile
+
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from source_files import (
     CSV,
     NAMES,
@@ -31,6 +37,19 @@ Sentence: 2,Peter,NNP,B-PER
 ,NA,NNP,I-PER
 ,007,CD,O
 """
+
+
+def arrow(path, open_writer):
+    table = pa.table(sentence(WORDS, TAGS))
+    with open_writer(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def saved():
+    features = {"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=NAMES))}
+    return Dataset.from_dict(sentence(WORDS, TAGS), Features(features))
+
+
 LARGE = pa.large_list(pa.dictionary(pa.int32(), pa.large_string()))
 SOURCES = {
     "columns.conll": lambda path: path.write_text(COLUMNS),
@@ -51,6 +70,10 @@ SOURCES = {
         pa.table({k: pa.array(v, LARGE) for k, v in sentence(WORDS, TAGS).items()}), path
     ),
     "labels.parquet": class_label_parquet,
+    "plain.ndjson": lambda path: path.write_text(jsonl(*ROWS)),
+    "array.json": lambda path: path.write_text(json.dumps(ROWS)),
+    "stream.arrow": lambda path: arrow(path, pa.ipc.new_stream),
+    "file.arrow": lambda path: arrow(path, pa.ipc.new_file),
 }
 
 
@@ -94,6 +117,81 @@ def test_a_folder_is_read_like_a_data_set_of_the_hub(tmp_path):
     assert list(corpus.splits) == ["train", "validation"]
     assert corpus.splits["validation"].words == WORDS
     assert corpus.label_names == NAMES
+
+
+def test_a_saved_data_set_is_read_with_its_splits(tmp_path):
+    parts = DatasetDict(train=saved(), validation=saved())
+    parts.save_to_disk(tmp_path / "both")
+    corpus = read_tagged(settings(dataset_name=str(tmp_path / "both")))
+    assert list(corpus.splits) == ["train", "validation"]
+    assert (corpus.splits["validation"].words, corpus.label_names) == (WORDS, NAMES)
+    saved().save_to_disk(tmp_path / "one")
+    corpus = read_tagged(settings(dataset_name=str(tmp_path / "one")))
+    assert (list(corpus.splits), corpus.splits["train"].tags) == (["train"], TAGS)
+
+
+def test_only_the_files_that_a_saved_data_set_lists_are_read(tmp_path):
+    saved().save_to_disk(tmp_path / "one", num_shards=2)
+    saved().save_to_disk(tmp_path / "one")  # leaves the two files of before
+    corpus = read_tagged(settings(dataset_name=str(tmp_path / "one")))
+    assert corpus.splits["train"].words == WORDS
+
+
+OUTSIDE = {  # what names a file outside the folder, which lies beside it
+    "absolute": lambda folder: card(folder, folder.parent / "secret.jsonl"),
+    "above": lambda folder: card(folder, "../secret.jsonl"),
+    "glob": lambda folder: card(folder, "../*.jsonl"),
+    "URL": lambda folder: card(folder, f"file://{folder.parent}/secret.jsonl"),
+    "zip": lambda folder: card(folder, f"zip://secret.jsonl::{folder.parent}/secret.zip"),
+    "link": lambda folder: (folder / "train.jsonl").symlink_to(folder.parent / "secret.jsonl"),
+    "folder": lambda folder: linked_folder(folder),
+    "saved": lambda folder: saved_elsewhere(folder),
+}
+
+
+def card(folder, path):
+    write(folder, "README.md", f"---\nconfigs:\n- config_name: a\n  data_files: {path}\n---\n")
+
+
+def linked_folder(folder):
+    (folder / "data").symlink_to(folder.parent / "more")
+    card(folder, "data/train.jsonl")
+
+
+def saved_elsewhere(folder):
+    saved().save_to_disk(folder)
+    (folder / "data-00000-of-00001.arrow").rename(folder.parent / "secret.arrow")
+    state = (folder / "state.json").read_text()
+    write(folder, "state.json", state.replace("data-00000-of-00001.arrow", "../secret.arrow"))
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_folder_that_names_data_outside_itself_is_refused(tmp_path, name):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "more").mkdir()
+    for file in ("secret.jsonl", "more/train.jsonl"):
+        write(tmp_path, file, jsonl(*ROWS))
+    with zipfile.ZipFile(tmp_path / "secret.zip", "w") as packed:
+        packed.write(tmp_path / "secret.jsonl", "secret.jsonl")
+    OUTSIDE[name](tmp_path / "corpus")
+    text = message(read_tagged, dataset_name=str(tmp_path / "corpus"))
+    assert "it names data outside itself, " in text and "\n" not in text
+
+
+def test_links_within_a_folder_and_of_the_hubs_cache_are_followed(tmp_path):
+    snapshot = tmp_path / "datasets--a--b" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    write(tmp_path / "datasets--a--b", "blob", jsonl(*ROWS))
+    (snapshot / "train.jsonl").symlink_to("../../blob")
+    corpus = read_tagged(settings(dataset_name=str(snapshot)))
+    assert corpus.splits["train"].words == WORDS
+
+
+def test_a_data_set_of_the_hub_names_files_of_the_hub_alone(tmp_path, monkeypatch):
+    class_label_parquet(tmp_path / "corpus" / "train.parquet")
+    builder = datasets.load_dataset_builder(str(tmp_path / "corpus"))
+    monkeypatch.setattr("datasets.load_dataset_builder", lambda *_: builder)
+    assert "names data outside itself" in message(read_tagged, dataset_name="some/corpus")
 
 
 def named_split(tmp_path, split):
@@ -193,17 +291,109 @@ def test_columns_are_chosen_as_in_run_ner_or_by_name(tmp_path):
     assert read(task_name="chunk") == ("b", "B-Y")
     assert read(text_column_name="words", label_column_name="chunk_tags") == ("a", "B-Y")
     text = message(read_tagged, train_file=path, text_column_name="Words")
-    assert (
-        "no column 'Words'" in text and "'words', 'upos', 'tokens', 'chunk_tags', 'Tokens'" in text
+    assert "there is no column 'Words'; the columns are 'words' (a list of text), 'upos'" in text
+    assert "choose with --text_column_name" in text
+    text = message(read_tagged, train_file=path, label_column_name="tokens")
+    assert "there is no second column 'tokens'" in text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "tokens ner_tags",
+        "words ner",
+        "Text labels",
+        "tokens tags",
+        "word ner_labels",
+        "words marken",
+    ],
+)
+@pytest.mark.parametrize("others", [{}, {"id": "7", "pos_tags": ["NN"] * 3, "n": 1}])
+def test_words_and_tags_are_found_by_name_or_by_what_they_hold(tmp_path, names, others):
+    text, label = names.split()
+    rows = [{**others, label: row["ner_tags"], text: row["tokens"]} for row in ROWS]
+    train = read_tagged(settings(train_file=write(tmp_path, "a.jsonl", jsonl(*rows)))).splits
+    assert (train["train"].words, train["train"].tags) == (WORDS, TAGS)
+
+
+def test_a_list_of_tags_is_not_taken_for_words(tmp_path):
+    rows = [{"marken": row["ner_tags"], "satz": row["tokens"], "n": 1} for row in ROWS]
+    train = read_tagged(settings(train_file=write(tmp_path, "a.jsonl", jsonl(*rows)))).splits
+    assert (train["train"].words, train["train"].tags) == (WORDS, TAGS)
+
+
+def test_words_and_tags_that_cannot_be_found_are_refused_once_with_what_there_is(tmp_path):
+    row = {"id": "0", "sentence": "Anna lives", "x": ["NN", "VB"], "y": ["a", "b"], "n": None}
+    assert refusal(tmp_path, "a.jsonl", jsonl(*[row] * 30)) == (
+        ": no column is named 'tokens', 'words', 'text', 'token', 'word'; no column is named "
+        "'ner_tags', 'ner', 'ner_labels', 'tags', 'labels', 'label', 'upos'; the columns are "
+        "'id' (text), 'sentence' (text), 'x' (a list of text), 'y' (a list of text), 'n' (null); "
+        "choose with --text_column_name and --label_column_name"
     )
-    assert "--text_column_name" in text
-    assert "both come from" in message(read_tagged, train_file=path, label_column_name="tokens")
+
+
+TEXT = {"id": 1, "text": "Anna lives in Bonn."}
+SPANS = {
+    "doccano": TEXT | {"label": [[0, 4, "PER"]]},
+    "doccano entities": TEXT | {"entities": [{"id": 7, "label": "PER", "start_offset": 0}]},
+    "prodigy": {
+        "text": "Anna lives",
+        "tokens": [{"text": "Anna", "start": 0, "end": 4, "id": 0}],
+        "spans": [{"start": 0, "end": 4, "token_start": 0, "token_end": 0, "label": "PER"}],
+    },
+    "tokens beside spans": {"tokens": ["Anna", "lives"], "spans": [{"start": 0, "end": 4}]},
+    "label studio": {
+        "annotations": [{"result": [{"value": {"start": 0, "end": 4, "labels": ["PER"]}}]}],
+        "data": {"text": "Anna lives in Bonn."},
+    },
+    "label studio, short": TEXT | {"label": [{"start": 0, "end": 4, "labels": ["PER"]}]},
+    "spacy": {"text": "Anna lives", "spacy": ("Anna", {"entities": [(0, 4, "PER")]})},
+}
+
+
+@pytest.mark.parametrize("name", SPANS)
+@pytest.mark.parametrize("file", ["a.jsonl", "a.json"])
+def test_character_spans_are_refused_by_name_and_once(tmp_path, name, file):
+    content = jsonl(SPANS[name]) * 3 if file == "a.jsonl" else json.dumps([SPANS[name]] * 3)
+    found = refusal(tmp_path, file, content)
+    assert ": character spans in '" in found and "a list of words and a list of tags" in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("file", ["a.csv", "a.tsv"])
+def test_lists_written_as_text_are_read(tmp_path, file):
+    separator = {"a.csv": ",", "a.tsv": "\t"}[file]
+    content = io.StringIO()
+    writer = csv.writer(content, delimiter=separator)
+    writer.writerow(["tokens", "ner_tags"])
+    writer.writerow([str(WORDS[0]), str(TAGS[0])])  # as Python shows it
+    writer.writerow([json.dumps(WORDS[1]), json.dumps(TAGS[1])])
+    train = read_tagged(settings(train_file=write(tmp_path, file, content.getvalue()))).splits
+    assert (train["train"].words, train["train"].tags) == (WORDS, TAGS)
+
+
+@pytest.mark.parametrize(
+    "cell", ["['Anna' 'lives']", "['Anna', x]", "['Anna', ['lives']]", "[" * 1000, "['\\x']"]
+)
+def test_a_list_without_commas_or_of_anything_else_is_refused(tmp_path, cell):
+    content = f'tokens,ner_tags\n"[\'Bo\']","[\'O\']"\n"{cell}","[\'O\']"\n'
+    found = refusal(tmp_path, "a.csv", content)
+    assert found.startswith(":3: 'tokens' is text, not a list; split it into words\nExpected in")
+
+
+def test_a_file_of_tabs_is_a_table_if_it_names_sentences_and_conll_otherwise(tmp_path):
+    for content in (CSV.replace(",", "\t"), COLUMNS.replace(" ", "\t")):
+        train = read_tagged(settings(train_file=write(tmp_path, "a.tsv", content))).splits["train"]
+        assert (train.words, train.tags) == (WORDS, TAGS)
+    path = write(tmp_path, "a.tab", CSV.replace(",", "\t").replace("sentence_id", "nr"))
+    train = read_tagged(settings(train_file=path, sentence_column_name="nr")).splits["train"]
+    assert (train.words, train.tags) == (WORDS, TAGS)
 
 
 def test_a_csv_file_without_a_known_sentence_column_is_refused_with_the_flag(tmp_path):
     content = CSV.replace("sentence_id", "nr")
     found = refusal(tmp_path, "a.csv", content)
-    assert "'nr', 'word', 'tag'" in found and "--sentence_column_name" in found
+    assert "'nr' (text), 'word' (text), 'tag' (text); choose with --sentence_column_name" in found
     path = write(tmp_path, "a.csv", content)
     corpus = read_tagged(settings(train_file=path, sentence_column_name="nr"))
     assert corpus.splits["train"].words == WORDS

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,7 +90,7 @@ def test_a_damaged_compressed_file_is_refused_in_one_line(tmp_path, name, kind):
     middle = whole[:1000] + b"damage" + whole[1006:]  # Zstandard need not notice
     for damaged in (whole[:-20], whole[:12], whole[:-20] if kind == "zst" else middle):
         said = refusal(tmp_path, f"{name}.{kind}", damaged, read_documents)
-        assert re.fullmatch(": (cannot be read: damaged or cut short|not a Parquet file).*", said)
+        assert re.fullmatch(": cannot be read(: damaged or cut short| as parquet: ).*", said)
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
@@ -184,7 +185,9 @@ def test_batches_lose_no_document(tmp_path, monkeypatch, kind):
         shuffled = Dataset.from_dict({"text": texts[::-1], "n": range(100)}).select(
             range(100)[::-1]
         )
-        monkeypatch.setattr("datasets.load_dataset", lambda *_: DatasetDict(train=shuffled))
+        builder = Mock(**{"as_dataset.return_value": DatasetDict(train=shuffled)})
+        builder.config.data_files = None
+        monkeypatch.setattr("datasets.load_dataset_builder", lambda *_: builder)
         given = {"dataset_name": "some/corpus"}
     read = read_documents(settings(**given))["train"]
     for _ in range(2):

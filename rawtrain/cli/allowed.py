@@ -130,7 +130,7 @@ def _file_problems(settings):
         file = getattr(settings, name, None)
         if file is not None and (Path(file).is_dir() or not Path(file).exists()):
             what = "is a folder" if Path(file).is_dir() else "does not exist"
-            yield f"--{name} {file} {what}; a data file is expected"
+            yield f"--{name} {file} {what}; a data file is expected (a folder: --dataset_name)"
     needed = {"do_train": "train_file", "do_eval": "validation_file", "do_predict": "test_file"}
     if hasattr(settings, "validation_split_percentage"):
         del needed["do_eval"]  # a share of the training data validates, if need be

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from rawtrain.config import DataSettings, NerDataSettings
+from rawtrain.data.choice import are_tags, as_list, choose, json_kind, weigh_lists, weigh_text
 from rawtrain.data.files import LONGEST_LINE
 from rawtrain.data.tables import Rows
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.errors import raise_problems
 
-JSON_NAMES = {"NoneType": "null", "str": "text", "list": "a list", "dict": "an object"}
-JSON_NAMES |= {"int": "a number", "float": "a number", "bool": "true or false"}
+SENTENCE_NAMES = ("sentence_id", "sentence", "sent_id", "sentence #")
+TEXT_NAMES = ("text", "content", "sentence", "document", "body")
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,20 @@ class Documents:
 
 
 def sentences_of(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
-    """A sentence from each row, its tags names or class numbers. Columns as in run_ner.py."""
-    first, *others = rows.columns
-    label_names = (f"{settings.task_name}_tags", *others[:1])
-    usual = {"text_column_name": ("tokens", first), "label_column_name": label_names}
-    text, label = rows.choose(settings, usual)
-    if text == label:
-        raise ValueError(
-            f"{rows.source}: words and tags would both come from {text!r}; the columns are "
-            f"{rows.columns}; choose with --text_column_name and --label_column_name"
-        )
+    """A sentence from each row, its tags names or class numbers."""
+    task = settings.task_name
+    label_names = f"{task}_tags {task} {task}_labels tags labels label upos".split()
+    weigh_words = partial(weigh_lists, wanted=lambda items: not are_tags(items))
+    weigh_tags = partial(weigh_lists, wanted=bool if task == "pos" else are_tags)
+    usual = {
+        "text_column_name": (("tokens", "words", "text", "token", "word"), weigh_words),
+        "label_column_name": (label_names, weigh_tags),
+    }
+    text, label = choose(rows, settings, usual)
     names = rows.class_names.get(label)
     words, tags, lines, problems, num_empty = [], [], [], [], 0
     for number, row in rows.read([text, label]):
+        row = {key: as_list(row[key]) for key in (text, label) if key in row} or row
         if problem := _sentence_problem(row, text, label, names):
             problems.append(f"{rows.place(number)}: {problem}")
         elif row[text]:
@@ -102,12 +104,13 @@ def sentences_of(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
 def sentences_of_words(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
     """Sentences from rows of one word each. An empty sentence id repeats the one above it."""
     task = settings.task_name
+    label_names = f"{task}_tags {task}_tag {task} tag tags label labels".split()
     usual = {
-        "sentence_column_name": ("sentence_id", "sentence", "sent_id", "sentence #"),
-        "text_column_name": ("word", "token", "words", "tokens", "text", "form"),
-        "label_column_name": f"{task}_tags {task}_tag {task} tag tags label labels".split(),
+        "sentence_column_name": (SENTENCE_NAMES, bool),
+        "text_column_name": (("word", "token", "words", "tokens", "text", "form"), bool),
+        "label_column_name": (label_names, bool),
     }
-    sentence, word, tag = columns = rows.choose(settings, usual)
+    sentence, word, tag = columns = choose(rows, settings, usual)
     words, tags, lines, problems = [], [], [], []
     seen, current = set(), None
     for number, row in rows.read(columns):
@@ -129,8 +132,8 @@ def sentences_of_words(rows: Rows, settings: NerDataSettings) -> TaggedSentences
 
 
 def documents_of(rows: Rows, settings: DataSettings) -> Documents:
-    """A document from each row, of the column that run_mlm.py chooses."""
-    [column] = rows.choose(settings, {"text_column_name": ("text", rows.columns[0])})
+    """A document from each row."""
+    [column] = choose(rows, settings, {"text_column_name": (TEXT_NAMES, weigh_text)})
     return documents_from(partial(_texts_of, rows, column), rows.source)
 
 
@@ -167,10 +170,10 @@ def _texts_of(rows, column):
     """The text of each row, "" for null. All problems are raised together at the end."""
     problems = []
     for number, row in rows.read([column]):
-        text = "" if row.get(column) is None else row[column]
+        text = "" if json_kind(row.get(column)) in ("null", "NaN") else row[column]
         problem = _missing(row, column)
         if type(text) is not str:
-            problem = f"{column!r} is {_kind(text)}"
+            problem = f"{column!r} is {json_kind(text)}"
         if problem := problem or _surrogate_problem([text]):
             problems.append(f"{rows.place(number)}: {problem}")
         else:
@@ -184,16 +187,16 @@ def _sentence_problem(row, text, label, names):
             return problem
         if type(row[key]) is not list:
             split = "; split it into words" if key == text and type(row[key]) is str else ""
-            return f"{key!r} is {_kind(row[key])}, not a list{split}"
+            return f"{key!r} is {json_kind(row[key])}, not a list{split}"
     words, tags = row[text], row[label]
     for word in words:
         if type(word) is not str:
-            return f"{text!r} has {_kind(word)} among the words: {reprlib.repr(word)}"
+            return f"{text!r} has {json_kind(word)} among the words: {reprlib.repr(word)}"
     if len(words) != len(tags):
         return f"{len(words)} words in {text!r}, but {len(tags)} tags in {label!r}"
     types = set(map(type, tags))
     if not types <= {str} and types != {int}:
-        found = " and ".join(sorted({_kind(tag) for tag in tags}))
+        found = " and ".join(sorted({json_kind(tag) for tag in tags}))
         return f"{label!r} has {found} among the tags"
     if types == {int} and names is None:
         return (
@@ -216,8 +219,3 @@ def _surrogate_problem(texts):
     except UnicodeEncodeError:
         return "half of a surrogate pair (\\ud800 to \\udfff), which is not a character"
     return None
-
-
-def _kind(value):
-    name = type(value).__name__
-    return JSON_NAMES.get(name, name)

@@ -1,15 +1,18 @@
 """The data that the settings name: files, read by their extension, or a data set of the hub.
 
-.jsonl .json   an object a line, each a sentence or a document
-.csv           rows of a word each, with a sentence id, or of a document each
-.parquet       rows of a sentence or a document each
-any other      sentences: CoNLL columns; documents: one a line
+.jsonl .ndjson .json   an object a line, or a JSON array: each is a sentence or a document
+.csv .tsv .tab         rows of a word each, with a sentence id; or of a sentence or document each
+.parquet .arrow        rows of a sentence or a document each
+any other              sentences: CoNLL columns, as a .tsv without such rows; documents: lines
 """
 
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
+from pathlib import Path
 from typing import TypeVar
 
 import datasets
@@ -19,13 +22,14 @@ from rawtrain.data import tags
 from rawtrain.data.conll import read_conll
 from rawtrain.data.files import iterate_lines, kind_of
 from rawtrain.data.rows import (
+    SENTENCE_NAMES,
     Documents,
     documents_from,
     documents_of,
     sentences_of,
     sentences_of_words,
 )
-from rawtrain.data.tables import FORMATS, hub_rows, read_rows
+from rawtrain.data.tables import FORMATS, SEPARATORS, hub_rows, read_rows
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.errors import raise_problems
 
@@ -74,17 +78,35 @@ def read_document_file(path: str, settings: DataSettings) -> Documents:
     """The documents of a file: its lines if it is plain text."""
     if kind_of(path) in FORMATS:
         return documents_of(read_rows(path, settings.encoding), settings)
+    _refuse_json_lines(path, settings.encoding)
     return documents_from(partial(iterate_lines, path, settings.encoding), path)
 
 
 def read_sentences(path: str, settings: NerDataSettings) -> TaggedSentences:
     """The tagged sentences of a file."""
     kind, encoding = kind_of(path), settings.encoding
-    if kind == ".csv":
-        return sentences_of_words(read_rows(path, encoding), settings)
-    if kind in FORMATS:
+    if kind in SEPARATORS:
+        header, row = [*islice(iterate_lines(path, encoding), 2), ""][:2]
+        names = {name.strip('"').casefold() for name in header.split(SEPARATORS[kind])}
+        has_id = names & {*SENTENCE_NAMES, str(settings.sentence_column_name).casefold()}
+        if re.search(r"""(^|[,\t])"?\[["']""", row):  # a cell that begins like a list
+            return sentences_of(read_rows(path, encoding), settings)
+        if kind == ".csv" or (has_id and len(names) > 2):  # other files of tabs are CoNLL columns
+            return sentences_of_words(read_rows(path, encoding), settings)
+    elif kind in FORMATS:
         return sentences_of(read_rows(path, encoding), settings)
+    _refuse_json_lines(path, encoding)
     return read_conll(path, settings.token_column, settings.tag_column, encoding)
+
+
+def _refuse_json_lines(path, encoding):
+    lines = [line.strip() for line in islice(iterate_lines(path, encoding), 100) if line.strip()]
+    num_objects = sum(line.startswith('{"') and line.endswith("}") for line in lines)
+    if num_objects > len(lines) / 2:
+        raise ValueError(
+            f"{path}: {num_objects} of the first {len(lines)} lines are JSON objects, not text or "
+            "columns; rename the file: the name of JSON lines ends in .jsonl"
+        )
 
 
 def _read_splits(
@@ -111,11 +133,21 @@ def _read_splits(
     return splits
 
 
-def _load_dataset(settings: DataSettings) -> datasets.DatasetDict:
-    name, config = settings.dataset_name, settings.dataset_config_name
+def _load_dataset(settings: DataSettings) -> dict[str, datasets.Dataset]:
+    """The splits of a data set of the hub or of a folder, which `save_to_disk` may have written."""
+    name, config = settings.dataset_name or "", settings.dataset_config_name
     try:
-        loaded = datasets.load_dataset(name, config)
-    except (OSError, RuntimeError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if any((Path(name) / file).exists() for file in ("state.json", "dataset_dict.json")):
+            saved = datasets.load_from_disk(name)
+            loaded = saved if isinstance(saved, dict) else {"train": saved}
+            files = [part["filename"] for split in loaded.values() for part in split.cache_files]
+            _check_inside(name, files)
+        else:
+            builder = datasets.load_dataset_builder(name, config)
+            _check_inside(name, chain(*(builder.config.data_files or {}).values()))
+            builder.download_and_prepare()
+            loaded = builder.as_dataset()
+    except Exception as error:  # of many kinds
         reason = str(error.__cause__ or error)
         raise ValueError(
             f"The data set {name!r} (configuration {config!r}) cannot be loaded: {reason}"
@@ -126,6 +158,19 @@ def _load_dataset(settings: DataSettings) -> datasets.DatasetDict:
             "expected train, validation (or dev, val) or test"
         )
     return loaded
+
+
+def _check_inside(name: str, files: Iterable[str]) -> None:
+    """Refuse files outside a folder, which its card or a link names; for the hub, files elsewhere.
+
+    Links of the hub's cache lead from a folder in `snapshots` to one beside it.
+    """
+    root = Path(name).resolve()
+    root = root.parents[1] if root.parent.name == "snapshots" else root
+    for file in files:
+        is_inside = Path(file).resolve().is_relative_to(root)
+        if not (is_inside if root.exists() else file.startswith("hf://")):
+            raise ValueError(f"it names data outside itself, {file}; copy it there")
 
 
 def _warn_of_bad_training_data(splits: Mapping[str, TaggedSentences]) -> None:

@@ -3,24 +3,24 @@
 import csv
 import io
 import json
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
+from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rawtrain.config import DataSettings
 from rawtrain.data.files import READ_ERRORS, iterate_lines, kind_of, open_data, read_text
 from rawtrain.errors import raise_problems
 
-logger = logging.getLogger(__name__)
-
-FORMATS = (".json", ".jsonl", ".csv", ".parquet")
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+FORMATS = (".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", *SEPARATORS)
+LONGEST_JSON = 2**28  # bytes of a JSON array, which is held in memory as a whole
 BATCH = 1000  # rows of an Arrow table that are Python objects at once
 
 Numbered = Iterable[tuple[int, dict]]
@@ -39,44 +39,27 @@ class Rows:
     def place(self, number: int) -> str:
         return f"{self.source}{self.at}{number}"
 
-    def choose(self, settings: DataSettings, usual: Mapping[str, Sequence[str]]) -> list[str]:
-        """For each setting in `usual`, the column that it names, or the first of its usual names.
-
-        The case of usual names does not matter. What is read and what is not is logged, so that a
-        missing header is noticed.
-        """
-        chosen = []
-        by_name = {column.casefold(): column for column in reversed(self.columns)}
-        for setting, names in usual.items():
-            asked = getattr(settings, setting)
-            found = [by_name[name.casefold()] for name in names if name.casefold() in by_name]
-            if asked in self.columns or (asked is None and found):
-                chosen.append(asked or found[0])
-                continue
-            problem = f"there is no column {asked!r}"
-            if asked is None:
-                problem = f"no column is named {_quoted(names)}"
-            raise ValueError(
-                f"{self.source}: {problem}; the columns are {_quoted(self.columns)}; choose one "
-                f"with --{setting}"
-            )
-        unused = [column for column in self.columns if column not in chosen]
-        left = f"; not used: {_quoted(unused)}" if unused else ""
-        logger.info(f"{self.source}: columns read: {_quoted(chosen)}{left}")
-        return chosen
-
 
 def read_rows(path: str, encoding: str = "utf-8") -> Rows:
     """The rows of a file, whose extension is one of `FORMATS`."""
     kind = kind_of(path)
-    if kind == ".csv":
-        return _csv_rows(path, encoding)
+    if kind in SEPARATORS:
+        return _csv_rows(path, SEPARATORS[kind], encoding)
     if kind == ".parquet":
-        with _parquet_file(path) as file:
-            schema = file.schema_arrow
+        with open_data(path) as file, _naming(path):
+            schema = pq.read_schema(file)
         return _arrow_rows(path, schema, partial(_parquet_batches, path))
-    _, first = next(_jsonl_rows(path, encoding))
-    return Rows(path, list(first), lambda columns: _jsonl_rows(path, encoding))
+    if kind in (".arrow", ".feather"):
+        with open_data(path) as file, _naming(path):
+            is_file = file.read(6) == b"ARROW1"  # else a stream, as `datasets` writes it
+            read = pa.ipc.open_file if is_file else pa.ipc.open_stream
+            table = read(pa.memory_map(path)).read_all()  # which stays on the disk
+        return _arrow_rows(path, table.schema, lambda names: table.select(names).to_batches(BATCH))
+    if (whole := _whole_json(path, encoding)) is None:
+        read = partial(_jsonl_rows, path, encoding)
+        return Rows(path, _keys(read()), lambda columns: read())
+    numbered = list(enumerate(whole, start=1))
+    return Rows(path, _keys(numbered), lambda columns: numbered, ", row ")
 
 
 def hub_rows(dataset: datasets.Dataset, source: str) -> Rows:
@@ -87,21 +70,38 @@ def hub_rows(dataset: datasets.Dataset, source: str) -> Rows:
     )
 
 
+def _keys(numbered: Numbered) -> list[str]:
+    return list(dict.fromkeys(key for _, row in islice(numbered, BATCH) for key in row))
+
+
+def _whole_json(path: str, encoding: str) -> list[dict] | None:
+    """The rows of `[{...}, ...]` or `{"data": [{...}, ...]}`; None if a row is a line."""
+    if kind_of(path) != ".json" or Path(path).stat().st_size > LONGEST_JSON:
+        return None
+    try:
+        content = _parsed(read_text(path, encoding, LONGEST_JSON))
+    except (ValueError, RecursionError):
+        return None  # it is read line by line, and problems have a line
+    if type(content) is dict:
+        content = content.get("data") if len(content) > 1 else next(iter(content.values()), None)
+    is_rows = type(content) is list and content and {dict} == set(map(type, content))
+    return content if is_rows else None
+
+
 def _jsonl_rows(path: str, encoding: str) -> Iterator[tuple[int, dict]]:
     """The number and the object of each line. All problems are raised together at the end."""
     problems, num_rows = [], 0
     for number, line in enumerate(iterate_lines(path, encoding), start=1):
         if not line.strip(" \t"):
             continue
-        if not (num_rows or problems) and line.lstrip().startswith("["):
+        if not (num_rows or problems) and (line.lstrip()[:1] == "[" or line.strip() == "{"):
+            wanted = "'.[]'" if "[" in line else "."
             raise ValueError(
-                f"{path}: a JSON array, not one object a line; convert it with "
-                f"`jq -c '.[]' {path} > rows.jsonl`"
+                f"{path}: JSON, but not one object a line; convert it with "
+                f"`jq -c {wanted} {path} > rows.jsonl`"
             )
         try:
-            row = json.loads(
-                line, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
-            )
+            row = _parsed(line)
             if type(row) is not dict:
                 raise ValueError(f"{line[:20]!r} is not a JSON object")
         except json.JSONDecodeError as error:
@@ -116,6 +116,10 @@ def _jsonl_rows(path: str, encoding: str) -> Iterator[tuple[int, dict]]:
         raise ValueError(f"{path}: no JSON object in this file; expected one a line")
 
 
+def _parsed(text):
+    return json.loads(text, object_pairs_hook=_without_duplicates)
+
+
 def _without_duplicates(pairs):
     row = dict(pairs)
     if len(row) < len(pairs):
@@ -124,14 +128,47 @@ def _without_duplicates(pairs):
     return row
 
 
-def _refuse_constant(name):
-    raise ValueError(f"{name} is not JSON")
+def _csv_rows(path: str, separator: str, encoding: str) -> Rows:
+    """The rows below a header, as text: `NA`, `007` and `1.0` stay what they are.
+
+    Quotes mean nothing in many files of tabs. If all lines of such a file have as many tabs, each
+    is a row, and a reading with quotes is believed only if it finds as many rows.
+    """
+    text, name = read_text(path, encoding), {",": "commas", "\t": "tabs"}[separator]
+    plain = _records(path, text, separator, csv.QUOTE_NONE) if name == "tabs" else []
+    is_plain = len({len(cells) for _, cells in plain}) == 1 < len(plain[0][1])
+    try:
+        records = _records(path, text, separator)
+    except ValueError:
+        if not is_plain:
+            raise
+        records = plain
+    if is_plain and len(records) < len(plain):
+        records = plain
+    if len(records) < 2:
+        raise ValueError(f"{path}: expected a header and rows below it, found {len(records)} rows")
+    (_, header), *records = records
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise ValueError(f"{path}:1: the header has {quoted(repeated)} twice")
+    if len(header) == 1 and any(other in header[0] for other in ",;\t|"):
+        raise ValueError(f"{path}:1: one column, {header[0]!r}; cells must be separated by {name}")
+    raise_problems(
+        [
+            f"{path}:{line}: number of cells: {len(cells)}, in the header {len(header)}"
+            for line, cells in records
+            if len(cells) != len(header)
+        ],
+        f"Cells are separated by {name}; a cell that holds any is written in quotes.",
+    )
+    rows = [(line, dict(zip(header, cells, strict=True))) for line, cells in records]
+    return Rows(path, header, lambda columns: rows)
 
 
-def _csv_rows(path: str, encoding: str) -> Rows:
-    """The rows below a header, as text: `NA`, `007` and `1.0` stay what they are."""
+def _records(path, text, separator, quoting=csv.QUOTE_MINIMAL):
+    """The cells of each row that is not empty, with the line on which it begins."""
     csv.field_size_limit(2**31 - 1)  # for the whole process; long documents exceed the default
-    reader = csv.reader(io.StringIO(read_text(path, encoding), newline=""), strict=True)
+    text = io.StringIO(text, newline="")
+    reader = csv.reader(text, delimiter=separator, quoting=quoting, strict=True)
     records, line = [], 1
     try:
         for cells in reader:
@@ -143,30 +180,19 @@ def _csv_rows(path: str, encoding: str) -> Rows:
             f"{path}:{line}: the row that begins here is not CSV: {error}; "
             'a cell with a quote is written in quotes, and the quote twice: """"'
         ) from None
-    if len(records) < 2:
-        raise ValueError(f"{path}: expected a header and rows below it, found {len(records)} rows")
-    (_, header), *records = records
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise ValueError(f"{path}:1: the header has {_quoted(repeated)} twice")
-    if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
-        raise ValueError(f"{path}:1: one column, {header[0]!r}; cells must be separated by commas")
-    raise_problems(
-        [
-            f"{path}:{line}: number of cells: {len(cells)}, in the header {len(header)}"
-            for line, cells in records
-            if len(cells) != len(header)
-        ],
-        "Cells are separated by commas; a cell that holds a comma is written in quotes.",
-    )
-    rows = [(line, dict(zip(header, cells, strict=True))) for line, cells in records]
-    return Rows(path, header, lambda columns: rows)
+    return records
 
 
 def _arrow_rows(
     source: str, schema: pa.Schema, batches: Callable[[list[str]], Iterable[pa.RecordBatch]]
 ) -> Rows:
     def read(columns: list[str]) -> Numbered:
-        return enumerate((row for batch in batches(columns) for row in batch.to_pylist()), start=1)
+        number = 0
+        with _naming(source):
+            for batch in batches(columns):
+                batch.validate(full=True)  # text that is not UTF-8 would fail without a name
+                yield from enumerate(batch.to_pylist(), number + 1)
+                number += len(batch)
 
     class_names = {}
     if b"huggingface" in (schema.metadata or {}):  # `datasets` keeps the names there
@@ -176,21 +202,20 @@ def _arrow_rows(
     return Rows(source, schema.names, read, ", row ", class_names)
 
 
-def _parquet_batches(path: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    with _parquet_file(path) as file:
-        for batch in file.iter_batches(BATCH, columns=columns):
-            batch.validate(full=True)  # text that is not UTF-8 would fail later, without a name
-            yield batch
+def _parquet_batches(path, columns):
+    with open_data(path) as file:
+        yield from pq.ParquetFile(file).iter_batches(BATCH, columns=columns)
 
 
 @contextmanager
-def _parquet_file(path: str) -> Iterator[pq.ParquetFile]:
-    with open_data(path) as file:
-        try:
-            yield pq.ParquetFile(file)
-        except (pa.ArrowException, *READ_ERRORS) as error:
-            raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
+def _naming(source: str) -> Iterator[None]:
+    """Say in an error of Arrow what could not be read."""
+    try:
+        yield
+    except (pa.ArrowException, *READ_ERRORS) as error:
+        kind = kind_of(source).removeprefix(".") or "arrow"
+        raise ValueError(f"{source}: cannot be read as {kind}: {error}") from None
 
 
-def _quoted(names: Iterable[str]) -> str:
+def quoted(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
