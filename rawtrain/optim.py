@@ -22,18 +22,13 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     Every trainable parameter is in exactly one of them; a tied one appears once.
     Source: Trainer.get_decay_parameter_names, transformers 5.23.0.
     """
-    in_layer_norm = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, nn.LayerNorm)
-        for parameter in module.parameters(recurse=False)
-    }
+    norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
+    in_norms = {id(parameter) for norm in norms for parameter in norm.parameters(recurse=False)}
     decayed, not_decayed = [], []
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        exempt = id(parameter) in in_layer_norm or NOT_DECAYED.search(name.lower())
-        (not_decayed if exempt else decayed).append(parameter)
+        if parameter.requires_grad:
+            is_exempt = id(parameter) in in_norms or NOT_DECAYED.search(name.lower())
+            (not_decayed if is_exempt else decayed).append(parameter)
     return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": not_decayed, "weight_decay": 0.0},

@@ -6,7 +6,6 @@ files are read as text: importing them would be slow and have side effects, and 
 which `roles.sentences` leaves out.
 """
 
-import itertools
 import json
 import platform
 import re
@@ -61,8 +60,7 @@ def read_docstring_corpus(files: Iterable[Path] | None = None) -> DocstringCorpu
     """
     files = docstring_files() if files is None else list(files)
     docstrings = [list(sentences(docstring)) for path in files for docstring in _docstrings(path)]
-    everything = itertools.chain.from_iterable(docstrings)
-    tagged = [s for s in everything if s.has_entity and s.is_fully_marked]
+    tagged = [s for found in docstrings for s in found if s.has_entity and s.is_fully_marked]
     # Two sentences can differ only in their names, or only in which names are marked.
     tagged = _one_each(tagged, lambda sentence: sentence.text)
     tagged = _one_each(tagged, lambda sentence: sentence.text_without_entities)

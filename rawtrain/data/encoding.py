@@ -12,10 +12,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain
 from typing import TypeVar
 
-import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -70,8 +68,7 @@ def encode_in_threads(
 ) -> Iterator[Encoded]:
     """Yield `encode(chunk)` for each chunk, in their order.
 
-    num_workers: threads (default: one for each core). At most one chunk more than that is held at
-    once.
+    Chunks in memory: one more than `num_workers`, the number of threads (default: of cores).
     """
     # Threads of the backend's own for each chunk would compete with these.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -100,8 +97,3 @@ def num_cores() -> int:
     """The number of cores that this process may use."""
     has_affinity = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-
-
-def flat_ids(rows: Iterable[Iterable[int]]) -> np.ndarray:
-    """The numbers of all rows in one array. `columns.flat` is for rows with None among them."""
-    return np.fromiter(chain.from_iterable(rows), dtype=np.int32)

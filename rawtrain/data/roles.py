@@ -49,10 +49,9 @@ class Sentence:
         words: list[str] = []
         tags: list[str] = []
         for text, entity_type in self.pieces:
-            piece = [text[start:end] for start, end in split_words(text)]
-            words += piece
-            iob2 = [f"{'I' if i else 'B'}-{entity_type}" for i in range(len(piece))]
-            tags += iob2 if entity_type else ["O"] * len(piece)
+            for number, (start, end) in enumerate(split_words(text)):
+                words.append(text[start:end])
+                tags.append(f"{'I' if number else 'B'}-{entity_type}" if entity_type else "O")
         return words, tags
 
 

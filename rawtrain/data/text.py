@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rawtrain.data.cache import Cache, key_of
 from rawtrain.data.columns import Columns, flat, offsets_of, positions_in_rows
-from rawtrain.data.encoding import encode_rows, flat_ids, truncating, warn_of_unknown
+from rawtrain.data.encoding import encode_rows, truncating, warn_of_unknown
 from rawtrain.data.rows import Texts
 
 logger = logging.getLogger(__name__)
@@ -116,8 +116,8 @@ def _encode_chunk(backend, texts):
     word = flat(document.word_ids for document in documents)
     begins = (positions_in_rows(lengths) == 0) | (np.diff(word, prepend=-1) != 0)
     values = {
-        "input_ids": flat_ids(document.ids for document in documents),
-        "special": flat_ids(document.special_tokens_mask for document in documents).astype(bool),
+        "input_ids": flat(document.ids for document in documents),
+        "special": flat(document.special_tokens_mask for document in documents).astype(bool),
         "word_starts": begins | (word < 0),  # a token of no word counts as a word
         "lengths": lengths,
     }

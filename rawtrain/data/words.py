@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rawtrain.data.cache import Cache, key_of
 from rawtrain.data.columns import IGNORED, Columns, flat, offsets_of, positions_in_rows
-from rawtrain.data.encoding import encode_rows, flat_ids, truncating, warn_of_unknown
+from rawtrain.data.encoding import encode_rows, truncating, warn_of_unknown
 from rawtrain.data.files import sha256_of
 
 CHUNK = 1000  # sentences that the tokenizer gets at once
@@ -163,10 +163,10 @@ def _encode_chunk(backend, words, first_word, has_types, start):
     sentence_of = start + np.repeat(np.arange(len(windows)), [len(rows) for rows in windows])
     word = flat(row.word_ids for row in rows)
     word = np.where(word >= 0, word + np.repeat(first_word[sentence_of], lengths), -1)
-    ids = flat_ids(row.ids for row in rows)
+    ids = flat(row.ids for row in rows)
     values = {"word": word, "input_ids": ids, "sentence_of": sentence_of, "lengths": lengths}
     if has_types:
-        values["token_type_ids"] = flat_ids(row.type_ids for row in rows)
+        values["token_type_ids"] = flat(row.type_ids for row in rows)
     return values, {}
 
 
