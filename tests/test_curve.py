@@ -155,3 +155,12 @@ def test_a_mistake_is_reported_before_anything_is_run(
         curve.main(arguments(corpus, tmp_path / "out", [*flags, *flags_more], *options))
     assert end.value.code == 2 and names == [] and not (tmp_path / "out").exists()
     assert answer in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_corpus_whose_name_the_font_lacks_is_drawn_without_a_warning():
+    scores = Scores({"42": 0.5})
+    found = curve.Curve(
+        "人名", {250: scores}, zero_shot=None, zero_shot_from=None, predict_samples=9
+    )
+    found.figure().draw_without_rendering()

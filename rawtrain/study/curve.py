@@ -13,6 +13,7 @@ missing; more sizes or seeds join those there.
 
 import argparse
 import sys
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,9 +117,9 @@ class Curve:
 
     def figure(self):
         """The picture as a matplotlib Figure."""
-        # imported here because it takes a second; no pyplot, which keeps every figure in memory
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure  # it takes a second
 
+        warnings.filterwarnings("ignore", "Glyph")  # of a name whose letters the font lacks
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.subplots()
         sizes, means = list(self.f1), [scores.mean for scores in self.f1.values()]
