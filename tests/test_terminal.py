@@ -7,15 +7,13 @@ from test_mlm import run_mlm
 from test_ner import run_ner
 
 from rawtrain.data.columns import Columns
-from rawtrain.results.terminal import aligned_example, masked_example, table
+from rawtrain.results.terminal import aligned_example, example, table
 
 
 class Letters:
     """A tokenizer whose sub-words are as long as their ids say."""
 
     def convert_ids_to_tokens(self, ids):
-        if isinstance(ids, int):
-            return "x" * ids
         return ["x" * number for number in ids]
 
 
@@ -38,11 +36,10 @@ def test_the_row_shown_is_the_first_short_one_with_an_entity():
 def test_a_row_that_is_never_short_is_shown_to_the_twentieth_line_and_said_to_go_on():
     lines = aligned_example(Letters(), columns([0] * 365, [1] * 365), NAMES)
     assert len(lines) == 22 and lines[-1] == "... and 345 more"
-    ids = np.full(365, 12_345)
-    lines = masked_example(Letters(), ids, np.where(np.arange(365) % 2, -100, ids))
+    lines = example("token", ["x" * 12_345] * 365, "to predict", ["x" * 12_345] * 365)
     assert len(lines) == 22 and lines[-1] == "... and 345 more"
     assert all(len(line) <= 80 for line in lines)
-    assert masked_example(Letters(), ids[:20], ids[:20])[-1] == lines[1]
+    assert len(example("token", ["x"] * 20, "label", ["O"] * 20)) == 21
 
 
 def test_the_table_of_the_data_has_forty_types_and_tells_of_the_others():

@@ -1,10 +1,8 @@
 """report.html: one file about a run, for any browser, without scripts and without a network.
 
 The page has settings, data and curves, and a section for each split that was evaluated, which
-ner_page.py or mlm_page.py makes. A section of another split that is there already is kept, so a
-later --do_predict adds to what --do_eval wrote.
-
-The templates escape all text of the data, of the settings and of the labels.
+ner_page.py or mlm_page.py makes; a later --do_predict adds to what --do_eval wrote. The templates
+escape all text of the data, of the settings and of the labels.
 """
 
 import base64
@@ -38,7 +36,10 @@ def write_report(settings: TrainingSettings, split: str, section: Markup) -> Non
     file = Path(settings.output_dir) / "report.html"
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     rows = [(name, value, defaults[name]) for name, value in public_values(settings).items()]
-    sections = {**_sections_in(file), split: section}
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
+    # text of the data cannot be taken for a section: it is escaped
+    found = re.findall(r'<section id="(\w+)">(.*?)</section><!-- \1 -->', before, re.DOTALL)
+    sections = {name: Markup(content) for name, content in found} | {split: section}
     svg = loss_picture(read_history(file.parent), format="svg", transparent=True, metadata=NO_DATE)
     page = render(
         "page.html.jinja",
@@ -57,10 +58,3 @@ def write_report(settings: TrainingSettings, split: str, section: Markup) -> Non
 def render(template: str, **values) -> Markup:
     """The HTML of one of the templates. A value is escaped unless it is HTML that this returned."""
     return Markup(TEMPLATES.get_template(template).render(values))
-
-
-def _sections_in(page):
-    """The sections of an earlier page. Text of the data cannot be taken for one: it is escaped."""
-    html = page.read_text(encoding="utf-8") if page.exists() else ""
-    found = re.findall(r'<section id="(\w+)">(.*?)</section><!-- \1 -->', html, re.DOTALL)
-    return {name: Markup(content) for name, content in found}

@@ -10,6 +10,7 @@ B rows, T sub-words, C labels.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,9 +18,10 @@ from rawtrain.results.bootstrap import NUM_DRAWS, Interval
 from rawtrain.results.entities import Entities, right_ones
 from rawtrain.results.terminal import MOST_TYPES, cut, others, text_table
 
+Texts = Iterable[Sequence[str]]  # the words or the tags of sentences
 
-@dataclass(frozen=True)
-class TypeScores:
+
+class TypeScores(NamedTuple):
     """Scores of one entity type, one tag, or all of them; 0.0 where a score is undefined."""
 
     precision: float
@@ -53,11 +55,9 @@ def macro_average(scores: EntityScores) -> TypeScores:
     rows = scores.per_type.values()
     if not rows:  # seqeval says NaN here, which JSON cannot hold
         return TypeScores(0.0, 0.0, 0.0, 0)
-
-    def mean(name):
-        return float(np.mean([getattr(row, name) for row in rows]))  # as seqeval, to the last bit
-
-    return TypeScores(mean("precision"), mean("recall"), mean("f1"), scores.overall.number)
+    # as seqeval, to the last bit
+    precision, recall, f1, _ = (float(np.mean(column)) for column in zip(*rows, strict=True))
+    return TypeScores(precision, recall, f1, scores.overall.number)
 
 
 def score_dict(scores: EntityScores, return_entity_level_metrics: bool = False) -> dict:
@@ -65,12 +65,14 @@ def score_dict(scores: EntityScores, return_entity_level_metrics: bool = False) 
 
     As there, the flag adds those of each type and puts "overall_" before those of all types.
     """
-    overall = vars(scores.overall) | {"accuracy": scores.accuracy}
+    overall = scores.overall._asdict() | {"accuracy": scores.accuracy}
     del overall["number"]
     if not return_entity_level_metrics:
         return overall
     rows = scores.per_type.items()
-    per_type = {f"{name}_{key}": value for name, row in rows for key, value in vars(row).items()}
+    per_type = {
+        f"{name}_{key}": value for name, row in rows for key, value in row._asdict().items()
+    }
     return per_type | {f"overall_{key}": value for key, value in overall.items()}
 
 
@@ -109,22 +111,15 @@ def table_rows(scores: EntityScores, baseline: EntityScores | None = None) -> li
     beside = {row[0]: row[3] for row in table_rows(baseline)} if baseline else {}
     summary = [("overall", scores.overall), ("macro average", macro_average(scores))]
     return [
-        (name, row.precision, row.recall, row.f1, beside.get(name), row.number)
+        (name, *row[:3], beside.get(name), row.number)
         for name, row in [*scores.per_type.items(), *summary]
     ]
 
 
-def majority_baseline(
-    train_words: Iterable[Sequence[str]],
-    train_tags: Iterable[Sequence[str]],
-    words: Iterable[Sequence[str]],
-) -> list[list[str]]:
+def majority_baseline(train_words: Texts, train_tags: Texts, words: Texts) -> list[list[str]]:
     """Tags for the sentences in `words`: each word's most frequent one in training.
 
     Of equally frequent tags it is the one seen first; a word never seen is O.
-
-    >>> majority_baseline([["to", "Bonn"]], [["O", "B-LOC"]], [["Bonn", "am", "Rhein"]])
-    [['B-LOC', 'O', 'O']]
     """
     counts = defaultdict(Counter)
     for sentence, tags in zip(train_words, train_tags, strict=True):

@@ -89,13 +89,29 @@ def masked_rows(source: MaskedTokens, tokenizer, evaluation: Evaluation) -> Iter
 def show_data(splits, encoded, tokenizer, settings: MlmSettings) -> dict[str, dict]:
     """Print what the data is, and how a row begins as the model sees it; returns its figures."""
     terminal.show(f"{name}: {splits[name].source}" for name in encoded)
-    figures = {name: terminal.describe_text(splits[name], text) for name, text in encoded.items()}
+    figures = {name: describe(splits[name], text) for name, text in encoded.items()}
     terminal.show(["", *terminal.table(figures)])
     columns = next(iter(encoded.values())).columns
-    first_row = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)
-    example = terminal.masked_example(tokenizer, first_row["input_ids"], first_row["labels"])
-    terminal.show(["", *example])
+    row = MaskedTokens(columns, tokenizer, settings).tokens(np.array([0]), epoch=0)
+    name, labels = tokenizer.convert_ids_to_tokens, row["labels"].tolist()
+    hidden = ["-" if label == IGNORED else name(label) for label in labels]
+    seen = name(row["input_ids"].tolist())
+    terminal.show(["", *terminal.example("token", seen, "to predict", hidden)])
     return figures
+
+
+def describe(documents, encoded) -> dict[str, int]:
+    """The figures of a split of documents, and what its reading and encoding left out."""
+    lengths = encoded.columns.lengths
+    cut = {"documents cut": encoded.num_cut_documents, "tokens cut off": encoded.num_cut_tokens}
+    return {
+        "documents": encoded.num_documents,
+        "rows": len(lengths),
+        "tokens": int(lengths.sum()),
+        "longest row, in tokens": int(lengths.max()),
+        **documents.left_out,
+        **{name: number for name, number in cut.items() if number},
+    }
 
 
 @dispensable("what shows the scores")

@@ -1,7 +1,7 @@
 """What a run says of tagged data: on standard output, in report.html and in predictions.conll."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from rawtrain.results.entities import Entities
 from rawtrain.results.errors_by_kind import confusion_of
 from rawtrain.results.files import note
 from rawtrain.results.html import render, write_report
-from rawtrain.results.metrics import format_scores, majority_baseline, table_rows
+from rawtrain.results.metrics import Texts, format_scores, majority_baseline, table_rows
 from rawtrain.results.terminal import cut
 from rawtrain.results.word_scorer import WordScorer
 from rawtrain.run.durable import write_text
@@ -85,12 +85,7 @@ def show_scores(
     write_report(settings, name, section)
 
 
-def write_predictions(
-    path: str | Path,
-    sentences: Sequence[Sequence[str]],
-    gold: Sequence[Sequence[str]],
-    predicted: Sequence[Sequence[str]],
-) -> None:
+def write_predictions(path: str | Path, sentences: Texts, gold: Texts, predicted: Texts) -> None:
     """Write a line "word TAB gold TAB predicted" for each word, a blank line after each sentence.
 
     CoNLL cannot hold a blank in a word or an empty word: both are written as _.

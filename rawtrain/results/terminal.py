@@ -110,38 +110,14 @@ def aligned_example(tokenizer, columns, label_names: list[str]) -> list[str]:
     row = next(named, columns.row(0))
     labels = [str(IGNORED) if n == IGNORED else label_names[n] for n in row["labels"].tolist()]
     pieces = tokenizer.convert_ids_to_tokens(row["input_ids"].tolist())
-    return _beside(["sub-word", *pieces], ["label", *labels])
+    return example("sub-word", pieces, "label", labels)
 
 
-def describe_text(documents, encoded) -> dict[str, int]:
-    """The figures of a split of documents, and what its reading and encoding left out."""
-    lengths = encoded.columns.lengths
-    figures = {
-        "documents": encoded.num_documents,
-        "rows": len(lengths),
-        "tokens": int(lengths.sum()),
-        "longest row, in tokens": int(lengths.max()),
-    }
-    noteworthy = {
-        "documents cut": encoded.num_cut_documents,
-        "tokens cut off": encoded.num_cut_tokens,
-    }
-    noted = {name: number for name, number in noteworthy.items() if number}
-    return figures | documents.left_out | noted
-
-
-def masked_example(tokenizer, input_ids, labels) -> list[str]:
-    """Lines that show how a row begins as the model sees it, and what it has to predict."""
-    name = tokenizer.convert_ids_to_tokens
-    hidden = ["-" if label == IGNORED else name(label) for label in labels.tolist()]
-    return _beside(["token", *name(input_ids.tolist())], ["to predict", *hidden])
-
-
-def _beside(left, right):
-    """Two columns, of at most `LONGEST_EXAMPLE` lines below their titles."""
-    pairs = list(zip(left, right, strict=True))
-    num_more = len(pairs) - 1 - LONGEST_EXAMPLE
-    lines = [f"{cut(one, 18):<20}{cut(other)}" for one, other in pairs[: LONGEST_EXAMPLE + 1]]
+def example(title: str, left: Sequence[str], other_title: str, right: Sequence[str]) -> list[str]:
+    """Lines that show what stands beside each token of a row, or of its beginning."""
+    pairs = [(title, other_title), *zip(left, right, strict=True)][: LONGEST_EXAMPLE + 1]
+    lines = [f"{cut(one, 18):<20}{cut(other)}" for one, other in pairs]
+    num_more = len(left) - LONGEST_EXAMPLE
     return lines + ([f"... and {num_more:,} more"] if num_more > 0 else [])
 
 

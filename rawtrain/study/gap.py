@@ -92,7 +92,7 @@ def measure_gap(tagger: Tagger, sentences: TaggedSentences, settings: NerSetting
     gold = _spans_of_tags(words, after, list(chain(*sentences.tags)), is_unseen)
 
     def scores(found: Spans) -> dict[str, float]:
-        return vars(type_scores(len(gold & found), len(found), len(gold)))
+        return type_scores(len(gold & found), len(found), len(gold))._asdict()
 
     piped = {name: _piped(tagger, texts, settings.output_dir, name) for name in STRATEGIES}
     pipeline_scores = {name: scores(_spans(found)) for name, found in piped.items()}
