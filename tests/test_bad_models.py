@@ -480,7 +480,7 @@ def test_a_model_that_needs_code_or_a_pickle_is_refused_without_a_question(job, 
 
 
 def test_transformers_is_told_not_to_unpickle_either(folder, monkeypatch):
-    monkeypatch.setattr("rawtrain.models.loading.check_weight_files", lambda name, revision: set())
+    monkeypatch.setattr("rawtrain.models.loading.check_weight_files", lambda *_: {})
     marker = poison(folder)
     remove(WEIGHTS)(folder)
     with pytest.raises(ValueError, match=r"no file named model.safetensors"):

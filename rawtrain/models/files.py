@@ -95,8 +95,8 @@ def check_tokenizer_files(name: str, revision: str) -> None:
         )
 
 
-def check_weight_files(name: str, revision: str) -> set[str]:
-    """The types of the weights, such as {"F32"}. They are downloaded if necessary.
+def check_weight_files(name: str, revision: str = "main") -> dict[Path, set[str]]:
+    """The files of the weights and the types in each, such as {"F32"}; downloaded if necessary.
 
     Raises ValueError for weights that are missing, ambiguous, damaged or in another format.
     """
@@ -117,16 +117,16 @@ def check_weight_files(name: str, revision: str) -> set[str]:
             f"the one that you do not want away"
         )
     if whole:
-        return _stored_types(whole)
+        return {Path(whole): _stored_types(whole)}
     if not index:
         raise ValueError(_no_safetensors(name))
-    types: set[str] = set()
+    types = {}
     for shard in shards:
         file = find(name, shard, revision)
         if file is None:
             raise ValueError(f"{index}: names {shard}, which does not exist; copy it too")
         _check_inside(Path(file), Path(index).parent)
-        types |= _stored_types(file)
+        types[Path(file)] = _stored_types(file)
     return types
 
 

@@ -44,7 +44,7 @@ def load_model(
         _stay_sparse(model)
         return model.float()
     name = check_name(settings.model_name_or_path)
-    stored = check_weight_files(name, settings.model_revision)
+    stored = set().union(*check_weight_files(name, settings.model_revision).values())
     with reading(name), without_warnings():  # of new and unused weights: see _check_weights
         model, report = auto_class.from_pretrained(
             name,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from rawtrain.models.files import check_weight_files
 from rawtrain.run import durable, signals
 from rawtrain.run.best import best_step
 from rawtrain.run.durable import DAMAGED, DamagedError
@@ -110,9 +111,11 @@ def in_folder(output_dir):
 def verify(path, step, identity):
     """Raise DamagedError unless it is, to the last byte, the checkpoint of `step` of this run."""
     durable.verify(path)
+    with durable.reading(path):
+        check_weight_files(str(path))
     if (its_step := read_numbers(path)["step"]) != step:
         raise DamagedError(f"{path}: it is the checkpoint of step {its_step}")
-    changes = differences(read_identity(path), identity)
+    changes = differences(read_identity(path) or {}, identity)
     if changes:
         raise DamagedError(f"{path}: it is of another run ({', '.join(changes)})")
 

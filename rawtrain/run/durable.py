@@ -152,18 +152,31 @@ def verify(folder: Path, *, others_allowed: bool = False) -> None:
         raise DamagedError(f"{folder}: {', '.join(problems)}")
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever content raises that others may have written into a DamagedError.
+
+    That may be anything: a name that is missing, a list in place of a number, a tensor too large.
+    """
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DamagedError(f"{path}: cannot be read: {text}") from error
+
+
 def read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
     """The number of bytes and the SHA-256 of each file that `folder` should hold, by name."""
     file = folder / MANIFEST
-    if file.is_symlink():
+    if not os.path.lexists(file):
+        raise DamagedError(f"{folder}: has no {MANIFEST}")
+    if file.is_symlink() or not file.is_file():
         raise DamagedError(f"{file}: is not a plain file")
-    try:
+    with reading(file):
         files = json.loads(file.read_bytes())["files"].items()
         return {name: (facts["bytes"], facts["sha256"]) for name, facts in files}
-    except FileNotFoundError:
-        raise DamagedError(f"{folder}: has no {MANIFEST}") from None
-    except Exception as error:  # damaged bytes make json raise many kinds
-        raise DamagedError(f"{file}: cannot be read: {error!r}") from None
 
 
 def delete(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rawtrain.config import TrainingSettings, public_values
 from rawtrain.data.files import sha256_of
-from rawtrain.run.durable import DELETING, LOCK, WRITING, DamagedError
+from rawtrain.run.durable import DELETING, LOCK, WRITING, reading
 
 IDENTITY_FILE = "identity.json"
 
@@ -116,12 +116,12 @@ def read_identity(folder: str | Path) -> Identity | None:
     Raises DamagedError if it cannot be read.
     """
     file = Path(folder) / IDENTITY_FILE
-    try:
-        return dict(json.loads(file.read_bytes()))
-    except FileNotFoundError:
+    if not file.exists():
         return None
-    except (ValueError, TypeError, OSError) as error:
-        raise DamagedError(f"{file}: cannot be read: {error}") from None
+    with reading(file):
+        identity = dict(json.loads(file.read_bytes()))
+        dict(identity["settings"]), dict(identity["data"])
+        return identity
 
 
 def _changes(old, new, names=None, prefix=""):

@@ -9,12 +9,14 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from rawtrain.run.durable import json_text
+from rawtrain.models.files import check_weight_files
+from rawtrain.run.durable import DamagedError, json_text, reading
 from rawtrain.run.log import RunLog
 from rawtrain.run.step_record import NonFiniteError, StepRecord
 
@@ -57,14 +59,15 @@ class RunState:
 
     def load(self, folder: Path) -> None:
         """Take all of it from a verified checkpoint of this run."""
-        numbers = read_numbers(folder)
-        state = load_file(folder / OPTIMIZER_FILE) | numbers["optimizer"]
-        self._load_parameters(load_weights(self.model, folder), state)
-        self.scaler.load_state_dict(numbers["scaler"])
-        self.record.load_state_dict(numbers["record"])
+        numbers, weights = read_numbers(folder), load_weights(self.model, folder)
+        with reading(folder):
+            state = load_file(folder / OPTIMIZER_FILE) | numbers["optimizer"]
+            self._load_parameters(weights, state)
+            self.scaler.load_state_dict(numbers["scaler"])
+            self.record.load_state_dict(numbers["record"])
+            self.seconds_before = float(numbers["seconds"])
         self.log.restore(numbers["log_history"])
         self.step, self.num_updates = numbers["step"], numbers["num_updates"]
-        self.seconds_before = numbers["seconds"]
 
     def _numbers(self):
         return {
@@ -115,12 +118,35 @@ class RunState:
 
 def read_numbers(folder: Path) -> dict:
     """The numbers of a checkpoint, among them its "step" and "log_history"."""
-    return json.loads((folder / NUMBERS_FILE).read_bytes())
+    with reading(folder / NUMBERS_FILE):
+        numbers = json.loads((folder / NUMBERS_FILE).read_bytes())
+        entries = numbers["log_history"]
+        assert type(numbers["step"]) is type(numbers["num_updates"]) is int, "no number of steps"
+        assert all(type(entry["step"]) is int for entry in entries), "a log without steps"
+    return numbers
 
 
 def load_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
-    """The weights of a saved model of the same kind, under the names of its `state_dict()`."""
-    return type(model).from_pretrained(folder, dtype=model.dtype).state_dict()
+    """The weights of a saved model of the same kind, under the names of its `state_dict()`.
+
+    Of the folder nothing but its safetensors is read: the configuration and the code are those of
+    the model. Raises DamagedError if they are not all of its weights.
+    """
+    model_class: Any = type(model)
+    with reading(folder):
+        stored: dict[str, torch.Tensor] = {}
+        for file in check_weight_files(str(folder)):
+            stored |= load_file(file)
+        loaded, report = model_class.from_pretrained(
+            None,
+            config=model.config,
+            state_dict=stored,
+            dtype=model.dtype,
+            output_loading_info=True,
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise DamagedError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}")
+    return loaded.state_dict()
 
 
 def check_saves(model) -> None:
