@@ -367,14 +367,21 @@ CASES = [
     parquet_case("an endless document", {"text": ["a", LONG_LINE]}, job=MlmSettings,
                  refused="^a.parquet: document 2 has 17,825,792 characters"),
     *(
-        text_case(f"{name}", content, refused=f"^a.txt:1: byte .*; .*{found}")
-        for name, content, found in [
-            ("zip", b"PK\x03\x04\x14\0", "begins like a zip file: unpack it first"),
-            ("Parquet", b"PAR1\x15\0", "a Parquet file: its name must end in .parquet"),
-            ("PDF", b"%PDF-1.7\r%\xe2\xe3", "a PDF file: extract its text first"),
-            ("something binary", b"\x7fELF\2\1\0", "looks like a binary file"),
+        text_case(f"{name}", content, file, refused=f"^{file}: {found}")
+        for name, file, content, found in [
+            ("zip", "a.txt", b"PK\x03\x04\x14\0", "a zip file, as .xlsx .*: unpack it"),
+            ("Excel", "a.csv", b"PK\x03\x04\x14\0", "a zip file, as .xlsx"),
+            ("old Word", "a.doc", b"\xd0\xcf\x11\xe0\xa1", "a file of an old Office"),
+            ("RTF", "a.rtf", b"{\\rtf1\\ansi text}", "an RTF file: save it as .txt"),
+            ("Parquet", "a.txt", b"PAR1\x15\0", "a Parquet file: its name must end in .parquet"),
+            ("Arrow", "a.bin", b"ARROW1\0\0", "an Arrow file: its name must end in .arrow"),
+            ("PDF", "a.txt", b"%PDF-1.7\nall of it ASCII", "a PDF file: extract its text first"),
+            ("a page", "a.html", b"\xef\xbb\xbf<!-- saved -->\n<HTML lang=en>", "an HTML page"),
+            ("a part of a page", "a.txt", b"<head><title>a</title>", "an HTML page"),
         ]
     ),
+    text_case("a word of pages", "<header> is a tag\n", texts=["<header> is a tag"]),
+    text_case("something binary", b"\x7fELF\2\1\0", refused="^a.txt:1: .* looks like a binary"),
     text_case("invalid UTF-8", b"one\ntwo \xff\n", refused="^a.txt:2: byte 0xff at offset 8"),
     text_case("a number for text", '{"text": "a"}\n{"text": 0}\n{"txt": ""}\n', "a.jsonl",
               refused="^a.jsonl:2: 'text' is a number\na.jsonl:3: no key 'text'; found 'txt'"),

@@ -23,12 +23,14 @@ LONGEST_LINE = 16 * 2**20
 
 # How files begin that are not text, and what to do about it.
 NOT_TEXT = {
-    b"PK\x03\x04": "a zip file: unpack it first",
-    b"PAR1": "a Parquet file: its name must end in .parquet",
+    b"PK\x03\x04": "a zip file, as .xlsx and .docx are: unpack it, or save it as .csv or .txt",
+    b"\xd0\xcf\x11\xe0": "a file of an old Office program: save it as .csv or .txt",
+    b"{\\rtf": "an RTF file: save it as .txt",
     b"%PDF": "a PDF file: extract its text first",
-    b"\xff\xfe": "UTF-16 text: read it with --encoding utf-16",
-    b"\xfe\xff": "UTF-16 text: read it with --encoding utf-16",
+    b"PAR1": "a Parquet file: its name must end in .parquet",
+    b"ARROW1": "an Arrow file: its name must end in .arrow",
 }
+HTML = re.compile(rb"(\xef\xbb\xbf|\s|<!--.*?-->)*<(!doctype html|html|head|body)\b", re.I | re.S)
 
 
 def _open_zstandard(path):
@@ -123,8 +125,11 @@ def open_data(path: str | Path) -> BinaryIO:
         problem = "the file is empty"
     elif beginning.startswith(b"version https://git-lfs"):
         problem = "a git-LFS pointer, not the data itself; run `git lfs pull`"
-    elif beginning.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        problem = "an HTML page, not data; download the raw file"
+    elif HTML.match(beginning):
+        problem = "an HTML page, not data; download the raw file, or extract the text of the page"
+    if kind_of(path) not in (".parquet", ".arrow", ".feather"):
+        kinds = (kind for start, kind in NOT_TEXT.items() if beginning.startswith(start))
+        problem = next(kinds, problem)
     if problem:
         file.close()
         raise ValueError(f"{path}: {problem}")
@@ -179,9 +184,8 @@ def _advice(file, data):
     if file.seekable():
         file.seek(0)
         data = file.read(8) + data
-    for start, meaning in NOT_TEXT.items():
-        if data.startswith(start):
-            return f"the file begins like {meaning}"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "the file begins like UTF-16 text: read it with --encoding utf-16"
     if b"\0" in data:
         return "this looks like a binary file or UTF-16 text"
     return "name the encoding of the file with --encoding"
