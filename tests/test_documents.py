@@ -68,6 +68,12 @@ def test_an_index_without_a_name_is_no_text(tmp_path):
     assert list(read.texts) == ["good as it is", "bad as it was"]
 
 
+def test_the_first_text_of_a_file_without_a_header_is_not_lost(tmp_path):
+    rows = [f"{n}\tA text of several words is not the name of a column, {n}." for n in range(3)]
+    text = message(read_documents, train_file=write(tmp_path, "a.tsv", "\n".join(rows)))
+    assert "the columns are '0' (text), 'A text of several words is not the name" in text
+
+
 def test_columns_that_look_alike_are_refused_once_with_what_they_hold(tmp_path):
     rows = [{"id": 1, "question": "Who was it?", "answer": "It was I."}] * 30
     text = message(read_documents, train_file=write(tmp_path, "a.jsonl", jsonl(*rows)))

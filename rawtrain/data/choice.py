@@ -89,7 +89,8 @@ def _find(rows, names, weigh, taken):
         if weigh(values) > 0:
             return column
     others = _sample(rows, [column for column in rows.columns if column not in taken])
-    weights = {column: weigh(values) for column, values in others.items()}
+    # a long name is the first text of a file without a header
+    weights = {name: weigh(values) * (len(name) < 40) for name, values in others.items()}
     *_, second, best = sorted([0, 0, *weights.values()])
     if best > max(0.5, 5 * second):
         return max(weights, key=weights.get)

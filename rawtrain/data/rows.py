@@ -80,7 +80,7 @@ def sentences_of(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
     names = rows.class_names.get(label)
     words, tags, lines, problems, num_empty = [], [], [], [], 0
     for number, row in rows.read([text, label]):
-        row = {key: as_list(row[key]) for key in (text, label) if key in row} or row
+        row = {key: as_list(value) for key, value in row.items()}
         if problem := _sentence_problem(row, text, label, names):
             problems.append(f"{rows.place(number)}: {problem}")
         elif row[text]:
