@@ -172,17 +172,13 @@ def _parser(settings_class, problems):
     return parser
 
 
-def _read(flag, kinds, problems, text):
+def _read(flag, kinds, problems, word):
     """The value of a flag: a word on the command line as one of the `kinds`."""
-    if str in kinds or text in kinds:
-        return text
-    if bool in kinds and text.lower() in TRUE_OR_FALSE:
-        return TRUE_OR_FALSE[text.lower()]
-    for kind in (int, float):
-        if kind in kinds:
-            with contextlib.suppress(ValueError):
-                return kind(text)
-    problems.append(_wrong_value(flag, text, kinds))
+    for read in (str, lambda word: TRUE_OR_FALSE[word.lower()], float, int):
+        with contextlib.suppress(KeyError, ValueError):
+            if _fits(value := read(word), kinds):
+                return value
+    problems.append(_wrong_value(flag, word, kinds))
     return None
 
 
