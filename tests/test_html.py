@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from html.parser import HTMLParser
 
@@ -285,6 +286,16 @@ def test_a_page_that_cannot_be_made_costs_a_line_and_not_the_run(
     assert {"manifest.json", "predictions.conll", "all_results.json"} <= files
     results = json.loads((tmp_path / "out" / "all_results.json").read_text())
     assert {"train_loss", "eval_f1", "predict_f1"} <= results.keys()
+
+
+def test_a_file_whose_name_is_not_utf_8_is_named_with_an_escape(model_dir, tmp_path):
+    name = os.fsdecode(b"caf\xe9.conll")
+    write_conll(tmp_path / "a.conll", *tagged_sentences(40))
+    os.rename(tmp_path / "a.conll", tmp_path / name)
+    files = dict.fromkeys(("train_file", "validation_file"), str(tmp_path / name))
+    run_ner(tmp_path / "out", model_dir, files, "--max_steps", "1")
+    for page in ("report.html", "README.md"):
+        assert r"caf\udce9.conll" in (tmp_path / "out" / page).read_text()
 
 
 # Masked-language models

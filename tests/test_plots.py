@@ -46,8 +46,8 @@ def test_the_lines_hold_the_numbers_of_the_history(f1_key):
     expected_f1 = [{"validation": values(log_history, f1_key)}] if f1_key else []
     assert [curves(axes) for axes in f1_axes] == expected_f1
     rates, norms = values(log_history, "learning_rate"), values(log_history, "grad_norm")
-    assert curves(learning_rate_axes) == {"learning rate": rates}
-    assert curves(grad_norm_axes) == {"gradient norm": norms}
+    assert curves(learning_rate_axes) == {"rate": rates}
+    assert curves(grad_norm_axes) == {"norm": norms}
 
 
 HISTORIES = {

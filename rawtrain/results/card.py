@@ -75,7 +75,7 @@ def write_card(settings: TrainingSettings, repository: str | None = None) -> Non
         return
     metrics, history = read_metrics(output_dir), read_history(output_dir)
     text = make_card(settings, facts, metrics, history, repository)
-    if (digest := sha256_of(text.encode())) not in ours:
+    if (digest := sha256_of(text.encode(errors="backslashreplace"))) not in ours:
         note(output_dir, cards=[*ours, digest])  # first: a kill must not make it look edited
     write_text(file, text)
 

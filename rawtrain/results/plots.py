@@ -44,26 +44,25 @@ def loss_figure(log_history: list[dict]):
 
 def panels_of(log_history: list[dict]) -> list[Panel]:
     """What the history tells, the loss first. Its keys are Trainer's."""
-    losses = _lines(log_history, {"training": "loss", "validation": "eval_loss"})
-    f1 = _lines(log_history, {"validation": "eval_f1"})
-    rate = _lines(log_history, {"learning rate": "learning_rate"})
-    norm = _lines(log_history, {"gradient norm": "grad_norm"})
+
+    def lines(**keys):
+        """By name, the points (epoch, value) of each key that the history has."""
+        entries = [entry for entry in log_history if "epoch" in entry]
+        found = {
+            name: [(entry["epoch"], entry[key]) for entry in entries if key in entry]
+            for name, key in keys.items()
+        }
+        return {name: points for name, points in found.items() if points}
+
+    losses = lines(training="loss", validation="eval_loss")
+    rate, norm = lines(rate="learning_rate"), lines(norm="grad_norm")
     panels = [
         Panel(f"{' and '.join(losses).capitalize()} loss", "loss (nats per label)", losses),
-        Panel("Validation F1", "F1", f1, ylim=(0, 1)),
+        Panel("Validation F1", "F1", lines(validation="eval_f1"), ylim=(0, 1)),
         Panel("Learning rate", "learning rate", rate, ".2g", ylim=(0, None)),
         Panel("Gradient norm", "norm before clipping", norm, ".3g", ylim=(0, None)),
     ]
     return [panel for panel in panels if panel.lines]
-
-
-def _lines(log_history, keys):
-    """By name, the points (epoch, value) of each key that the history has."""
-    lines = {
-        name: [(entry["epoch"], entry[key]) for entry in log_history if {"epoch", key} <= {*entry}]
-        for name, key in keys.items()
-    }
-    return {name: points for name, points in lines.items() if points}
 
 
 def _draw(axes, panel):
@@ -76,8 +75,8 @@ def _draw(axes, panel):
         epochs, values = zip(*points, strict=True)
         color = COLORS.get(name, "#666666")
         (line,) = axes.plot(epochs, values, label=name, color=color)
-        line.set(marker="o" if len(points) <= 50 else "", markersize=4)
-        line.set_linewidth(1.5 if len(points) <= 500 else 0.6)
+        marker, width = "o" if len(points) <= 50 else "", 1.5 if len(points) <= 500 else 0.6
+        line.set(marker=marker, markersize=4, linewidth=width)
         axes.annotate(
             f"{values[-1]:{panel.number_format}}",
             (epochs[-1], values[-1]),

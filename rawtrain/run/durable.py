@@ -100,8 +100,8 @@ def json_text(values: Any, **form: Any) -> str:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Replace `file` by UTF-8 text."""
-    write_bytes(file, text.encode())
+    """Replace `file` by UTF-8 text; what a path has that is no text is escaped."""
+    write_bytes(file, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(file: Path, content: bytes) -> None:
