@@ -262,10 +262,11 @@ CASES = [
             ("an array under any name", json.dumps({"train": ROWS})),
         ]
     ),
-    case("an array of text", '["a", "b"]', file="a.json",
-         refused=r"^a.json: JSON, but not one object a line.* `jq -c '.\[\]' a.json > rows.jsonl`"),
+    case("an array", json.dumps(ROWS), file="a.jsonl",
+         refused=r"^a.jsonl: JSON, but not one object a line.* `jq -c '.\[\]' a.jsonl > "),
+    text_case("an array of texts", '["a b", "c d"]', "a.json", texts=["a b", "c d"]),
     case("objects over lines", json.dumps(ROWS[0], indent=2) * 2, file="a.jsonl",
-         refused=r"^a.jsonl: JSON, but not one object a line.* `jq -c . a.jsonl > rows.jsonl`"),
+         refused=r"^a.jsonl: JSON, but not one object a line.* `jq -c . a.jsonl > "),
     case("mark, blank lines", "\ufeff\n" + jsonl(*ROWS) + "\n \n", file="a.jsonl", words=WORDS),
     case("an empty file", "", file="a.jsonl", refused="^a.jsonl: the file is empty"),
     case("blank lines alone", "\n\n", file="a.jsonl", refused="^a.jsonl: no JSON object"),
@@ -280,10 +281,11 @@ CASES = [
     json_case("nested endlessly", "[" * 100_000, refused="^a.jsonl:3: maximum recursion depth"),
     *(
         Case(f"JSON lines {job.task}", job, {file: "\n" + jsonl(*ROWS, *ROWS) + "Text.\n"},
-             refused=f"^{file}: 4 of the first 5 lines are JSON objects.* ends in .jsonl$")
+             refused=f"^{file}: 4 of the first 5 lines are JSON, .*: .jsonl for an object a line")
         for job in (NerSettings, MlmSettings) for file in ("a.txt", "a.conll")
     ),
-    text_case("text in braces", "{a}\n{b}\n", texts=["{a}", "{b}"]),
+    text_case("JSON over lines", json.dumps(ROWS, indent=1), refused="^a.txt: .* lines are JSON"),
+    text_case("text in braces", '{a}\n"b": c\n[]\n"d"\n', texts=["{a}", '"b": c', "[]", '"d"']),
     # CSV
     csv_case("words that look like values",
              "sentence_id,word,tag\n" + "".join(

@@ -316,6 +316,12 @@ def test_words_and_tags_are_found_by_name_or_by_what_they_hold(tmp_path, names, 
     assert (train["train"].words, train["train"].tags) == (WORDS, TAGS)
 
 
+def test_parts_of_speech_are_not_taken_for_the_words_of_a_text_that_is_one_string(tmp_path):
+    row = {"Sentence": "Many of them left", "POS": ["NNS", "IN"] * 2, "Tag": ["O"] * 4}
+    found = refusal(tmp_path, "a.jsonl", jsonl(row, row))
+    assert "'Sentence' (text), 'POS' (a list of text)" in found and "--text_column_name" in found
+
+
 def test_a_list_of_tags_is_not_taken_for_words(tmp_path):
     rows = [{"marken": row["ner_tags"], "satz": row["tokens"], "n": 1} for row in ROWS]
     train = read_tagged(settings(train_file=write(tmp_path, "a.jsonl", jsonl(*rows)))).splits
@@ -323,7 +329,7 @@ def test_a_list_of_tags_is_not_taken_for_words(tmp_path):
 
 
 def test_words_and_tags_that_cannot_be_found_are_refused_once_with_what_there_is(tmp_path):
-    row = {"id": "0", "sentence": "Anna lives", "x": ["NN", "VB"], "y": ["a", "b"], "n": None}
+    row = {"id": "0", "sentence": "Anna lives", "x": ["c", "d"], "y": ["a", "b"], "n": None}
     assert refusal(tmp_path, "a.jsonl", jsonl(*[row] * 30)) == (
         ": no column is named 'tokens', 'words', 'text', 'token', 'word'; no column is named "
         "'ner_tags', 'ner', 'ner_labels', 'tags', 'labels', 'label', 'upos'; the columns are "
@@ -347,7 +353,7 @@ SPANS = {
         "data": {"text": "Anna lives in Bonn."},
     },
     "label studio, short": TEXT | {"label": [{"start": 0, "end": 4, "labels": ["PER"]}]},
-    "spacy": {"text": "Anna lives", "spacy": ("Anna", {"entities": [(0, 4, "PER")]})},
+    "spacy": ["Anna lives", {"entities": [[0, 4, "PER"]]}],
 }
 
 
@@ -356,7 +362,7 @@ SPANS = {
 def test_character_spans_are_refused_by_name_and_once(tmp_path, name, file):
     content = jsonl(SPANS[name]) * 3 if file == "a.jsonl" else json.dumps([SPANS[name]] * 3)
     found = refusal(tmp_path, file, content)
-    assert ": character spans in '" in found and "a list of words and a list of tags" in found
+    assert found.startswith(": character spans; expected in each row a list of words and a list of")
     assert "\n" not in found
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from rawtrain.config import DataSettings
-from rawtrain.data.tables import Rows, quoted
+from rawtrain.data.tables import SPAN, SPANS_FOUND, Rows, quoted
 from rawtrain.data.tags import IOB_TAG
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 SAMPLE = 100  # rows that are looked at
 JSON_NAMES = {"NoneType": "null", "str": "text", "list": "a list", "dict": "an object"}
 JSON_NAMES |= {"int": "a number", "float": "a number", "bool": "true or false"}
-SPAN = re.compile(r"""[\[(]\d+, \d+, ['"]|['"](?:start|begin)\w*['"]: \d""", re.IGNORECASE)
 ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\d+)"""
 LIST = re.compile(rf"\s*\[\s*(?:{ITEM}(?:\s*,\s*{ITEM})*\s*)?\]\s*")
 
@@ -64,6 +63,11 @@ def weigh_lists(values: list, wanted: Callable[[list], bool]) -> float:
     return sum(1 if wanted(items) else 0.1 for items in usable) / max(1, len(values))
 
 
+def are_words(items: list) -> bool:
+    """Whether it is no list of tags: not all of B-PER and the like, nor all of NNS and PUNCT."""
+    return not are_tags(items) and not "".join(items).isupper()
+
+
 def are_tags(items: list) -> bool:
     return all(type(item) is int or IOB_TAG.fullmatch(item) for item in items)
 
@@ -108,10 +112,7 @@ def _what_is_there(rows, missing):
     held = _sample(rows, rows.columns)
     spans = [column for column, values in held.items() if _has_spans(values)]
     if spans and "label_column_name" in missing:
-        return (
-            f"character spans in {quoted(spans)}; expected in each row a list of words and a list "
-            "of tags, one for each word: make tags such as B-PER and I-PER of the spans"
-        )
+        return f"{SPANS_FOUND} (in {quoted(spans)})"
     columns = ", ".join(f"{column!r} ({_kind_in(values)})" for column, values in held.items())
     flags = " and ".join(f"--{setting}" for setting in missing)
     return f"{'; '.join(missing.values())}; the columns are {columns}; choose with {flags}"

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from rawtrain.config import DataSettings, NerDataSettings
-from rawtrain.data.choice import are_tags, as_list, choose, json_kind, weigh_lists, weigh_text
+from rawtrain.data.choice import (
+    are_tags,
+    are_words,
+    as_list,
+    choose,
+    json_kind,
+    weigh_lists,
+    weigh_text,
+)
 from rawtrain.data.files import LONGEST_LINE
 from rawtrain.data.tables import Rows
 from rawtrain.data.tags import TaggedSentences
@@ -70,7 +78,7 @@ def sentences_of(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
     """A sentence from each row, its tags names or class numbers."""
     task = settings.task_name
     label_names = f"{task}_tags {task} {task}_labels tags labels label upos".split()
-    weigh_words = partial(weigh_lists, wanted=lambda items: not are_tags(items))
+    weigh_words = partial(weigh_lists, wanted=are_words)
     weigh_tags = partial(weigh_lists, wanted=bool if task == "pos" else are_tags)
     usual = {
         "text_column_name": (("tokens", "words", "text", "token", "word"), weigh_words),

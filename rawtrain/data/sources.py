@@ -36,6 +36,7 @@ from rawtrain.errors import raise_problems
 logger = logging.getLogger(__name__)
 
 SPLIT_NAMES = {"train": ["train"], "validation": ["validation", "dev", "val"], "test": ["test"]}
+JSON_LINE = re.compile(r'\[?{".*}\]?,?|"[^"]*": .*|[][{}]+,?')
 Split = TypeVar("Split", TaggedSentences, Documents)
 
 
@@ -78,7 +79,7 @@ def read_document_file(path: str, settings: DataSettings) -> Documents:
     """The documents of a file: its lines if it is plain text."""
     if kind_of(path) in FORMATS:
         return documents_of(read_rows(path, settings.encoding), settings)
-    _refuse_json_lines(path, settings.encoding)
+    _refuse_json(path, settings.encoding)
     return documents_from(partial(iterate_lines, path, settings.encoding), path)
 
 
@@ -95,17 +96,17 @@ def read_sentences(path: str, settings: NerDataSettings) -> TaggedSentences:
             return sentences_of_words(read_rows(path, encoding), settings)
     elif kind in FORMATS:
         return sentences_of(read_rows(path, encoding), settings)
-    _refuse_json_lines(path, encoding)
+    _refuse_json(path, encoding)
     return read_conll(path, settings.token_column, settings.tag_column, encoding)
 
 
-def _refuse_json_lines(path, encoding):
+def _refuse_json(path, encoding):
     lines = [line.strip() for line in islice(iterate_lines(path, encoding), 100) if line.strip()]
-    num_objects = sum(line.startswith('{"') and line.endswith("}") for line in lines)
-    if num_objects > len(lines) / 2:
+    num_json = sum(bool(JSON_LINE.fullmatch(line)) for line in lines)
+    if num_json > len(lines) / 2:
         raise ValueError(
-            f"{path}: {num_objects} of the first {len(lines)} lines are JSON objects, not text or "
-            "columns; rename the file: the name of JSON lines ends in .jsonl"
+            f"{path}: {num_json} of the first {len(lines)} lines are JSON, not text or columns; "
+            "rename the file: .jsonl for an object a line, .json for other JSON"
         )
 
 

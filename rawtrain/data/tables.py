@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,11 @@ from rawtrain.errors import raise_problems
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 FORMATS = (".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", *SEPARATORS)
+SPAN = re.compile(r"""[\[(]\d+, \d+, ['"]|['"](?:start|begin)\w*['"]: \d""", re.IGNORECASE)
+SPANS_FOUND = (
+    "character spans; expected in each row a list of words and a list of tags, one for each word: "
+    "make tags such as B-PER and I-PER of the spans"
+)
 LONGEST_JSON = 2**28  # bytes of a JSON array, which is held in memory as a whole
 BATCH = 1000  # rows of an Arrow table that are Python objects at once
 
@@ -84,8 +90,9 @@ def _whole_json(path: str, encoding: str) -> list[dict] | None:
         return None  # it is read line by line, and problems have a line
     if type(content) is dict:
         content = content.get("data") if len(content) > 1 else next(iter(content.values()), None)
-    is_rows = type(content) is list and content and {dict} == set(map(type, content))
-    return content if is_rows else None
+    if type(content) is not list or not content:
+        return None
+    return [row if type(row) is dict else {"row": row} for row in content]
 
 
 def _jsonl_rows(path: str, encoding: str) -> Iterator[tuple[int, dict]]:
@@ -96,10 +103,11 @@ def _jsonl_rows(path: str, encoding: str) -> Iterator[tuple[int, dict]]:
             continue
         if not (num_rows or problems) and (line.lstrip()[:1] == "[" or line.strip() == "{"):
             wanted = "'.[]'" if "[" in line else "."
-            raise ValueError(
-                f"{path}: JSON, but not one object a line; convert it with "
-                f"`jq -c {wanted} {path} > rows.jsonl`"
+            advice = f"convert it with `jq -c {wanted} {path} > rows.jsonl`"
+            found = (
+                SPANS_FOUND if SPAN.search(line) else f"JSON, but not one object a line; {advice}"
             )
+            raise ValueError(f"{path}: {found}")
         try:
             row = _parsed(line)
             if type(row) is not dict:
