@@ -1,10 +1,9 @@
 """How certain a score is: intervals from scoring the same sentences drawn again with replacement.
 
-The sentences of the data are a sample of those that might have been. As many are drawn from them,
-with replacement, a thousand times. The interval of a score holds its middle 95 % over these draws
-(the percentile bootstrap of Efron and Tibshirani, 1993). Sentences are drawn and not entities,
-because the mistakes in a sentence depend on each other. The interval does not say how another seed
-of the training would do.
+As many sentences as there are, a thousand times; the interval of a score holds its middle 95 % over
+these draws (the percentile bootstrap of Efron and Tibshirani, 1993). Sentences are drawn and not
+entities, because the mistakes in a sentence depend on each other. The interval does not say how
+another seed of the training would do.
 
 S sentences, C types, D draws.
 """

@@ -1,8 +1,7 @@
 """README.md of an output directory: the model card, for people and for the Hub.
 
-It is made from files that lie beside it: all_results.json, trainer_state.json, and card.json, which
-keeps what no other file holds. So it can be written again after an interruption or a later
-evaluation. Its text is in templates/card.md.jinja.
+It is made from files that lie beside it, so it can be written again after an interruption or a
+later evaluation. Its text is in templates/card.md.jinja.
 """
 
 import dataclasses
@@ -43,8 +42,7 @@ MARKUP = re.compile(r"([\\`*_\[\]|~$<>&^@]|:(?=//)|^[#+-]|(?<=^\d)[.)])")
 def note_run(settings, splits, figures) -> None:
     """Keep what a run is: its settings, its data, the versions of the packages.
 
-    splits: the data, each with a `source` and a `fingerprint`. figures: for each split the numbers
-    that describe it, as `terminal.table` takes them.
+    splits: each with a `source` and a `fingerprint`. figures: as `terminal.table` takes them.
     """
     data = {
         name: {"source": split.source, "sha256": split.fingerprint, "figures": column}

@@ -25,15 +25,12 @@ def table(figures: dict[str, dict[str, int]]) -> list[str]:
     words  1,200    80
     cut        -     2
     """
-    names = dict.fromkeys(name for column in figures.values() for name in column)
-    total = {name: sum(column.get(name, 0) for column in figures.values()) for name in names}
+    names = dict.fromkeys(name for split in figures.values() for name in split)
+    total = {name: sum(split.get(name, 0) for split in figures.values()) for name in names}
     types = [name for name in names if name.startswith("  ")]
     hidden = sorted(types, key=total.__getitem__, reverse=True)[MOST_TYPES:]
     rows = [
-        [
-            cut(name),
-            *(f"{column[name]:,}" if name in column else "-" for column in figures.values()),
-        ]
+        [cut(name), *(f"{split[name]:,}" if name in split else "-" for split in figures.values())]
         for name in names
         if name not in hidden
     ]
@@ -139,13 +136,7 @@ def cut(text: str, longest: int = LONGEST_NAME) -> str:
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table, with two blanks between its columns.
-
-    >>> print("\\n".join(text_table(["type", "F1"], [["PER", "0.612"], ["all", "0.7"]])))
-    type     F1
-    PER   0.612
-    all     0.7
-    """
+    """Lines of a table, with two blanks between its columns."""
     return ["  ".join(cells) for cells in _aligned(header, rows)]
 
 
@@ -158,14 +149,10 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list
     | de  |   0.612 |
     | all | **0.7** |
     """
-    titles, *lines = _aligned(header, rows)
-    first, *others = ("-" * len(title) for title in titles)
-    rule = f"|:-{first}|" + "".join(f"-{dashes}:|" for dashes in others)
-    return [_in_bars(titles), rule, *map(_in_bars, lines)]
-
-
-def _in_bars(cells):
-    return f"| {' | '.join(cells)} |"
+    cells = _aligned(header, rows)
+    first, *later = ("-" * len(title) for title in cells[0])
+    titles, *lines = (f"| {' | '.join(row)} |" for row in cells)
+    return [titles, f"|:-{first}|" + "".join(f"-{dashes}:|" for dashes in later), *lines]
 
 
 def _aligned(header, rows) -> list[list[str]]:
