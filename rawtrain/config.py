@@ -54,8 +54,12 @@ class NerDataSettings(DataSettings):
     test_file: str | None = setting(None, "test data")
     label_column_name: str | None = setting(None, "column of the tags")
     sentence_column_name: str | None = setting(None, "column of the sentence id (CSV)")
-    token_column: int = setting(0, "CoNLL: column of the word, from 0; negative: from the end")
-    tag_column: int = setting(-1, "CoNLL: column of the tag, from 0; negative: from the end")
+    token_column: int | str = setting(
+        0, "CoNLL: column of the word: its name, or number from 0; negative: from the end"
+    )
+    tag_column: int | str = setting(
+        -1, "CoNLL: column of the tag; MISC:name: what follows name= in the column MISC"
+    )
     max_predict_samples: int | None = setting(None, "predict the first n only")
     task_name: Literal["ner", "chunk", "pos"] = setting(
         "ner", "pos: any tags; else entities, in IOB"

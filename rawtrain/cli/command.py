@@ -174,7 +174,7 @@ def _parser(settings_class, problems):
 
 def _read(flag, kinds, problems, word):
     """The value of a flag: a word on the command line as one of the `kinds`."""
-    for read in (str, lambda word: TRUE_OR_FALSE[word.lower()], float, int):
+    for read in (lambda word: TRUE_OR_FALSE[word.lower()], float, int, str):
         with contextlib.suppress(KeyError, ValueError):
             if _fits(value := read(word), kinds):
                 return value

@@ -78,13 +78,21 @@ def read_object(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def iterate_lines(path: str | Path, encoding: str = "utf-8") -> Iterator[str]:
+def iterate_lines(
+    path: str | Path, encoding: str = "utf-8", left_out: dict[str, int] | None = None
+) -> Iterator[str]:
     """The lines of a file, which need not fit into memory, without their line ends.
 
-    Only LF, CRLF and CR end a line: a word may hold U+2028.
+    Only LF, CRLF and CR end a line: a word may hold U+2028. Files joined by `cat` have byte order
+    marks before other lines than the first; these are counted in `left_out`.
     """
     with open_data(path) as file:
-        yield from lines_of(file, path, encoding)
+        for line in lines_of(file, path, encoding):
+            if line[:1] == "\ufeff" and line[1:2] not in (" ", "\t"):  # else it is a word
+                line = line[1:]
+                if left_out is not None:
+                    left_out["byte order marks"] = left_out.get("byte order marks", 0) + 1
+            yield line
 
 
 def lines_of(file: BinaryIO, name: str | Path, encoding: str = "utf-8") -> Iterator[str]:

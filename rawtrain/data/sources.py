@@ -9,7 +9,7 @@ any other              sentences: CoNLL columns, as a .tsv without such rows; do
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -80,7 +80,9 @@ def read_document_file(path: str, settings: DataSettings) -> Documents:
     if kind_of(path) in FORMATS:
         return documents_of(read_rows(path, settings.encoding), settings)
     _refuse_json(path, settings.encoding)
-    return documents_from(partial(iterate_lines, path, settings.encoding), path)
+    marks: dict[str, int] = {}
+    documents = documents_from(partial(iterate_lines, path, settings.encoding, marks), path)
+    return replace(documents, left_out={**documents.left_out, **marks})
 
 
 def read_sentences(path: str, settings: NerDataSettings) -> TaggedSentences:
