@@ -202,12 +202,9 @@ class NerSettings(TrainingSettings, NerDataSettings, ModelSettings):
     metrics: ClassVar[tuple] = ("loss", "f1", "precision", "recall", "accuracy")
     embedded_recipe: ClassVar[dict] = {
         "num_train_epochs": 8.0,
-        "per_device_train_batch_size": 16,
-        "per_device_eval_batch_size": 32,
-        "learning_rate": 1e-3,
-        "warmup_steps": 0.1,
-        "weight_decay": 0.01,
-    }
+        "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32,
+        "learning_rate": 1e-3, "warmup_steps": 0.1, "weight_decay": 0.01,
+    }  # fmt: skip
 
     output_dir: str = setting("ner_output", "where everything is written")
 
@@ -222,18 +219,11 @@ class MlmSettings(TrainingSettings, MlmDataSettings, ModelSettings):
     groups: ClassVar[tuple] = (ModelSettings, MlmDataSettings, TrainingSettings)
     metrics: ClassVar[tuple] = ("loss", "perplexity", "accuracy")
     embedded_recipe: ClassVar[dict] = {
-        "max_steps": 400,
-        "line_by_line": True,
-        "max_seq_length": 64,
-        "max_eval_samples": 300,
-        "per_device_train_batch_size": 16,
-        "per_device_eval_batch_size": 32,
-        "learning_rate": 2e-3,
-        "warmup_steps": 0.1,
-        "weight_decay": 0.01,
-        "eval_strategy": "steps",
-        "eval_steps": 0.25,
-    }
+        "max_steps": 400, "line_by_line": True, "max_seq_length": 64, "max_eval_samples": 300,
+        "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32,
+        "learning_rate": 2e-3, "warmup_steps": 0.1, "weight_decay": 0.01,
+        "eval_strategy": "steps", "eval_steps": 0.25,
+    }  # fmt: skip
 
     output_dir: str = setting("mlm_output", "where everything is written")
 
