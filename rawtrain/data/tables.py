@@ -88,9 +88,10 @@ def _whole_json(path: str, encoding: str) -> list[dict] | None:
         content = _parsed(read_text(path, encoding, LONGEST_JSON))
     except (ValueError, RecursionError):
         return None  # it is read line by line, and problems have a line
-    if type(content) is dict:
+    is_object = type(content) is dict
+    if is_object:
         content = content.get("data") if len(content) > 1 else next(iter(content.values()), None)
-    if type(content) is not list or not content:
+    if type(content) is not list or not content or (is_object and type(content[0]) is not dict):
         return None
     return [row if type(row) is dict else {"row": row} for row in content]
 
@@ -103,11 +104,10 @@ def _jsonl_rows(path: str, encoding: str) -> Iterator[tuple[int, dict]]:
             continue
         if not (num_rows or problems) and (line.lstrip()[:1] == "[" or line.strip() == "{"):
             wanted = "'.[]'" if "[" in line else "."
-            advice = f"convert it with `jq -c {wanted} {path} > rows.jsonl`"
-            found = (
-                SPANS_FOUND if SPAN.search(line) else f"JSON, but not one object a line; {advice}"
+            advice = (
+                f"not one JSON object a line; convert it with `jq -c {wanted} {path} > new.jsonl`"
             )
-            raise ValueError(f"{path}: {found}")
+            raise ValueError(f"{path}: {SPANS_FOUND if SPAN.search(line) else advice}")
         try:
             row = _parsed(line)
             if type(row) is not dict:
