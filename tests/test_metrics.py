@@ -172,7 +172,8 @@ def test_score_keys_are_those_of_run_ner():
     assert list(score_dict(scores)) == ["precision", "recall", "f1", "accuracy"]
     by_type = score_dict(scores, return_entity_level_metrics=True)
     assert " ".join(by_type) == (
-        "LOC_precision LOC_recall LOC_f1 LOC_number PER_precision PER_recall PER_f1 PER_number"
+        "precision recall f1 accuracy"
+        " LOC_precision LOC_recall LOC_f1 LOC_number PER_precision PER_recall PER_f1 PER_number"
         " real-estate_precision real-estate_recall real-estate_f1 real-estate_number"
         " overall_precision overall_recall overall_f1 overall_accuracy"
     )

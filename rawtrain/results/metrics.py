@@ -63,17 +63,15 @@ def macro_average(scores: EntityScores) -> TypeScores:
 def score_dict(scores: EntityScores, return_entity_level_metrics: bool = False) -> dict:
     """The scores under the keys of run_ner.py, without their prefix "eval_" or "predict_".
 
-    As there, the flag adds those of each type and puts "overall_" before those of all types.
+    As there, the flag adds those of each type and names those of all types with "overall_"; here
+    they keep their own names too.
     """
     overall = scores.overall._asdict() | {"accuracy": scores.accuracy}
     del overall["number"]
     if not return_entity_level_metrics:
         return overall
-    rows = scores.per_type.items()
-    per_type = {
-        f"{name}_{key}": value for name, row in rows for key, value in row._asdict().items()
-    }
-    return per_type | {f"overall_{key}": value for key, value in overall.items()}
+    rows = [*((name, row._asdict()) for name, row in scores.per_type.items()), ("overall", overall)]
+    return overall | {f"{name}_{key}": value for name, row in rows for key, value in row.items()}
 
 
 def format_scores(

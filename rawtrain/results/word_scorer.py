@@ -27,9 +27,7 @@ class WordScorer:
 
     def __call__(self, evaluation: Evaluation) -> dict[str, float]:
         """The scores under run_ner.py's keys; the overall ones also without "overall_"."""
-        scores = self.scores(evaluation)
-        per_type = self.settings.return_entity_level_metrics
-        return score_dict(scores) | (score_dict(scores, True) if per_type else {})
+        return score_dict(self.scores(evaluation), self.settings.return_entity_level_metrics)
 
     def scores(self, evaluation: Evaluation) -> EntityScores:
         return self._scores(self._words(evaluation))
