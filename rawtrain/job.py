@@ -23,6 +23,7 @@ from rawtrain.evaluation import Score
 from rawtrain.fast.cpu import tune_process
 from rawtrain.loop import train
 from rawtrain.loss import BatchLoss
+from rawtrain.optim import learning_rate_schedule
 from rawtrain.precision import choose_device
 from rawtrain.randomness import seed_as_trainer
 from rawtrain.results import terminal
@@ -43,10 +44,12 @@ WORK = {"do_train": "train", "do_eval": "validation", "do_predict": "test"}  # a
 def prepare(settings: TrainingSettings) -> str | None:
     """Set the process up; the repository to upload to, if there is one.
 
-    Raises ValueError for a token or a precision that will not do: known before any data is read.
+    Raises ValueError for a token, precision or learning rate schedule that will not do, before any
+    data is read.
     """
     configure_logging(settings)
     device = choose_device(settings)
+    learning_rate_schedule(settings, max(settings.max_steps, 1000))  # of any length: does it work?
     if settings.is_fast:
         tune_process(device)
     return log_in(settings)

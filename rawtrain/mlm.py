@@ -148,9 +148,7 @@ def make_model(settings, tokenizer):
     config = small_bert_config(tokenizer) if is_from_scratch(settings) else load_config(settings)
     load = partial(load_model, AutoModelForMaskedLM, config, settings)
     model = fresh_model(load, settings.seed)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer))
-    check_vocabulary(tokenizer, model)
+    check_vocabulary(tokenizer, model, may_grow=True)
     return model
 
 

@@ -69,12 +69,14 @@ def learning_rate_schedule(settings: TrainingSettings, num_steps: int) -> Callab
             num_training_steps=num_steps,
             scheduler_specific_kwargs=kwargs,
         )
-    except (TypeError, ValueError) as mistake:
+        (factor,) = scheduler.lr_lambdas
+        for num_updates in (0, num_steps // 2, num_steps - 1):
+            factor(num_updates)
+    except (ArithmeticError, TypeError, ValueError) as mistake:
         raise ValueError(
             f"--lr_scheduler_kwargs {kwargs} does not suit "
             f"--lr_scheduler_type {settings.lr_scheduler_type}: {mistake}"
         ) from None
-    (factor,) = scheduler.lr_lambdas
     return lambda num_updates: settings.learning_rate * factor(num_updates)
 
 

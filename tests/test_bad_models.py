@@ -15,12 +15,19 @@ import pytest
 import torch
 from conftest import tagged_sentences, write_conll
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification, T5Config
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertForTokenClassification,
+    T5Config,
+)
 
 from rawtrain import MlmSettings, NerSettings, mlm, ner
 from rawtrain.cli.command import settings_from
 from rawtrain.data.tags import label_list
 from rawtrain.models.loading import check_length
+from rawtrain.study.tiny import tiny_model
 
 WORDS, TAGS = tagged_sentences(20)
 LABELS = label_list(TAGS)
@@ -206,11 +213,53 @@ def embeddings(number):
     return damage
 
 
-def gap_in_vocabulary(folder):
-    content = json.loads((folder / "tokenizer.json").read_text())
+def in_tokenizer(change, also_in_class=False):
+    """`change` is called with the content of tokenizer.json, which no class of its own replaces."""
+
+    def damage(folder):
+        content = json.loads((folder / "tokenizer.json").read_text())
+        change(content)
+        (folder / "tokenizer.json").write_text(json.dumps(content))
+        if not also_in_class:
+            edit("tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")(folder)
+
+    return damage
+
+
+def gap_in_vocabulary(content):
     vocabulary = content["model"]["vocab"]
     vocabulary[max(vocabulary, key=vocabulary.get)] = 500
-    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def no_unknown_token(content):
+    del content["model"]["vocab"]["[UNK]"]
+    content["added_tokens"] = []
+
+
+def endless_pattern(content):
+    split = {"type": "Split", "pattern": {"Regex": r"(a+)+$"}, "behavior": "Isolated"}
+    content["pre_tokenizer"] = split | {"invert": False}
+
+
+def renamed_token(content):
+    vocabulary = content["model"]["vocab"]
+    vocabulary["\ud800"] = vocabulary.pop("we")
+
+
+def other_kind(kind, **sizes):
+    """Another architecture in the place of the BERT."""
+
+    def damage(folder):
+        (folder / WEIGHTS).unlink()
+        tiny_model("mlm", kind, vocab_size=80, **sizes).save_pretrained(folder)
+
+    return damage
+
+
+def one_more_token(folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["tomorrow"])
+    tokenizer.save_pretrained(folder)
 
 
 PREDICT = {"do_train": False, "do_predict": True}
@@ -230,6 +279,12 @@ CASES = {
         ("wrong_value", edit("config.json", hidden_size="x"), r"model: .*'hidden_size' expected"),
         ("wrong_activation", edit("config.json", hidden_act="x"), r"model: cannot .*KeyError: 'x'"),
         ("t5", lambda f: T5Config().save_pretrained(f), r"T5Config.* one of .*BertConfig", mlm),
+        ("negative_heads", edit("config.json", num_attention_heads=-2), r"does not run on token i"),
+        ("five_heads", edit("config.json", num_attention_heads=5), r"model: .* multiple of the "),
+        ("chunks", edit("config.json", chunk_size_feed_forward=3), None),
+        ("negative_chunks", edit("config.json", chunk_size_feed_forward=-1), None, mlm),
+        ("attentions", edit("config.json", output_attentions=True), None),
+        ("tuples", edit("config.json", return_dict=False), None, mlm),
         ("quantized", edit("config.json", quantization_config={"bits": 4}), r"are quantized"),
     ],
     "encoder": [
@@ -304,22 +359,42 @@ CASES = {
         ("no_model", write("tokenizer.json", '{"added_tokens": []}'), r"Exception: Model missing"),
         ("lfs", write("tokenizer.json", LFS), r"tokenizer.json: a git-LFS pointer"),
         ("config_garbage", write("tokenizer_config.json", "x"), r"tokenizer_config.json: not read"),
+        ("no_unknown_token", in_tokenizer(no_unknown_token), r"Missing \[UNK\] token"),
+        ("endless_pattern", in_tokenizer(endless_pattern), r"PanicException: .*retry-limit"),
+        ("surrogate", in_tokenizer(renamed_token), r"model: cannot be loaded: .*"),
+        ("surrogate_special", edit("tokenizer_config.json", pad_token="\ud800"), r"model: "),
+        ("no_entry", edit("tokenizer_config.json", mask_token="[NOT]"), r"up to 80; .* up to 79"),
+        ("no_entry", edit("tokenizer_config.json", mask_token="[NOT]"), None, mlm),
+        ("pieces_alone", both(remove("tokenizer.json"), write("spm.model", "x"),
+            edit("tokenizer_config.json", tokenizer_class="DebertaV2Tokenizer")),
+         r"pip install sentencepiece protobuf"),
         ("slow", edit("tokenizer_config.json", tokenizer_class="CanineTokenizer"), r"a slow one"),
+    ],
+    "architecture": [
+        ("no_embeddings", other_kind("perceiver", d_model=16, d_latents=16, num_latents=4),
+         r"PerceiverForMaskedLM does not run on token ids: Attr", mlm),
+        ("quantized_embeddings", other_kind("ibert", max_position_embeddings=49), None, mlm),
+        ("head_of_fixed_size", both(other_kind("esm", max_position_embeddings=50), one_more_token),
+         r"EsmForMaskedLM does not run on token ids: RuntimeError: The size", mlm),
+        *((kind, other_kind(kind, max_position_embeddings=48), None, mlm)
+          for kind in ("nystromformer", "yoso", "mra")),
     ],
     "embeddings": [
         ("too_few", embeddings(60), r"has token ids up to 79; .* embeddings for 60, so"),
         ("too_few", embeddings(60), None, mlm),
         ("one_more", embeddings(79), r"up to 79; .* embeddings for 79, so up to 78"),
-        ("gap", gap_in_vocabulary, r"has token ids up to 500; .* embeddings for 80", mlm),
+        ("gap", in_tokenizer(gap_in_vocabulary, True), r"ids up to 500; .* embeddings for 80", mlm),
     ],
     "special tokens": [
-        ("no_pad", edit("tokenizer_config.json", pad_token=None), r"has no padding token"),
+        ("no_pad", edit("tokenizer_config.json", pad_token=None), None),
         ("no_mask", edit("tokenizer_config.json", mask_token=None), r"has no mask token", mlm),
         ("no_cls", edit("tokenizer_config.json", cls_token=None), None),  # its id is asked nowhere
     ],
     "length": [
         ("over_positions", write("x", ""), r"--max_seq_length is 49; .* up to 48", ner,
          {"max_seq_length": 49}),
+        ("over_the_tokenizers", edit("tokenizer_config.json", model_max_length=20), None, ner,
+         {"max_seq_length": 48}),
     ],
     "model_max_length": [
         ("infinite", edit("tokenizer_config.json", model_max_length=int(1e30)), None),

@@ -17,7 +17,7 @@ from rawtrain.fast.attention import ROW_ATTENTION, row_attention
 from rawtrain.fast.dropout import FastDropout
 from rawtrain.loop import train
 from rawtrain.loss import labelled_tokens, summed_cross_entropy
-from rawtrain.study.tiny import tiny_model
+from rawtrain.study.tiny import tiny_model, tiny_tokenizer
 
 PACKED = [
     "bert",
@@ -108,6 +108,20 @@ def test_a_model_that_cannot_be_packed_is_trained_padded_and_a_line_says_so(
     loss, logits, _ = forward_and_backward(model, batch, route.batch_loss)
     assert loss == pytest.approx(expected[0], rel=1e-6)
     torch.testing.assert_close(logits, expected[1])
+
+
+def test_rows_of_a_tokenizer_without_a_padding_token_are_padded_with_what_is_masked():
+    model, with_pad, without_pad = random_model("ner"), tiny_tokenizer(), tiny_tokenizer()
+    without_pad.pad_token = None
+    assert without_pad.pad_token_id is None
+    losses = []
+    for tokenizer in (with_pad, without_pad):
+        source = token_source("ner", with_pad)
+        route = choose_route(model, source, tokenizer, NerSettings())
+        assert route.packs
+        batch = PaddedRows(source, tokenizer)(np.arange(9))
+        losses.append(forward_and_backward(model, batch, route.batch_loss)[0])
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("task", ["ner", "mlm"])

@@ -16,6 +16,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from rawtrain import job
 from rawtrain.config import LearningRateSchedule
 from rawtrain.optim import decay_groups, learning_rate_schedule, make_optimizer
 
@@ -122,3 +123,22 @@ def test_the_schedules_are_all_that_are_functions_of_the_step():
 def test_arguments_that_a_schedule_does_not_take_are_refused(settings):
     with pytest.raises(ValueError, match=r"num_wheels.*linear"):
         learning_rate_schedule(settings(lr_scheduler_kwargs={"num_wheels": 4}), 10)
+
+
+@pytest.mark.parametrize(
+    "schedule, kwargs",
+    [
+        ("linear", {"num_wheels": 4}),
+        ("inverse_sqrt", {"timescale": 0}),  # divides by zero when it is made, -1 in a step
+        ("inverse_sqrt", {"timescale": -1}),
+        ("cosine", {"num_cycles": "two"}),
+    ],
+)
+def test_a_schedule_that_cannot_be_computed_is_refused_before_any_data_is_read(
+    schedule, kwargs, settings
+):
+    chosen = settings(lr_scheduler_type=schedule, lr_scheduler_kwargs=kwargs)
+    with pytest.raises(
+        ValueError, match=f"does not suit --lr_scheduler_type {schedule}"
+    ):
+        job.prepare(chosen)

@@ -34,7 +34,8 @@ def placed_all(
     tokens: dict[str, np.ndarray], places: np.ndarray, shape: tuple[int, int], tokenizer
 ) -> dict[str, np.ndarray]:
     """All columns of tokens `placed`; the tokenizer's padding fills the slots that none takes."""
-    gaps = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    pad_id = tokenizer.pad_token_id or 0  # any token will do where there is none: it is masked
+    gaps = {"input_ids": pad_id, "token_type_ids": tokenizer.pad_token_type_id}
     gaps["labels"] = IGNORED
     return {name: placed(values, places, shape, gaps[name]) for name, values in tokens.items()}
 

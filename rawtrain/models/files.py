@@ -22,6 +22,10 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHER_FORMATS = {".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth"}
 # Implementations of attention and of experts that are part of transformers.
 BUILT_IN = (None, "eager", "sdpa", "batched_mm", "grouped_mm")
+NOT_CONVERTED = (
+    "has no tokenizer.json, and its SentencePiece model cannot be converted; that takes two "
+    "packages: pip install sentencepiece protobuf"
+)
 READ_AS_JSON = """config.json tokenizer.json tokenizer_config.json special_tokens_map.json
     added_tokens.json vocab.json"""
 
@@ -45,18 +49,22 @@ def check_name(name: str | None, *files: str) -> str:
 
 
 @contextlib.contextmanager
-def reading(name: str) -> Iterator[None]:
+def reading(name: str, trouble: str = "cannot be loaded") -> Iterator[None]:
     """Turn any exception of transformers' loaders into a ValueError that names the broken file.
 
-    A broken file can raise almost anything (KeyError, TypeError, tokenizers' plain Exception), so
-    everything is caught. Only a call of a loader may stand inside.
+    A broken file can raise almost anything (KeyError, TypeError, tokenizers' plain Exception and
+    its panics), so everything is caught. Only a call of a loader, or a trial, may stand inside.
     """
     try:
         yield
-    except Exception as mistake:
+    except BaseException as mistake:
+        if not isinstance(mistake, Exception) and type(mistake).__name__ != "PanicException":
+            raise  # a signal
         text = " ".join(str(mistake).split())  # some are paragraphs; ours are lines
         if not isinstance(mistake, (OSError, ValueError)):
-            text = f"cannot be loaded: {type(mistake).__name__}: {text}"
+            text = f"{trouble}: {type(mistake).__name__}: {text}"
+        if "pip install tiktoken" in text:  # transformers' last resort
+            text = NOT_CONVERTED
         if not Path(name).is_dir():
             text = f"no such directory; from the hub: {text}"
         raise ValueError(_broken_json(name) or f"{name}: {text}") from mistake

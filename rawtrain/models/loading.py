@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from rawtrain.config import DataSettings, ModelSettings, TrainingSettings
@@ -26,6 +25,8 @@ def load_config(settings: ModelSettings, **options: Any) -> PretrainedConfig:
     with reading(name):
         config = AutoConfig.from_pretrained(name, **source_of(settings), **options)
     files.check_config(name, config)
+    config.update({"output_attentions": False, "output_hidden_states": False, "return_dict": True})
+    config.chunk_size_feed_forward = 0  # which would refuse some rows
     return config
 
 
@@ -67,7 +68,7 @@ def load_model(
 def _stay_sparse(model):
     """Let BigBird choose its attention anew in each forward, where it changes it for good.
 
-    Else what it learns would hang on whether it, or an evaluation, had seen a short batch before.
+    Else what it learns would hang on whether it had seen a short batch before, or evaluated one.
     """
     encoder = model.base_model
     if getattr(encoder, "attention_type", None) != "block_sparse":
@@ -93,14 +94,28 @@ def named_labels(config: PretrainedConfig, settings: TrainingSettings) -> list[s
     raise ValueError(f"{config.name_or_path}: id2label in config.json is {labels}; {expected}")
 
 
-def check_vocabulary(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> None:
-    """Raise ValueError if the tokenizer has a token id for which the model has no embedding."""
-    embeddings: Any = model.get_input_embeddings()
-    size = len(embeddings.weight)
-    largest = max(tokenizer.get_vocab().values())
+def check_vocabulary(
+    tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, may_grow: bool = False
+) -> None:
+    """Raise ValueError if the tokenizer has a token id for which the model has no embedding, or if
+    the model does not make logits of token ids alone: a few are tried.
+
+    may_grow: add embeddings for the tokens that were added to the tokenizer.
+    """
+    name, largest = str(tokenizer.name_or_path), max(tokenizer.get_vocab().values())
+    with reading(name, f"its {type(model).__name__} does not run on token ids"), torch.no_grad():
+        embeddings: Any = model.get_input_embeddings()
+        size = len(embeddings.weight)
+        if may_grow and len(tokenizer) > size:
+            size = len(tokenizer)
+            model.resize_token_embeddings(size)
+        with torch.random.fork_rng(devices=[]):  # Reformer draws in a forward
+            ids = torch.arange(8)[None] % size
+            logits = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        assert logits.shape[:2] == ids.shape, f"the logits have the shape {tuple(logits.shape)}"
     if largest >= size:
         raise ValueError(
-            f"{tokenizer.name_or_path}: its tokenizer has token ids up to {largest}; the model has "
+            f"{name}: its tokenizer has token ids up to {largest}; the model has "
             f"embeddings for {size}, so up to {size - 1}. Name the tokenizer of this model"
         )
 
@@ -114,14 +129,17 @@ def check_length(
     """The longest row in sub-words, with special tokens: as set, or else the model's limit.
 
     Sets the limit in the tokenizer too, so that it is saved for pipelines. Raises ValueError for a
-    setting beyond it.
+    setting beyond the model's own limit; the tokenizer's, often another model's, is only a default.
     """
-    longest = min(tokenizer.model_max_length, num_positions(model))
+    said, positions = tokenizer.model_max_length, num_positions(model)
+    length = settings.max_seq_length or min(said, positions, longest_by_default)
+    if length > positions:
+        raise ValueError(f"--max_seq_length is {length}; this model takes up to {positions}")
+    if length > said:
+        logger.info(f"its tokenizer_config.json says up to {said} tokens, the model {positions}")
+    longest = max(length, min(said, positions))
     if longest < math.inf:
         tokenizer.model_max_length = longest
-    length = settings.max_seq_length or min(longest, longest_by_default)
-    if length > longest:
-        raise ValueError(f"--max_seq_length is {length}; this model takes up to {longest}")
     return int(length)
 
 
@@ -129,24 +147,29 @@ def num_positions(model: PreTrainedModel) -> float:
     """How many positions the model has embeddings for; infinite if it has no position table."""
     table = _position_table(model)
     if table is not None:
-        return table.num_embeddings - first_position(model)
+        return len(table.weight) - first_position(model)
     return getattr(model.config, "max_position_embeddings", None) or math.inf
 
 
 def first_position(model: PreTrainedModel) -> int:
     """The position id of the first token of a row.
 
-    RoBERTa and its relatives number positions from padding_idx + 1 on: no token uses the first rows
-    of their table.
+    RoBERTa and its relatives number positions from padding_idx + 1 on, Nystromformer, YOSO and MRA
+    from the first of their `position_ids`: no token uses the first rows of their table.
     """
-    table = _position_table(model)
-    return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
+    table, buffers = _position_table(model), model.named_buffers()
+    if table is None:
+        return 0
+    if table.padding_idx is not None:
+        return table.padding_idx + 1
+    numbers = [buffer for name, buffer in buffers if name.endswith(".position_ids")]
+    return int(numbers[0].min()) if numbers else 0
 
 
-def _position_table(model):
+def _position_table(model) -> Any:
     named = model.named_modules()
     tables = [module for name, module in named if name.endswith("position_embeddings")]
-    return next((table for table in tables if isinstance(table, nn.Embedding)), None)
+    return next((table for table in tables if hasattr(table, "padding_idx")), None)
 
 
 def _draw_head(model, report):

@@ -17,9 +17,10 @@ from rawtrain.models.files import check_name, reading, source_of
 
 logger = logging.getLogger(__name__)
 
-# What a tokenizer may treat in its own way. Blanks before all parts hide a prefix space, which may
-# be asked for.
+# What a tokenizer may treat in its own way, or in endless time. The blanks before all parts hide a
+# prefix space, which may be asked for.
 TRIED = """ The cat's  naïve CAFÉ, 1,234.5 (ﬁne)\tstop\n — “Üni” 東京 สวัสดี 🧑 \u0378 {0} lives."""
+TRIED += f" {'a' * 40}!"
 
 
 def load_tokenizer(settings: ModelSettings, **options: Any) -> PreTrainedTokenizerFast:
@@ -35,8 +36,6 @@ def load_tokenizer(settings: ModelSettings, **options: Any) -> PreTrainedTokeniz
         raise ValueError(
             f"{name}: its tokenizer has no vocabulary; give a --tokenizer_name that has"
         )
-    if tokenizer.pad_token_id is None:
-        raise ValueError(f"{name}: its tokenizer has no padding token; choose another model")
     length = tokenizer.model_max_length
     if not (isinstance(length, (int, float)) and length >= 1):
         raise ValueError(
@@ -103,6 +102,9 @@ def _like_its_file(tokenizer, name, revision):
     A class of transformers makes its own normalizer and pre-tokenizer, and takes no more than the
     vocabulary from tokenizer.json: a file of another kind loses its Lowercase or byte fallback.
     """
+    text = TRIED.format(tokenizer.mask_token)
+    with truncating(tokenizer) as backend:
+        ids = backend.encode(text).ids  # raises if its unknown token is missing
     file = files.find(name, "tokenizer.json", revision)
     if file is None or type(tokenizer) is PreTrainedTokenizerFast:
         return tokenizer
@@ -113,12 +115,9 @@ def _like_its_file(tokenizer, name, revision):
     if asked and kinds == {normalizers.BertNormalizer} and "do_lower_case" in read_object(asked):
         backend.normalizer = loaded.normalizer
     plain = _without_class(tokenizer, backend)
-    text, ids = TRIED.format(tokenizer.mask_token), []
-    for one in (tokenizer, plain):
-        with truncating(one) as backend:
-            ids.append(backend.encode(text).ids)
-    if ids[0] == ids[1]:
-        return tokenizer
+    with truncating(plain) as backend:
+        if backend.encode(text).ids == ids:
+            return tokenizer
     logger.info(f"{file} is used as it is: a {type(tokenizer).__name__} would split otherwise")
     return plain
 
