@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import zipfile
+from types import SimpleNamespace
 
 import datasets
 import pyarrow as pa
@@ -185,6 +186,14 @@ def test_links_within_a_folder_and_of_the_hubs_cache_are_followed(tmp_path):
     (snapshot / "train.jsonl").symlink_to("../../blob")
     corpus = read_tagged(settings(dataset_name=str(snapshot)))
     assert corpus.splits["train"].words == WORDS
+
+
+def test_a_remote_file_does_not_lie_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = SimpleNamespace(data_files={"train": ["https://example.org/train.parquet"]})
+    builder = SimpleNamespace(config=config)
+    monkeypatch.setattr("datasets.load_dataset_builder", lambda *_: builder)
+    assert "names data outside itself, https:" in message(read_tagged, dataset_name=".")
 
 
 def test_a_data_set_of_the_hub_names_files_of_the_hub_alone(tmp_path, monkeypatch):

@@ -91,7 +91,8 @@ def read_sentences(path: str, settings: NerDataSettings) -> TaggedSentences:
     if kind in SEPARATORS:
         header, row = [*islice(iterate_lines(path, encoding), 2), ""][:2]
         names = {name.strip('"').casefold() for name in header.split(SEPARATORS[kind])}
-        has_id = names & {*SENTENCE_NAMES, str(settings.sentence_column_name).casefold()}
+        asked = settings.sentence_column_name
+        has_id = not names.isdisjoint([asked.casefold()] if asked else SENTENCE_NAMES)
         if re.search(r"""(^|[,\t])"?\[["']""", row):  # a cell that begins like a list
             return sentences_of(read_rows(path, encoding), settings)
         if kind == ".csv" or (has_id and len(names) > 2):  # other files of tabs are CoNLL columns
@@ -171,7 +172,7 @@ def _check_inside(name: str, files: Iterable[str]) -> None:
     root = Path(name).resolve()
     root = root.parents[1] if root.parent.name == "snapshots" else root
     for file in files:
-        is_inside = Path(file).resolve().is_relative_to(root)
+        is_inside = "://" not in file and Path(file).resolve().is_relative_to(root)
         if not (is_inside if root.exists() else file.startswith("hf://")):
             raise ValueError(f"it names data outside itself, {file}; copy it there")
 
