@@ -64,6 +64,10 @@ class NerDataSettings(DataSettings):
     task_name: Literal["ner", "chunk", "pos"] = setting(
         "ner", "pos: any tags; else entities, in IOB"
     )
+    label_list: str | list[str] | None = setting(
+        None, "types or tags to have labels for besides those of the data", metavar="name"
+    )
+    repair_tags: bool = setting(False, "read tags of a broken scheme: begin where none continues")
     label_all_tokens: bool = setting(False, "train on all sub-words of a word; score the first")
     return_entity_level_metrics: bool = setting(False, "write scores per type to the JSON files")
     stride: int | None = setting(

@@ -27,10 +27,10 @@ from rawtrain.collate.route import make_batches
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.cache import cache_of
 from rawtrain.data.docstrings import read_docstring_corpus
-from rawtrain.data.labels import choose_labels
+from rawtrain.data.labels import choose_labels, label_ids, labels_of_data
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
-from rawtrain.data.sources import TaggedCorpus, read_tagged
-from rawtrain.data.tags import label_list
+from rawtrain.data.sources import read_tagged
+from rawtrain.data.tags import TaggedCorpus
 from rawtrain.data.words import default_stride, encode_words
 from rawtrain.evaluation import evaluate
 from rawtrain.fast.vocabulary import compact_vocabulary
@@ -75,7 +75,10 @@ def main(settings: NerSettings) -> None:
     run.note_data(splits, show_data(corpus, splits, encoded, tokenizer, label_names))
     sources = {name: TaggedTokens(rows.columns) for name, rows in encoded.items()}
     batches, batch_loss = make_batches(model, sources, tokenizer, settings)
-    scorers = {name: WordScorer(rows, label_names, settings) for name, rows in encoded.items()}
+    scorers = {
+        name: WordScorer(rows, label_names, settings, splits[name].tags)
+        for name, rows in encoded.items()
+    }
 
     if run.settings.do_train:
         run.train(
@@ -108,7 +111,7 @@ def embedded_corpus(corpus, settings):
         f"The model: {model}. The scores are those of this small task.\n"
         f"Its recipe: {terminal.recipe(settings)}\n"
     )
-    label_names = label_list(corpus.splits["train"].tags)
+    label_names = labels_of_data(corpus.splits, "IOB2", settings)
     return TaggedCorpus(corpus.splits, label_names, scheme="IOB2", num_repaired=0)
 
 
@@ -127,9 +130,10 @@ def make_model(settings, corpus, tokenizer):
         config = load_config(settings)
     model_labels = named_labels(config, settings)
     label_names = choose_labels(settings, corpus, model_labels)
-    config.id2label = dict(enumerate(label_names))
-    config.label2id = {name: number for number, name in enumerate(label_names)}
-    is_new = label_names != model_labels
+    if settings.do_train:
+        config.id2label = dict(enumerate(label_names))
+        config.label2id = {name: number for number, name in enumerate(label_names)}
+    is_new = settings.do_train and label_names != model_labels
     load = partial(load_model, AutoModelForTokenClassification, config, settings, new_head=is_new)
     model = fresh_model(load, settings.seed)
     check_vocabulary(tokenizer, model)
@@ -160,13 +164,12 @@ def encode(settings, splits, tokenizer, model, label_names):
     stride = 0 if settings.match_trainer else settings.stride
     if stride is None:
         stride = default_stride(tokenizer, max_length)
-    label2id = {name: number for number, name in enumerate(label_names)}
     return {
         name: encode_words(
             tokenizer,
             split.words,
             split.tags,
-            label2id,
+            label_ids(label_names, split.tags),
             max_length,
             stride,
             settings.label_all_tokens,

@@ -262,7 +262,7 @@ def prepare(settings):
         split, label2id = corpus.splits["train"], {name: i for i, name in enumerate(label_names)}
         words, tags = split.words[:limit], split.tags[:limit]  # long ones are cut, as in run_ner.py
         rows = encode_words(tokenizer, words, tags, label2id, max_length, settings.stride or 0)
-        columns, score = rows.columns, WordScorer(rows, label_names, settings)
+        columns, score = rows.columns, WordScorer(rows, label_names, settings, tags)
         source = TaggedTokens(columns)
     return Job(settings, tokenizer, model, columns, label_names, source, score)
 

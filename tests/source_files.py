@@ -18,7 +18,7 @@ CSV = "sentence_id,word,tag\n1,EU,B-ORG\n1,rejects,O\n2,Peter,B-PER\n2,NA,I-PER\
 
 def settings(**given):
     names = """dataset_name dataset_config_name train_file validation_file test_file
-        text_column_name label_column_name sentence_column_name"""
+        text_column_name label_column_name sentence_column_name label_list repair_tags"""
     defaults = dict.fromkeys(names.split()) | {"task_name": "ner", "token_column": 0}
     return SimpleNamespace(**{**defaults, "tag_column": -1, "encoding": "utf-8", **given})
 

@@ -74,7 +74,9 @@ def start(job, name, **flags):
     settings = settings_class(model_name_or_path=str(name), **defaults | flags)
     tokenizer = job.make_tokenizer(settings, None)
     if job is ner:
-        model, labels = ner.make_model(settings, SimpleNamespace(label_names=LABELS), tokenizer)
+        splits = {"test": SimpleNamespace(source="a.conll", tags=TAGS)}
+        corpus = SimpleNamespace(label_names=LABELS, splits=splits)
+        model, labels = ner.make_model(settings, corpus, tokenizer)
     else:
         model, labels = mlm.make_model(settings, tokenizer), None
     length = check_length(settings, tokenizer, model)
@@ -407,7 +409,7 @@ CASES = {
         ("no_number", trained({"x": "O"}, 2), r"model: invalid literal for int\(\)", ner, PREDICT),
         ("no_text", trained({0: 0, 1: ["O"]}, 2), r"is \{0: 0, 1: \['O'\]\}", ner, PREDICT),
         ("count", trained(dict(enumerate(LABELS)), 5), r"\(5,\).* needs \(7,\)", ner, PREDICT),
-        ("unknown", trained({0: "O", 1: "B-X"}, 2), r"not know: B-LOC.* knows O, B", ner, PREDICT),
+        ("unknown", trained({0: "O", 1: "B-X"}, 2), r"cannot know LOC.*O, B-X", ner, PREDICT),
         ("no_head", edit("config.json", id2label=dict(enumerate(LABELS))), r"has no trained head",
          ner, PREDICT),
         ("other_order", renumbered, None, ner, PREDICT),

@@ -51,7 +51,8 @@ SHARED = """model_name_or_path config_name tokenizer_name model_revision trust_r
     metric_for_best_model greater_is_better dataloader_num_workers disable_tqdm log_level
     report_to push_to_hub hub_model_id hub_token hub_private_repo hub_commit_message"""
 NER_ALONE = """test_file label_column_name max_predict_samples task_name label_all_tokens
-    return_entity_level_metrics token_column tag_column stride sentence_column_name"""
+    return_entity_level_metrics token_column tag_column stride sentence_column_name label_list
+    repair_tags"""
 MLM_ALONE = """mlm_probability mask_replace_prob random_replace_prob whole_word_mask line_by_line
     validation_split_percentage"""
 

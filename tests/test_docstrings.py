@@ -6,7 +6,7 @@ import pytest
 
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.raw_text import split_words
-from rawtrain.data.tags import detect_scheme
+from rawtrain.data.schemes import detect_scheme
 
 SPLITS = ("train", "validation", "test")
 # Verbs and nouns that make as many different sentences as one wants.
@@ -72,7 +72,7 @@ def test_the_tags_are_iob2_and_each_split_has_all_types(corpus):
         assert all(
             word and not any(map(str.isspace, word)) for words in split.words for word in words
         )
-        assert detect_scheme(split.tags, split.place) == "IOB2"
+        assert detect_scheme(split.tags) == "IOB2"
     assert corpus.splits["test"].place(1, 0) == "docstrings (test), sentence 2"
 
 

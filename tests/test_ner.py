@@ -154,17 +154,6 @@ def test_a_trained_model_keeps_its_order_of_labels_and_predicts_without_training
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_tags_that_the_model_does_not_know_are_refused(output, tmp_path, capsys):
-    words, tags = tagged_sentences(3)
-    tags[0][0] = "B-MISC"
-    file = write_conll(tmp_path / "test.conll", words, tags)
-    with pytest.raises(SystemExit) as stopped:
-        run_ner(tmp_path / "out", str(output), {"test_file": file})
-    assert stopped.value.code == 2
-    assert "B-MISC" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
 def test_long_sentences_go_through_windows_and_every_word_is_scored(
     output, files, tmp_path, capsys
 ):

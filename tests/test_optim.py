@@ -138,7 +138,5 @@ def test_a_schedule_that_cannot_be_computed_is_refused_before_any_data_is_read(
     schedule, kwargs, settings
 ):
     chosen = settings(lr_scheduler_type=schedule, lr_scheduler_kwargs=kwargs)
-    with pytest.raises(
-        ValueError, match=f"does not suit --lr_scheduler_type {schedule}"
-    ):
+    with pytest.raises(ValueError, match=f"does not suit --lr_scheduler_type {schedule}"):
         job.prepare(chosen)

@@ -6,15 +6,8 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB1, IOB2, IOBES, Entities
 
-from rawtrain.data.tags import (
-    TaggedSentences,
-    check_known,
-    check_tags,
-    detect_scheme,
-    label_list,
-    to_iob2,
-    unify,
-)
+from rawtrain.data.schemes import detect_scheme, iob2_labels, to_iob2
+from rawtrain.data.tags import TaggedSentences, check_tags, unify
 
 
 def sentences(*tag_sequences, source="data.conll"):
@@ -39,8 +32,8 @@ def render(spans, scheme):
         elif scheme == "IOB2":
             tags += ["B-" + entity_type] + ["I-" + entity_type] * (length - 1)
         else:
-            last, only = ("E-", "S-") if scheme == "IOBES" else ("L-", "U-")
-            inner = ["I-" + entity_type] * (length - 2)
+            inside, last, only = (f"{letter}-" for letter in LETTERS[scheme])
+            inner = [inside + entity_type] * (length - 2)
             whole = ["B-" + entity_type, *inner, last + entity_type]
             tags += [only + entity_type] if length == 1 else whole
         previous = entity_type
@@ -49,7 +42,8 @@ def render(spans, scheme):
 
 span = st.tuples(st.sampled_from([None, "PER", "LOC", "A-B"]), st.integers(1, 4))
 corpus = st.lists(st.lists(span, min_size=1, max_size=8), min_size=1, max_size=4)
-SCHEMES = ["IOB1", "IOB2", "IOBES", "BILOU"]
+LETTERS = {"IOBES": "IES", "BILOU": "ILU", "BMES": "MES", "BMEWO": "MEW"}
+SCHEMES = ["IOB1", "IOB2", *LETTERS]
 
 
 def entities(spans):
@@ -81,9 +75,13 @@ def test_seqeval_in_strict_mode_reads_the_same_entities(spans, scheme):
 @given(corpus, st.sampled_from(SCHEMES))
 def test_the_scheme_is_found_wherever_the_tags_tell_it_apart(spans, scheme):
     tag_sequences = [render(sentence, scheme) for sentence in spans]
-    same_as_iob2 = tag_sequences == [render(sentence, "IOB2") for sentence in spans]
-    expected = "IOB2" if same_as_iob2 else {"BILOU": "IOBES"}.get(scheme, scheme)
+    rivals = ["IOB2", *LETTERS]  # of equal tags the first
+    expected = next((r for r in rivals if same_tags(tag_sequences, spans, r)), scheme)
     assert detect_scheme(tag_sequences) == expected
+
+
+def same_tags(tag_sequences, spans, scheme):
+    return tag_sequences == [render(sentence, scheme) for sentence in spans]
 
 
 @given(st.lists(st.sampled_from(["O", "B-X", "I-X", "B-Y", "I-Y"]), max_size=12))
@@ -130,22 +128,130 @@ def test_a_conversion_is_no_repair(tags):
     assert unify({"train": sentences(tags)})[2] == 0
 
 
-@pytest.mark.parametrize(
-    ("tag_sequences", "evidence"),
-    [
-        ([["I-A", "O", "I-A"], ["O", "B-A"]], ["2 begin with I-", "d:1)", "1 with B-", "d:6)"]),
-        ([["S-A"], ["O", "I-A", "O"]], ["d:4: 'I-A' follows 'O'"]),
-        ([["S-A"], ["B-A", "O"]], ["d:4: 'O' follows 'B-A'"]),
-        ([["S-A"], ["B-A"]], ["d:3: the end of the sentence follows 'B-A'"]),
-        ([["U-A"], ["B-A", "L-B"]], ["d:4: 'L-B' follows 'B-A'"]),
-        ([["S-A", "I-A"]], ["d:2: 'I-A' follows 'S-A'"]),
-    ],
-)
-def test_a_mixture_is_refused_with_lines_as_evidence(tag_sequences, evidence):
+BROKEN = [
+    ([["I-A", "O", "I-A"], ["O", "B-A"]], ["d:1: I-A follows O (2 times)", "neither IOB1 nor"]),
+    ([["S-A"], ["O", "I-A", "O"]], ["d:4: I-A follows O", "are IOBES"]),
+    ([["S-A"], ["B-A", "O"]], ["d:4: O follows B-A"]),
+    ([["S-A"], ["B-A"]], ["d:3: O (the end of the sentence) follows B-A"]),
+    ([["U-A"], ["B-A", "L-B"]], ["d:4: L-B follows B-A", "are BILOU"]),
+    ([["S-A", "I-A"]], ["d:2: I-A follows S-A"]),
+    ([["W-A", "B-A", "B-A", "M-A", "E-A", "E-A"]], ["d:3: B-A follows B-A", "d:6: E-A follows E-"]),
+]
+
+
+@pytest.mark.parametrize(("tag_sequences", "evidence"), BROKEN)
+def test_a_mixture_is_refused_with_lines_as_evidence_and_the_flag(tag_sequences, evidence):
     with pytest.raises(ValueError) as error:
         unify({"train": sentences(*tag_sequences, source="d")})
-    for part in evidence:
+    for part in [*evidence, "--repair_tags"]:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(("tag_sequences", "evidence"), BROKEN)
+def test_repaired_tags_are_counted_and_read_as_seqeval_reads_them(tag_sequences, evidence):
+    splits, _, num_repaired = unify({"train": sentences(*tag_sequences)}, repair_tags=True)
+    assert num_repaired >= sum(": " in part for part in evidence)
+    as_seqeval_knows = [[iobes(tag) for tag in tags] for tags in tag_sequences]
+    assert get_entities(splits["train"].tags) == get_entities(as_seqeval_knows)
+
+
+def iobes(tag):
+    return tag[0].translate(str.maketrans("LUMW", "ESIS")) + tag[1:]
+
+
+# the same sentences in each notation, and what the run says of it
+WRITTEN = [
+    ("B-PER I-PER O B-LOC", "IOB2"),
+    ("B-PER E-PER O S-LOC", "IOBES"),
+    ("B-PER L-PER O U-LOC", "BILOU"),
+    ("B-PER E-PER O S-LOC | B-A M-A E-A", "BMES"),
+    ("B-PER E-PER O W-LOC | B-A M-A E-A", "BMEWO"),
+    ("B_PER I_PER O B_LOC", "IOB2 written B_PER"),
+    ("PER-B PER-I O LOC-B", "IOB2 written PER-B"),
+    ("b-PER i-PER o b-LOC", "IOB2 written b-per"),
+    ("b-PER e-PER O s-LOC", "IOBES written b-per"),
+    ("PER-m PER-e o LOC-s | LOC-b LOC-e", "BMES written per-b"),
+    ("(PER* *) * (LOC)", "OntoNotes brackets"),
+    ("(PER* *) * (LOC*) | (PER* * * *)", "OntoNotes brackets"),
+    ("PER PER O LOC | O O", "IO"),
+]
+
+
+@pytest.mark.parametrize(("written", "said"), WRITTEN)
+def test_tags_are_read_in_every_notation_and_the_run_says_which(written, said):
+    tag_sequences = [part.split() for part in written.split(" | ")]
+    splits, scheme, num_repaired = unify({"train": sentences(*tag_sequences)}, repair_tags=True)
+    assert (scheme, splits["train"].tags[0]) == (said, ["B-PER", "I-PER", "O", "B-LOC"])
+    assert num_repaired == ("LOC-m" in written) + ("PER-m" in written)
+
+
+@pytest.mark.parametrize(
+    ("tags", "iob2"),
+    [
+        ("B I O B B", "B-_ I-_ O B-_ B-_"),
+        ("b i o b", "B-_ I-_ O B-_"),
+        ("S O B M E", "B-_ O B-_ I-_ I-_"),
+        ("O O art-film art-film O art-music", "O O B-art-film I-art-film O B-art-music"),
+    ],
+)
+def test_bare_letters_have_seqevals_type_and_types_alone_join(tags, iob2):
+    found = unify({"train": sentences(tags.split())})[0]["train"].tags[0]
+    assert " ".join(found) == iob2
+    if "_" in iob2:
+        assert get_entities(found) == get_entities(tags.upper().replace("M", "I").split())
+
+
+def test_a_type_that_looks_like_another_notation_does_not_change_it():
+    tags = ["B-PER-B", "I-PER-B", "O", "B-B_X", "B-I"]
+    splits, scheme, _ = unify({"train": sentences(tags)})
+    assert (splits["train"].tags, scheme) == ([tags], "IOB2")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "NNP VBZ NNP NNP",  # no O
+        "O 1 2 O O",
+        "O O it . the O",
+        "O PER PER PER",  # O is not the most frequent
+        "O O O PER B-PER",
+        " ".join(f"O O w{number}" for number in range(30)),  # each once
+        " ".join(f"O t{number} t{number} O" for number in range(201)),
+        "B-PER b-per O",
+        "B_PER B-PER O",
+    ],
+)
+def test_a_wrong_column_or_a_mixture_of_notations_is_refused(tags):
+    with pytest.raises(ValueError, match="--tag_column"):
+        unify({"train": sentences(tags.split())}, repair_tags=True)
+
+
+@pytest.mark.parametrize("tags", ["(A* (B)", "*)", "(A* *", "(A*) *)"])
+def test_brackets_that_do_not_match_are_refused_with_their_line(tags):
+    with pytest.raises(ValueError, match=r"d:[12]: .* follows "):
+        unify({"train": sentences(tags.split(), source="d")})
+
+
+@pytest.mark.parametrize(
+    ("names", "iob2"),
+    [
+        ("O B-PER I-PER", "O B-PER I-PER"),
+        ("O I-PER I-LOC", "O I-PER I-LOC"),
+        ("B-PER I-PER L-PER U-PER O", "B-PER I-PER I-PER B-PER O"),
+        ("[PAD] O B-PER X [CLS] [SEP]", "O O B-PER O O O"),
+        ("o b-per m-per e-per s-per", "O B-per I-per I-per B-per"),
+        ("O PER LOC", "O I-PER I-LOC"),
+        ("O B I", "O B-_ I-_"),
+    ],
+)
+def test_the_labels_of_a_model_are_read_as_the_tags_of_data_are(names, iob2):
+    assert iob2_labels(names.split(), "model") == iob2.split()
+
+
+@pytest.mark.parametrize("names", ["NOUN VERB X", "LABEL_0 LABEL_1", "O B-PER 3", "0 , ."])
+def test_labels_of_a_model_that_mark_no_entities_are_refused(names):
+    with pytest.raises(ValueError, match=r"model: its labels, such as '.*', mark no entities"):
+        iob2_labels(names.split(), "model")
 
 
 def test_a_split_in_another_scheme_is_refused_unless_it_has_no_entity():
@@ -164,25 +270,15 @@ def test_a_short_split_that_looks_like_iob1_is_read_as_iob2_if_another_split_is(
 
 
 @pytest.mark.parametrize(
-    "tag", ["b-per", "B_PER", "B-", "", "0", "o", "PER", "X-PER", "O-PER", "_"]
+    "tag", ["b-per", "B_PER", "B-", "", "0", "o", "PER", "X-PER", "O-PER", "_", "*", "(PER)"]
 )
 def test_a_tag_of_no_scheme_is_listed_with_its_line_and_number(tag):
     with pytest.raises(ValueError) as error:
-        check_tags([sentences(["O"], ["B-PER", tag], [tag, tag])])
-    assert f"data.conll:4: the tag {tag!r} is not an IOB tag (3 times)" in str(error.value)
+        check_tags([sentences(["O", "I-A", "I-A", "I-A"], ["B-PER", tag], [tag, tag])])
+    assert f"data.conll:7: the tag {tag!r} is not an IOB tag (3 times)" in str(error.value)
 
 
 def test_all_wrong_tags_of_all_splits_are_reported_at_once():
     with pytest.raises(ValueError) as error:
         check_tags([sentences(["x", "y"], source="a"), sentences(["z"], source="b")])
     assert [line[:4] for line in str(error.value).splitlines()[:3]] == ["a:1:", "a:2:", "b:1:"]
-
-
-def test_labels_are_sorted_and_a_tag_that_only_another_split_has_is_named():
-    train = sentences(["O", "B-PER", "I-PER"])
-    test = sentences(["O"], ["O", "B-LOC"], source="test.conll")
-    labels = label_list(train.tags)
-    assert labels == ["B-PER", "I-PER", "O"]
-    check_known({"train": train}, labels)
-    with pytest.raises(ValueError, match=r"test\.conll:4: the tag 'B-LOC' of the test split"):
-        check_known({"train": train, "test": test}, labels)

@@ -211,7 +211,8 @@ def perfect(encoded):
 @given(names, corpora, window_sizes, st.booleans(), st.sampled_from(["ner", "pos"]))
 def test_a_perfect_model_scores_1_on_any_data(name, corpus, window_size, label_all_tokens, task):
     encoded = encode(TOKENIZERS[name], corpus, *window_size, label_all_tokens)
-    scorer = WordScorer(encoded, LABELS, NerSettings(task_name=task))
+    tags = [[tag for _, tag in sentence] for sentence in corpus]
+    scorer = WordScorer(encoded, LABELS, NerSettings(task_name=task), tags)
     scores = scorer.scores(perfect(encoded))
     seen = [
         tag for tag in encoded.gold[~encoded.is_unseen] if task == "pos" or tag != LABEL2ID["O"]
@@ -239,7 +240,8 @@ def test_words_without_a_sub_word_continue_an_entity_and_never_begin_or_end_one(
 ):
     corpus = [[("a" if w[0] == "." else "\u200b", w[1:]) for w in gold.split()], [("a", "I-LOC")]]
     encoded = encode(TOKENIZERS["word-piece"], corpus)
-    scorer = WordScorer(encoded, LABELS, NerSettings())
+    tags = [[tag for _, tag in sentence] for sentence in corpus]
+    scorer = WordScorer(encoded, LABELS, NerSettings(), tags)
     both = scorer.entities(perfect(encoded))
     end = len(corpus[0])  # an entity ends with its sentence
     assert [one.spans() for one in both] == [[*entities, (end, end, "LOC")]] * 2

@@ -9,8 +9,8 @@ from itertools import islice
 from typing import Any
 
 from rawtrain.config import DataSettings
+from rawtrain.data.schemes import IOB_TAG
 from rawtrain.data.tables import SPAN, SPANS_FOUND, Rows, quoted
-from rawtrain.data.tags import IOB_TAG
 
 logger = logging.getLogger(__name__)
 

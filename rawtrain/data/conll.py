@@ -25,7 +25,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from rawtrain.data.files import iterate_lines, kind_of
-from rawtrain.data.tags import IOB_TAG, TaggedSentences
+from rawtrain.data.schemes import IOB_TAG
+from rawtrain.data.tags import TaggedSentences
 from rawtrain.errors import raise_problems
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ any other              sentences: CoNLL columns, as a .tsv without such rows; do
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from rawtrain.config import DataSettings, NerDataSettings
 from rawtrain.data import tags
 from rawtrain.data.conll import read_conll
 from rawtrain.data.files import iterate_lines, kind_of
+from rawtrain.data.labels import labels_of_data
 from rawtrain.data.rows import (
     SENTENCE_NAMES,
     Documents,
@@ -30,7 +31,7 @@ from rawtrain.data.rows import (
     sentences_of_words,
 )
 from rawtrain.data.tables import FORMATS, SEPARATORS, hub_rows, read_rows
-from rawtrain.data.tags import TaggedSentences
+from rawtrain.data.tags import TaggedCorpus, TaggedSentences
 from rawtrain.errors import raise_problems
 
 logger = logging.getLogger(__name__)
@@ -40,34 +41,14 @@ JSON_LINE = re.compile(r'\[?{".*}\]?,?|"[^"]*": .*|[][{}]+,?')
 Split = TypeVar("Split", TaggedSentences, Documents)
 
 
-@dataclass(frozen=True)
-class TaggedCorpus:
-    """The splits that there are, with IOB2 tags, and the labels for a model to predict."""
-
-    splits: dict[str, TaggedSentences]  # keys: "train", "validation", "test"
-    label_names: list[str]
-    scheme: str  # as found: "IOB1", "IOB2", "IOBES", or "none" for part-of-speech tags
-    num_repaired: int  # I- tags that continued no entity, read as B-
-
-
 def read_tagged(settings: NerDataSettings) -> TaggedCorpus:
-    """The tagged sentences that the settings name.
-
-    The labels are the names that the data declares, in its order, unless the tags had to be
-    converted; otherwise the tags of the training split, sorted, as in run_ner.py.
-    """
+    """The tagged sentences that the settings name, and their labels."""
     splits = _read_splits(settings, read_sentences, sentences_of)
     scheme, num_repaired = "none", 0
     if settings.task_name != "pos":
-        splits, scheme, num_repaired = tags.unify(splits)
-    first, *others = splits.values()
-    label_names = first.label_names
-    if label_names is None or scheme not in ("IOB2", "none"):
-        learnt = [first] if "train" in splits else [first, *others]
-        label_names = tags.label_list(t for split in learnt for t in split.tags)
-    tags.check_known(splits, label_names)
+        splits, scheme, num_repaired = tags.unify(splits, settings.repair_tags)
     _warn_of_bad_training_data(splits)
-    return TaggedCorpus(splits, label_names, scheme, num_repaired)
+    return TaggedCorpus(splits, labels_of_data(splits, scheme, settings), scheme, num_repaired)
 
 
 def read_documents(settings: DataSettings) -> dict[str, Documents]:

@@ -1,27 +1,16 @@
-"""Sentences with tags: the scheme of the tags is found, and they are converted to IOB2.
-
-In each of four schemes, "New York" and "Boston" are two entities next to each other:
-
-    word    IOB1    IOB2    IOBES   BILOU
-    New     I-LOC   B-LOC   B-LOC   B-LOC
-    York    I-LOC   I-LOC   E-LOC   L-LOC
-    Boston  B-LOC   B-LOC   S-LOC   U-LOC
-
-BILOU is IOBES with L for E and U for S, and is called IOBES here. All other modules see only IOB2.
-"""
+"""Sentences with tags, and their conversion to IOB2: all other modules see only that."""
 
 import json
-import re
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from rawtrain.data.files import sha256_of
+from rawtrain.data.schemes import SCHEMES, breaks, detect_scheme, find_notation, read_tags, to_iob2
 from rawtrain.errors import raise_problems
 
-IOB_TAG = re.compile(r"O|[BIESLU]-.+", re.DOTALL)
+MOST_TYPES = 200  # written without a letter: a column of words or links has more
 
 
 @dataclass(frozen=True)
@@ -47,136 +36,79 @@ class TaggedSentences:
         return f"{self.source}{self.at}{self.lines[sentence][word]}"
 
 
-def unify(splits: Mapping[str, TaggedSentences]) -> tuple[dict[str, TaggedSentences], str, int]:
+@dataclass(frozen=True)
+class TaggedCorpus:
+    """The splits that there are, with IOB2 tags, and the labels for a model to predict."""
+
+    splits: dict[str, TaggedSentences]  # keys: "train", "validation", "test"
+    label_names: list[str]
+    scheme: str  # as found: "IOB1", "BMES", "IOB2 written b-per"; "none" for part of speech
+    num_repaired: int  # tags that could not follow the one before them
+
+
+def unify(
+    splits: Mapping[str, TaggedSentences], repair_tags: bool = False
+) -> tuple[dict[str, TaggedSentences], str, int]:
     """The splits with IOB2 tags, the scheme that was found, and the number of repaired tags.
 
     The first split decides the scheme. Either all splits are IOBES or none is; IOB1 and IOB2, which
     a short split may not tell apart, are read by one rule. A repaired tag is an I- that continues
-    no entity in IOB2: it is read as B-, as by conlleval and seqeval.
+    no entity in IOB2: it is read as B-, as by conlleval and seqeval. `repair_tags`: and any other
+    that cannot follow the tag before it.
     """
-    check_tags(splits.values())
-    first, *_ = splits.values()
-    scheme = detect_scheme(first.tags, first.place)
-    for split in splits.values():
-        found = detect_scheme(split.tags, split.place)
-        has_entities = any(tag != "O" for tags in split.tags for tag in tags)
-        if has_entities and (found == "IOBES") != (scheme == "IOBES"):
+    notation = check_tags(splits.values())
+    unified, scheme, num_repaired = {}, "", 0
+    for name, split in splits.items():
+        tag_sequences = [read_tags(tags, notation) for tags in split.tags]
+        found = "IOBES" if notation == "(PER*" else detect_scheme(tag_sequences)
+        scheme = scheme or found
+        has_entities = any(tag != "O" for tags in tag_sequences for tag in tags)
+        if has_entities and (found in SCHEMES) != (scheme in SCHEMES):
+            first, *_ = splits.values()
             raise ValueError(
                 f"{split.source} has {found} tags, but {first.source} has {scheme} tags; "
                 "write both in one scheme, IOB2 for instance"
             )
-    unified, num_changed = {}, 0
-    for name, split in splits.items():
-        unified[name] = replace(split, tags=[to_iob2(tags) for tags in split.tags])
-        pairs = zip(chain(*split.tags), chain(*unified[name].tags), strict=True)
-        num_changed += sum(old != new for old, new in pairs)
-    return unified, scheme, num_changed if scheme == "IOB2" else 0
+        broken = [*breaks(tag_sequences, found)]
+        if found not in ("IOB1", "IOB2") and not repair_tags:
+            raise_problems(
+                [f"{split.place(sentence, word)}: {what}" for sentence, word, what in broken],
+                f"The tags are {found}. An entity of several words begins with B- and ends with E- "
+                f"(L-) in {', '.join(SCHEMES)}; each begins with B- in IOB2, and with I- in IOB1. "
+                "Correct them, or add --repair_tags to begin one wherever none can continue.",
+            )
+        num_repaired += len(broken)
+        unified[name] = replace(split, tags=[to_iob2(tags) for tags in tag_sequences])
+    names = {"B-PER": scheme, "PER": "IO", "(PER*": "OntoNotes brackets"}
+    name = names.get(notation, f"{scheme} written {notation}")
+    return unified, name, 0 if scheme == "IOB1" else num_repaired
 
 
-def check_tags(splits: Iterable[TaggedSentences]) -> None:
-    """Refuse tags of no scheme; each is reported once, with its first place and its count."""
+def check_tags(splits: Iterable[TaggedSentences]) -> str:
+    """The notation of the tags. Others are refused, each with its first place and its count."""
+    counts = Counter(tag for split in splits for tags in split.tags for tag in tags)
+    notation, misfits = find_notation(counts)
+    if notation == "PER":  # or a column of something else, which has other proportions
+        num_outside = counts.pop("O")
+        most_types = max(5, min(MOST_TYPES, counts.total() // 2))
+        if num_outside <= max(counts.values()) or len(counts) > most_types:
+            misfits = set(counts)
     raise_problems(
         [
-            f"{_first_place(split, tag)}: the tag {reprlib.repr(tag)} is not an IOB tag ({n} times)"
+            f"{split.place(sentence, word)}: the tag {reprlib.repr(tag)} is not an IOB tag"
             for split in splits
-            for tag, n in Counter(chain(*split.tags)).items()
-            if not IOB_TAG.fullmatch(tag)
+            for sentence, tags in enumerate(split.tags)
+            for word, tag in enumerate(tags)
+            if tag in misfits
         ],
-        "Expected O, or a letter B, I, E, S, L or U, a hyphen and a type: B-PER. If this is the "
-        "wrong column, choose another; for part-of-speech tags there is --task_name pos.",
+        f"Expected O and tags that are all written like {notation}. If this is the wrong column, "
+        "choose another with --tag_column or --label_column_name; for part-of-speech tags there is "
+        "--task_name pos. Types without B- and I- are read too, if O is the most frequent tag and "
+        f"there are few of them, {MOST_TYPES} at most.",
     )
-
-
-def detect_scheme(
-    tag_sequences: Sequence[Sequence[str]],
-    place: Callable[[int, int], str] = lambda s, w: f"sentence {s + 1}, word {w + 1}",
-) -> str:
-    """Which scheme it is: "IOB1", "IOB2" or "IOBES". ValueError, with places, if none fits.
-
-    E, S, L and U occur only in IOBES, where each entity must be opened and closed. IOB1 and IOB2
-    differ in entities that follow no entity of their type: IOB1 begins them with I-, IOB2 with B-.
-    If both occur, a minority of I- counts as slips in IOB2.
-
-    >>> detect_scheme([["O", "I-PER", "B-PER"]])
-    'IOB1'
-    """
-    if any(tag[0] in "ESLU" for tags in tag_sequences for tag in tags):
-        _check_iobes(tag_sequences, place)
-        return "IOBES"
-    starts: dict[str, list[tuple[int, int]]] = {"B": [], "I": []}
-    for sentence, tags in enumerate(tag_sequences):
-        previous = "O"
-        for word, tag in enumerate(tags):
-            if tag != "O" and tag[2:] != previous[2:]:
-                starts[tag[0]].append((sentence, word))
-            previous = tag
-    with_b, with_i = starts["B"], starts["I"]
-    if with_b and len(with_i) > len(with_b):
-        raise ValueError(
-            f"The tags fit neither IOB1 nor IOB2: of the entities that follow no entity of their "
-            f"type, {len(with_i)} begin with I- (first at {place(*with_i[0])}) and {len(with_b)} "
-            f"with B- (first at {place(*with_b[0])}); write all of them in one way"
-        )
-    return "IOB1" if with_i and not with_b else "IOB2"
-
-
-def to_iob2(tags: Sequence[str]) -> list[str]:
-    """The same entities in IOB2.
-
-    One rule reads every scheme: B, S and U begin an entity, and so does a tag whose type differs
-    from that of the tag before.
-
-    >>> to_iob2(["I-LOC", "I-LOC", "B-LOC", "O"])
-    ['B-LOC', 'I-LOC', 'B-LOC', 'O']
-    """
-    iob2 = []
-    for before, tag in zip(["O", *tags], tags, strict=False):
-        begins = tag[0] in "BSU" or tag[2:] != before[2:]
-        iob2.append("O" if tag == "O" else f"{'B' if begins else 'I'}-{tag[2:]}")
-    return iob2
+    return notation
 
 
 def label_list(tag_sequences: Iterable[Sequence[str]]) -> list[str]:
     """The tags that occur, sorted."""
     return sorted({tag for tags in tag_sequences for tag in tags})
-
-
-def check_known(splits: Mapping[str, TaggedSentences], label_names: Sequence[str]) -> None:
-    """Refuse tags that are not among the labels: the model could never predict them."""
-    problems = [
-        f"{_first_place(split, tag)}: the tag {tag!r} of the {name} split is not among the labels"
-        for name, split in splits.items()
-        for tag in label_list(split.tags)
-        if tag not in label_names
-    ]
-    raise_problems(
-        problems,
-        f"The labels are those of the training data: {', '.join(label_names)}. Correct the tag, "
-        "or add training sentences that have it.",
-    )
-
-
-def _check_iobes(tag_sequences, place):
-    problems = []
-    for sentence, tags in enumerate(tag_sequences):
-        # the end of a sentence closes like an O
-        for word, (before, tag) in enumerate(zip(["O", *tags], [*tags, "O"], strict=True)):
-            if before[0] in "BI":
-                fits = tag[0] in "IEL" and tag[2:] == before[2:]
-            else:
-                fits = tag[0] in "OBSU"
-            if not fits:
-                is_end = word == len(tags)
-                after = "the end of the sentence" if is_end else repr(tag)
-                problems.append(f"{place(sentence, word - is_end)}: {after} follows {before!r}")
-    raise_problems(
-        problems,
-        "The tags have E-, S-, L- or U-, so they should be IOBES (or BILOU), where an entity of "
-        "several words begins with B- and ends with E- (L-). Correct them, or write IOB2.",
-    )
-
-
-def _first_place(split: TaggedSentences, wanted: str) -> str:
-    return next(
-        split.place(s, tags.index(wanted)) for s, tags in enumerate(split.tags) if wanted in tags
-    )

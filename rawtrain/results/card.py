@@ -120,8 +120,9 @@ def command_of(settings: TrainingSettings) -> str:
     for name, value in public_values(settings).items():
         if value == usual[name] or value is None or name in NOT_IN_COMMAND:
             continue
-        text = json.dumps(value) if isinstance(value, dict | bool) else str(value)
-        lines.append(f"--{name}" if value is True else f"--{name} {shlex.quote(text)}")
+        texts = value if isinstance(value, list) else [str(value)]
+        texts = [json.dumps(value)] if isinstance(value, dict | bool) else texts
+        lines.append(f"--{name}" if value is True else f"--{name} {shlex.join(texts)}")
     return " \\\n    ".join(lines)
 
 

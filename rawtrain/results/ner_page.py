@@ -30,7 +30,8 @@ MOST_TYPES = 40  # of the confusion
 def show_data(corpus, splits, encoded, tokenizer, label_names: list[str]) -> dict[str, dict]:
     """Print what the data is, and one row as the model sees it; returns the figures by split."""
     figures = {
-        name: terminal.describe_tagged(split, encoded[name]) for name, split in splits.items()
+        name: terminal.describe_tagged(split, encoded[name], corpus.scheme == "none")
+        for name, split in splits.items()
     }
     name, rows = next(iter(encoded.items()))
     terminal.show(terminal.describe_corpus(corpus))

@@ -60,17 +60,24 @@ def describe_corpus(corpus) -> list[str]:
     if corpus.scheme not in ("IOB2", "none"):
         lines.append(f"tags: {corpus.scheme}, converted to IOB2")
     if corpus.num_repaired:
-        lines.append(f"tags: {corpus.num_repaired:,} I- that continue no entity, read as B-")
+        what = "I- that continue no entity, read as B-"
+        if corpus.scheme != "IOB2":
+            what = f"places that break {corpus.scheme}, repaired"
+        lines.append(f"tags: {corpus.num_repaired:,} {what}")
     return lines
 
 
-def describe_tagged(sentences, encoded) -> dict[str, int]:
-    """The figures of a split: what is there, by type, and what its encoding had to do."""
-    types = Counter(tag[2:] for tags in sentences.tags for tag in tags if tag[:2] == "B-")
+def describe_tagged(sentences, encoded, is_pos: bool = False) -> dict[str, int]:
+    """The figures of a split: what is there, by type, and what its encoding had to do.
+
+    is_pos: the tags are of single words, and have no types.
+    """
+    tags = [tag for tags in sentences.tags for tag in tags]
+    types = Counter(tags if is_pos else (tag[2:] for tag in tags if tag[:2] == "B-"))
     figures = {
         "sentences": len(sentences.words),
         "words": len(encoded.gold),
-        "entities": types.total(),
+        **({} if is_pos else {"entities": types.total()}),
         **{f"  {name}": types[name] for name in sorted(types)},
         "longest row, in sub-words": int(encoded.columns.lengths.max()),
     }

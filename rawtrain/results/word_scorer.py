@@ -1,11 +1,14 @@
 """From the predictions for labelled tokens to scores and tags of words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
 from rawtrain.config import NerSettings
+from rawtrain.data.schemes import to_iob2
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.data.words import EncodedWords
 from rawtrain.evaluation import Evaluation
@@ -24,6 +27,7 @@ class WordScorer:
     rows: EncodedWords
     label_names: list[str]
     settings: NerSettings
+    gold_tags: Sequence[Sequence[str]]
 
     def __call__(self, evaluation: Evaluation) -> dict[str, float]:
         """The scores under run_ner.py's keys; the overall ones also without "overall_"."""
@@ -34,12 +38,11 @@ class WordScorer:
 
     def scores_of(self, tags: Iterable[str]) -> EntityScores:
         """Scores of other tags [W] for the words of the split."""
-        names = self._names
-        return self._scores(np.array([names.index(tag) for tag in tags]))
+        return self._scores(self._numbers(tags))
 
     def entities(self, evaluation: Evaluation) -> tuple[Entities, Entities]:
         """The gold entities and the predicted ones; with part-of-speech tags, every word is one."""
-        return self._entities(self.rows.gold), self._entities(self._words(evaluation))
+        return self._entities(self._gold), self._entities(self._words(evaluation))
 
     def sentence_losses(self, evaluation: Evaluation) -> np.ndarray:
         """The loss [S] of each sentence, summed over its words; 0 if no row shows it."""
@@ -51,18 +54,40 @@ class WordScorer:
 
     def tags(self, evaluation: Evaluation) -> list[list[str]]:
         """The predicted tags of the words of each sentence."""
-        names = np.array(self._names, dtype=object)
-        parts = np.split(names[self._words(evaluation)], self.rows.sentence_offsets[1:-1])
-        return [part.tolist() for part in parts]
+        return self._sentences(self._words(evaluation))
 
-    @property
+    @cached_property
     def _names(self):
-        """The labels, and O for a word that no row shows, also where it is no label."""
-        return self.label_names + ["O"] * ("O" not in self.label_names)
+        """The labels, and what words may have besides: O, tags of the data, the B- of an I-."""
+        more = {"O", *chain(*self.gold_tags), *self._begins}
+        return self.label_names + sorted(more - set(self.label_names))
+
+    @cached_property
+    def _begins(self):
+        """The B- that each type of the model needs."""
+        is_pos = self.settings.task_name == "pos"
+        return {f"B-{name[2:]}" for name in self.label_names if name[:2] == "I-" and not is_pos}
+
+    @cached_property
+    def _gold(self):
+        return self._numbers(chain(*self.gold_tags))
+
+    def _numbers(self, tags):
+        number = {name: number for number, name in enumerate(self._names)}
+        return np.array([number[tag] for tag in tags], dtype=np.int64)
+
+    def _sentences(self, labels):
+        tags = np.array(self._names, dtype=object)[labels]
+        return [part.tolist() for part in np.split(tags, self.rows.sentence_offsets[1:-1])]
 
     def _words(self, evaluation):
         labels = self.rows.word_predictions(evaluation.predictions, self._names.index("O"))
-        return labels if self.settings.task_name == "pos" else self._continued(labels)
+        if self.settings.task_name == "pos":
+            return labels
+        labels = self._continued(labels)
+        if self._begins <= {*self.label_names} and len({*self._names}) == len(self._names):
+            return labels
+        return self._numbers(chain(*map(to_iob2, self._sentences(labels))))  # of another scheme
 
     def _continued(self, labels):
         rows = self.rows
@@ -74,9 +99,9 @@ class WordScorer:
         return find_entities(self._continued(labels), self._names, self.rows.sentence_offsets)
 
     def _scores(self, labels):
-        is_right = (self.rows.gold == labels)[~self.rows.is_unseen]
+        is_right = (self._gold == labels)[~self.rows.is_unseen]
         accuracy = float(is_right.mean()) if len(is_right) else 0.0
-        return entity_scores(self._entities(self.rows.gold), self._entities(labels), accuracy)
+        return entity_scores(self._entities(self._gold), self._entities(labels), accuracy)
 
 
 def check_best_metric(settings: NerSettings, validation: TaggedSentences | None) -> None:

@@ -27,7 +27,8 @@ FREE = frozenset(
         *("trust_remote_code", "dataset_name", "dataset_config_name"),
         *("train_file", "validation_file", "test_file"),
         *("text_column_name", "label_column_name", "sentence_column_name", "encoding"),
-        *("token_column", "tag_column", "max_predict_samples", "return_entity_level_metrics"),
+        *("token_column", "tag_column", "repair_tags", "label_list"),  # see "data" and "model"
+        *("max_predict_samples", "return_entity_level_metrics"),
         *("overwrite_cache", "preprocessing_num_workers", "dataloader_num_workers"),
         *("logging_strategy", "logging_steps", "disable_tqdm", "log_level"),
         *("save_strategy", "save_steps", "save_total_limit"),

@@ -7,7 +7,6 @@ run: its scores hold for the tagger.
 W words of all texts in S sentences, K of them with a sub-word, and so with a label.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.config import NerSettings
 from rawtrain.data.columns import IGNORED
 from rawtrain.data.raw_text import split_words
+from rawtrain.data.schemes import iob2_labels
 from rawtrain.data.words import default_stride, encode_words
 from rawtrain.models import loading, tokenizers
 from rawtrain.precision import choose_device
@@ -71,12 +71,7 @@ class Tagger:
             model_name_or_path=str(folder), max_seq_length=max_seq_length, use_cpu=use_cpu
         )
         config, tokenizer = loading.load_config(settings), tokenizers.load_word_tokenizer(settings)
-        label_names = loading.named_labels(config, settings)
-        if alien := [name for name in label_names if not re.fullmatch(r"O|[BI]-.+", name)]:
-            raise ValueError(
-                f"{folder}: its labels, such as {alien[0]!r}, mark no entities; expected O, "
-                f"B-TYPE and I-TYPE. Name a model that rawtrain.ner trained to find names"
-            )
+        label_names = iob2_labels(loading.named_labels(config, settings), str(folder))
         model = loading.load_model(AutoModelForTokenClassification, config, settings)
         loading.check_vocabulary(tokenizer, model)
         longest = loading.check_length(settings, tokenizer, model)
