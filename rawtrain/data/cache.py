@@ -1,7 +1,7 @@
 """Encoded data on disk: written once, then read back memory-mapped.
 
     <cache>/<key>/input_ids.bin ...   the numbers of an array each
-    <cache>/<key>/entry.json          their types, some counts, and a checksum of everything
+    <cache>/<key>/entry.json          their types, and a checksum of everything
 
 The key is a hash of everything that determines the content, so an entry is never out of date. It is
 written under another name, renamed when it is complete, and verified before it is used.
@@ -16,7 +16,6 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +31,10 @@ from rawtrain.data.files import sha256_of
 logger = logging.getLogger(__name__)
 warn_once = functools.cache(logger.warning)
 
-FORMAT = 4  # raise it whenever something else is written for the same data and settings
+FORMAT = 5  # raise it whenever something else is written for the same data and settings
 SECONDS_A_DAY = 24 * 60 * 60
 
 Arrays = dict[str, np.ndarray]
-Counts = dict[str, int]
-Chunks = Iterable[tuple[Arrays, Counts]]
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,10 @@ class Cache:
     folder: Path
     overwrite: bool = False
 
-    def fetch(self, key: str, chunks: Callable[[], Chunks]) -> tuple[Arrays, Counts]:
-        """The arrays and counts stored under `key`, or else made from `chunks()` and stored.
+    def fetch(self, key: str, chunks: Callable[[], Iterable[Arrays]]) -> Arrays:
+        """The arrays stored under `key`, or else those of all `chunks()`, concatenated and stored.
 
-        Arrays of the same name are concatenated, counts are summed. The arrays are read-only and
-        memory-mapped, or in memory where the folder cannot be written.
+        They are read-only and memory-mapped, or in memory where the folder cannot be written.
         """
         entry = self.folder / key
         if not self.overwrite and entry.exists():
@@ -95,15 +91,13 @@ def key_of(backend: tokenizers.Tokenizer, **facts: Any) -> str | None:
     return sha256_of(json.dumps(facts, sort_keys=True))
 
 
-def in_memory(chunks: Chunks) -> tuple[Arrays, Counts]:
+def in_memory(chunks: Iterable[Arrays]) -> Arrays:
     """What `Cache.fetch` returns, without a disk."""
     parts: dict[str, list[np.ndarray]] = {}
-    counts: Counter[str] = Counter()
-    for arrays, numbers in chunks:
-        counts.update(numbers)
+    for arrays in chunks:
         for name, array in arrays.items():
             parts.setdefault(name, []).append(array)
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}, dict(counts)
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
 def _remove_what_killed_processes_left(folder: Path) -> None:
@@ -112,30 +106,28 @@ def _remove_what_killed_processes_left(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _write(folder: Path, chunks: Chunks) -> tuple[Arrays, Counts]:
-    """Write an entry, and return it with its arrays mapped."""
+def _write(folder: Path, chunks: Iterable[Arrays]) -> Arrays:
+    """Write an entry, and return its arrays, mapped."""
     folder.mkdir()
     types: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for arrays, numbers in chunks:
-        counts.update(numbers)
+    for arrays in chunks:
         for name, array in arrays.items():
             assert types.setdefault(name, array.dtype.str) == array.dtype.str, (name, array.dtype)
             with (folder / f"{name}.bin").open("ab") as file:
                 file.write(np.ascontiguousarray(array).data)
-    arrays, entry = _mapped(folder, types), {"types": types, "counts": counts}
-    entry |= {"crc32": _checksum(entry, arrays)}
+    arrays = _mapped(folder, types)
+    entry = {"types": types, "crc32": _checksum(types, arrays)}
     (folder / "entry.json").write_text(json.dumps(entry, indent=2) + "\n")
-    return arrays, dict(counts)
+    return arrays
 
 
-def _read(folder: Path) -> tuple[Arrays, Counts]:
-    """The entry in `folder`. Raises some exception unless every byte of it is as it was written."""
+def _read(folder: Path) -> Arrays:
+    """The arrays in `folder`. Raises some exception unless all are as they were written."""
     entry = json.loads((folder / "entry.json").read_bytes())
     arrays = _mapped(folder, entry["types"])
-    if entry.pop("crc32") != _checksum(entry, arrays):
+    if entry["crc32"] != _checksum(entry["types"], arrays):
         raise ValueError(folder)
-    return arrays, entry["counts"]
+    return arrays
 
 
 def _publish(aside: Path, folder: Path) -> None:
@@ -158,8 +150,8 @@ def _mapped(folder: Path, types: dict[str, str]) -> Arrays:
     return arrays
 
 
-def _checksum(entry: dict[str, Any], arrays: Arrays) -> int:
-    checksum = zlib.crc32(json.dumps(entry, sort_keys=True).encode())
+def _checksum(types: dict[str, str], arrays: Arrays) -> int:
+    checksum = zlib.crc32(json.dumps(types, sort_keys=True).encode())
     for name in sorted(arrays):
         checksum = zlib.crc32(arrays[name].data, checksum)
     return checksum

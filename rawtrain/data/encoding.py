@@ -17,7 +17,7 @@ from typing import TypeVar
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from rawtrain.data.cache import Arrays, Cache, Counts, in_memory
+from rawtrain.data.cache import Arrays, Cache, in_memory
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +49,13 @@ def truncating(
 
 
 def encode_rows(
-    encode: Callable[[Chunk], tuple[Arrays, Counts]],
+    encode: Callable[[Chunk], Arrays],
     chunks: Callable[[], Iterable[Chunk]],
     num_workers: int | None,
     cache: Cache | None,
     key: str | None,
-) -> tuple[Arrays, Counts]:
-    """The arrays and counts of all chunks, from the cache or else encoded in threads."""
+) -> Arrays:
+    """The arrays of all chunks, from the cache or else encoded in threads."""
 
     def encoded():
         return encode_in_threads(encode, chunks(), num_workers)

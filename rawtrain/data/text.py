@@ -54,11 +54,16 @@ def encode_documents(
         if cache and isinstance(texts, Texts):
             key = key_of(backend, rows="documents", data=texts.fingerprint)
         encode, chunks = partial(_encode_chunk, backend), partial(_chunks_of, texts)
-        values, counts = encode_rows(encode, chunks, num_workers, cache, key)
-    offsets = offsets_of(values.pop("lengths"))
+        values = encode_rows(encode, chunks, num_workers, cache, key)
+    offsets, num_cut = offsets_of(values.pop("lengths")), values.pop("num_cut")
     if not line_by_line:
         offsets = np.append(np.arange(0, offsets[-1], max_length), offsets[-1])
-    return EncodedText(Columns(values, offsets), **counts)
+    return EncodedText(
+        Columns(values, offsets),
+        num_documents=len(num_cut),
+        num_cut_documents=int((num_cut > 0).sum()),
+        num_cut_tokens=int(num_cut.sum()),
+    )
 
 
 def split_documents(texts: SomeTexts, validation_percentage: int) -> tuple[SomeTexts, SomeTexts]:
@@ -110,18 +115,16 @@ def _chunks_of(texts):
 
 
 def _encode_chunk(backend, texts):
-    """The columns of the texts with their lengths in tokens, and the counts of `EncodedText`."""
+    """The columns of the texts, their lengths in tokens, and how many tokens each of them lost."""
     documents = backend.encode_batch(texts)
     lengths = np.array([len(document) for document in documents])
     word = flat(document.word_ids for document in documents)
     begins = (positions_in_rows(lengths) == 0) | (np.diff(word, prepend=-1) != 0)
-    values = {
+    num_cut = [sum(p.special_tokens_mask.count(0) for p in d.overflowing) for d in documents]
+    return {
         "input_ids": flat(document.ids for document in documents),
         "special": flat(document.special_tokens_mask for document in documents).astype(bool),
         "word_starts": begins | (word < 0),  # a token of no word counts as a word
         "lengths": lengths,
+        "num_cut": np.array(num_cut),
     }
-    num_cut = [sum(p.special_tokens_mask.count(0) for p in d.overflowing) for d in documents]
-    counts = {"num_documents": len(texts), "num_cut_tokens": sum(num_cut)}
-    counts["num_cut_documents"] = sum(number > 0 for number in num_cut)
-    return values, counts

@@ -147,7 +147,7 @@ def _windows(tokenizer, words, max_length, stride, num_workers, cache):
             key = key_of(backend, rows="words", data=data, has_types=has_types)
         encode = partial(_encode_chunk, backend, words, first_word, has_types)
         starts = partial(range, 0, len(words), CHUNK)
-        values, _ = encode_rows(encode, starts, num_workers, cache, key)
+        values = encode_rows(encode, starts, num_workers, cache, key)
     offsets, sentence_of = offsets_of(values.pop("lengths")), values.pop("sentence_of")
     if has_types and not values["token_type_ids"].any():
         del values["token_type_ids"]  # every model assumes zeros by default
@@ -155,7 +155,7 @@ def _windows(tokenizer, words, max_length, stride, num_workers, cache):
 
 
 def _encode_chunk(backend, words, first_word, has_types, start):
-    """The columns of the sentences from `start` on, what is known of each row, and no counts."""
+    """The columns of the sentences from `start` on, and what is known of each row."""
     sentences = backend.encode_batch(words[start : start + CHUNK], is_pretokenized=True)
     windows = [[sentence, *sentence.overflowing] for sentence in sentences]
     rows = [row for sentence in windows for row in sentence]
@@ -167,7 +167,7 @@ def _encode_chunk(backend, words, first_word, has_types, start):
     values = {"word": word, "input_ids": ids, "sentence_of": sentence_of, "lengths": lengths}
     if has_types:
         values["token_type_ids"] = flat(row.type_ids for row in rows)
-    return values, {}
+    return values
 
 
 def _owned_tokens(word, lengths):
