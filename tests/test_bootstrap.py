@@ -57,11 +57,11 @@ def test_the_interval_holds_the_score_and_narrows_with_more_sentences():
     widths = []
     for num_sentences in (100, 10_000):
         gold, predicted, offsets = random_split(num_sentences, PER)
-        interval = intervals(gold, predicted, offsets, PER)[None]
+        low, high = intervals(gold, predicted, offsets, PER)[None]
         both = [find_entities(labels, PER, offsets) for labels in (gold, predicted)]
         f1 = bootstrap.f1_of(bootstrap.counts_by_sentence(*both, offsets).sum((0, 1)))
-        assert interval.low < f1 < interval.high
-        widths.append(interval.high - interval.low)
+        assert low < f1 < high
+        widths.append(high - low)
     # A hundred times the sentences: a tenth of the width, give or take what 1,000 draws leave open.
     assert widths[0] / widths[1] == pytest.approx(10, rel=0.25)
 

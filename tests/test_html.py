@@ -251,7 +251,7 @@ def test_the_parts_of_a_sentence_are_its_words_in_order():
     labels = np.zeros(len(longest), int)
     labels[[0, LONGEST_SHOWN + 2]] = 1
     entities = find_entities(labels, names, np.array([0, len(labels)]))
-    assert [part.type for part in parts_of_sentence(longest, 0, entities, ["missed"] * 2)] == [
+    assert [kind for _, kind, _ in parts_of_sentence(longest, 0, entities, ["missed"] * 2)] == [
         "A",
         None,
     ]

@@ -12,7 +12,6 @@ from seqeval import metrics as seqeval
 from sklearn.metrics import classification_report as sklearn_report
 
 from rawtrain.results import metrics
-from rawtrain.results.bootstrap import Interval
 from rawtrain.results.entities import every_word, find_entities
 from rawtrain.results.metrics import (
     EntityScores,
@@ -204,7 +203,7 @@ def test_the_table_shows_every_type_and_the_baseline_beside_it():
     ]
     assert format_scores(scores).startswith("type           precision  recall     F1  in gold\n")
     assert format_scores(scores).endswith("\n\nword accuracy 0.500")
-    assert format_scores(scores, f1_interval=Interval(0.1, 0.25)).endswith(
+    assert format_scores(scores, f1_interval=(0.1, 0.25)).endswith(
         "\nword accuracy 0.500"
         "\noverall F1: 95 % interval 0.100 to 0.250 (1,000 bootstrap draws of the sentences)"
     )

@@ -9,7 +9,6 @@ S sentences, C types, D draws.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,10 +17,7 @@ from rawtrain.results.entities import Entities, right_ones
 NUM_DRAWS, LEVEL = 1000, 0.95
 FEWEST_SENTENCES = 20  # to draw from
 
-
-class Interval(NamedTuple):
-    low: float
-    high: float
+Interval = tuple[float, float]  # its lower and its upper end
 
 
 def f1_intervals(
@@ -39,7 +35,7 @@ def f1_intervals(
     tail = (1 - LEVEL) / 2
     bounds = np.quantile(f1, [tail, 1 - tail], axis=0).T.tolist()
     names: list[str | None] = [*gold.types, None]
-    return {name: Interval(*pair) for name, pair in zip(names, bounds, strict=True)}
+    return {name: (*pair,) for name, pair in zip(names, bounds, strict=True)}
 
 
 def counts_by_sentence(gold: Entities, found: Entities, sentence_offsets: np.ndarray) -> np.ndarray:

@@ -95,10 +95,9 @@ def format_scores(
     against = f" (baseline {baseline.accuracy:.3f})" if baseline else ""
     lines += ["", f"word accuracy {scores.accuracy:.3f}{against}"]
     if f1_interval:
-        lines.append(
-            f"overall F1: 95 % interval {f1_interval.low:.3f} to {f1_interval.high:.3f}"
-            f" ({NUM_DRAWS:,} bootstrap draws of the sentences)"
-        )
+        low, high = f1_interval
+        draws = f"{NUM_DRAWS:,} bootstrap draws of the sentences"
+        lines.append(f"overall F1: 95 % interval {low:.3f} to {high:.3f} ({draws})")
     return "\n".join(lines)
 
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -65,21 +64,16 @@ def adaptation(history: list[dict], unigram: dict[str, float]) -> list[list[str]
     ]
 
 
-class MaskedToken(NamedTuple):
-    """A token that the model had to predict, and what it predicted."""
-
-    seen: str
-    label: str
-    prediction: str
-
-
 def masked_rows(source: MaskedTokens, tokenizer, evaluation: Evaluation) -> Iterator[list]:
-    """The rows with a masked token, as the model saw them: texts, and `MaskedToken`s."""
+    """The rows with a masked token, as the model saw them.
+
+    A token is a text; a masked one is what was seen, what it was, and what the model predicted.
+    """
     name, predictions = tokenizer.convert_ids_to_tokens, iter(evaluation.predictions.tolist())
     for number in range(len(source.columns)):
         row = source.tokens(np.array([number]))
         tokens = [
-            name(seen) if label == IGNORED else MaskedToken(*name([seen, label, next(predictions)]))
+            name(seen) if label == IGNORED else tuple(name([seen, label, next(predictions)]))
             for seen, label in zip(row["input_ids"].tolist(), row["labels"].tolist(), strict=True)
         ]
         if (row["labels"] != IGNORED).any():

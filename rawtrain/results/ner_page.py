@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -99,14 +98,6 @@ def write_predictions(path: str | Path, sentences: Texts, gold: Texts, predicted
     write_text(Path(path), "".join(lines))
 
 
-class Part(NamedTuple):
-    """Adjacent words of a sentence: an entity, or what is between two."""
-
-    text: str
-    type: str | None = None
-    kind: str | None = None
-
-
 def worst_sentences(words, offsets, sides, losses) -> Iterator[tuple]:
     """Number, loss, words and the parts of both sides of the sentences with the highest loss."""
     for number in np.argsort(-losses, kind="stable")[:NUM_SENTENCES].tolist():
@@ -115,19 +106,20 @@ def worst_sentences(words, offsets, sides, losses) -> Iterator[tuple]:
         yield number + 1, losses[number], sentence, parts
 
 
-def parts_of_sentence(words, offset: int, entities: Entities, kinds: list[str]) -> list[Part]:
-    """A sentence in parts, cut after `LONGEST_SHOWN` words.
+def parts_of_sentence(words, offset: int, entities: Entities, kinds: list[str]) -> list[tuple]:
+    """A sentence in parts, cut after `LONGEST_SHOWN` words: words, and of an entity type and kind.
 
     offset: the place of its first word in the split. kinds: of the entities.
     """
     shown = [cut(word, LONGEST_WORD) for word in words[:LONGEST_SHOWN]]
-    parts, place = [], 0
+    parts: list[tuple] = []
+    place = 0
     begin, end = np.searchsorted(entities.first, [offset, offset + len(shown)])
     for number in range(begin, end):
         first, after = entities.first[number] - offset, entities.last[number] - offset + 1
         type_name = entities.types[entities.type[number]]
-        parts.append(Part(" ".join(shown[place:first])))
-        parts.append(Part(" ".join(shown[first:after]), type_name, kinds[number]))
+        parts.append((" ".join(shown[place:first]), None, None))
+        parts.append((" ".join(shown[first:after]), type_name, kinds[number]))
         place = after
-    parts.append(Part(" ".join(shown[place:])))
-    return [part for part in parts if part.text or part.type]
+    parts.append((" ".join(shown[place:]), None, None))
+    return [part for part in parts if any(part)]
