@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from rawtrain.cli.command import reported_mistakes, run
-from rawtrain.data.files import iterate_lines
+from rawtrain.data.files import iterate_lines, lines_of
 from rawtrain.errors import visible
 
 TEXTS_AT_ONCE = 1000
@@ -56,6 +56,7 @@ def _parser():
     parser.add_argument("model_dir", help="folder of the model, or its name on the hub")
     parser.add_argument("text", nargs="*", help="texts (default: each line of standard input)")
     parser.add_argument("--file", help="tag each line of this file instead")
+    parser.add_argument("--encoding", default="utf-8", help="of the file (default: utf-8)")
     parser.add_argument("--json", action="store_true", help="write a JSON object for each text")
     rows = "rows at once (default: 32)"
     parser.add_argument("--batch_size", "--batch-size", type=int, default=32, help=rows)
@@ -70,20 +71,8 @@ def _texts(asked):
     if asked.file and asked.text:
         raise ValueError(f"--file {asked.file} is given, and texts too; leave one of them out")
     if asked.file:
-        return iterate_lines(asked.file)
-    return asked.text or _lines_of_standard_input()
-
-
-def _lines_of_standard_input():
-    sys.stdin.reconfigure(encoding="utf-8", errors="strict")  # whatever the locale
-    try:
-        for line in sys.stdin:
-            yield line.removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"standard input is not UTF-8 text ({error.reason}); convert it, for instance with "
-            f"`iconv -f ISO-8859-1 -t UTF-8`"
-        ) from None
+        return iterate_lines(asked.file, asked.encoding)
+    return asked.text or lines_of(sys.stdin.buffer, "standard input", asked.encoding)
 
 
 def _for_people(text, entities):

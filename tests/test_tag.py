@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -101,11 +102,21 @@ def test_a_mistake_is_answered_with_a_message_and_code_2(arguments, said, folder
 
 
 def test_standard_input_that_is_no_utf8_is_refused(folder, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ab\xffc\n"), "utf-8"))
-    with pytest.raises(SystemExit) as stopped:
-        main([folder])
-    assert stopped.value.code == 2
-    assert "standard input is not UTF-8 text" in capsys.readouterr().err
+    for wrong, advice in ((b"ab\xffc\n", "not known"), (b"B\xf6rse\n", "cp1252 reads 'Börse'")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n" + wrong), "utf-8"))
+        with pytest.raises(SystemExit) as stopped:
+            main([folder])
+        assert stopped.value.code == 2
+        told = capsys.readouterr().err
+        assert re.search(f"standard input:2: byte .* is not UTF-8 text; .*{advice}", told)
+
+
+def test_text_in_another_encoding_is_tagged(folder, capsys, monkeypatch, tmp_path):
+    (tmp_path / "a.txt").write_bytes("Börse\n".encode("cp1252"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"B\xf6rse\n"), "utf-8"))
+    for given in ([], ["--file", str(tmp_path / "a.txt")]):
+        main([folder, "--encoding", "cp1252", "--json", *given])
+        assert json.loads(capsys.readouterr().out)["text"] == "Börse"
 
 
 @pytest.mark.slow

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from rawtrain.data.encodings import plausible_encodings
+
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 # Bytes. A line is held in memory as a whole, and encoding one that is a document takes about 150
@@ -179,24 +181,39 @@ def _decoded(file, name, encoding, longest):
                 raise UnicodeDecodeError(encoding, data, data.find(b"\0"), len(data), "")
         except UnicodeDecodeError as error:
             wrong = offset + len(data) - len(error.object) + error.start
-            raise ValueError(
-                f"{name}:{line}: byte 0x{error.object[error.start]:02x} at offset {wrong} is not "
-                f"{encoding.upper().removesuffix('-SIG')} text; {_advice(file, data)}"
-            ) from None
+            found = f"{name}:{line}: byte 0x{error.object[error.start]:02x} at offset {wrong}"
+            said = f"{found} is not {encoding.upper().removesuffix('-SIG')} text"
+            raise ValueError(f"{said}; {_advice(file, data, offset, encoding)}") from None
+        except UnicodeError as error:
+            raise ValueError(f"{name}: {error}; choose another --encoding") from None
         yield text
         line, offset = line + text.count("\n"), offset + len(data)
 
 
-def _advice(file, data):
-    """What to do about a file that cannot be decoded."""
+def _advice(file, line, offset, encoding):
+    """What to do about a file whose line at `offset` cannot be decoded."""
+    beginning, lines = line, []
     if file.seekable():
         file.seek(0)
-        data = file.read(8) + data
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        beginning = file.read(8)
+        start = file.seek(max(0, offset - 2**16))
+        lines = file.read(2**17).split(b"\n")[start > 0 : -1]  # whole ones
+    if beginning.startswith((b"\xff\xfe", b"\xfe\xff")) and "16" not in encoding:
         return "the file begins like UTF-16 text: read it with --encoding utf-16"
-    if b"\0" in data:
-        return "this looks like a binary file or UTF-16 text"
-    return "name the encoding of the file with --encoding"
+    if b"\0" in line:
+        return "this looks like a binary file or UTF-16 text (--encoding utf-16-le or utf-16-be)"
+    if re.search(rb"\xed[\xa0-\xbf][\x80-\xbf]", line):
+        return "half of a surrogate pair, as CESU-8 has (Java, Oracle); write the file as UTF-8"
+    lines = [part for part in {*lines, line.rstrip(b"\n")} if not part.isascii()]
+    if 2 * sum("\ufffd" not in part.decode("utf-8", "replace") for part in lines) >= len(lines):
+        mend = "correct this one" if encoding == "utf-8-sig" else "leave out --encoding"
+        return f"most lines around it are UTF-8: {mend}"
+    if not (names := plausible_encodings(b"\n".join(lines))):
+        return "its encoding is not known: name it with --encoding"
+    texts = (line.decode(name, "replace") for name in names)
+    shown = [re.search(r".{0,20}[^\x00-\x7f].{0,30}", text)[0].strip() for text in texts]
+    read = (f"--encoding {name} reads {text!r}" for name, text in zip(names, shown, strict=True))
+    return ", ".join(read)
 
 
 def _unreadable(path, error):
