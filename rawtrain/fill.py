@@ -8,10 +8,9 @@ from rawtrain.run import signals
 if __name__ == "__main__":
     signals.listen()  # imports take seconds, and a signal may come in the first of them
 
-import argparse
 from collections.abc import Sequence
 
-from rawtrain.cli.command import reported_mistakes, run
+from rawtrain.cli.command import parser_of_use, reported_mistakes, run
 from rawtrain.errors import visible
 
 
@@ -23,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from rawtrain.use.filler import MaskFiller  # torch: after a wrong flag was answered
 
         configure_logging(asked)
-        filler = MaskFiller.from_pretrained(asked.model_dir, use_cpu=asked.use_cpu)
+        options = {"use_cpu": asked.use_cpu, "trust_remote_code": asked.trust_remote_code}
+        filler = MaskFiller.from_pretrained(asked.model_dir, **options)
         for text in asked.text:
             masks = filler(text, asked.top_k)
             print(visible(text))
@@ -35,20 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m rawtrain.fill",
-        description="Predict the hidden words of a text with a masked language model.",
-        epilog="[MASK] stands for the mask token of any model. A mask is one token: a word of "
+    parser = parser_of_use(
+        "fill",
+        "Predict the hidden words of a text with a masked language model.",
+        "[MASK] stands for the mask token of any model. A mask is one token: a word of "
         "several sub-words is not found. Each mask is filled independently of the others.",
-        allow_abbrev=False,
     )
-    parser.add_argument("model_dir", help="folder of the model, or its name on the hub")
     parser.add_argument("text", nargs="+", help="texts, each with at least one [MASK]")
     parser.add_argument(
         "--top_k", "--top-k", type=int, default=5, help="words for each mask (default: 5)"
     )
-    parser.add_argument("--use_cpu", "--use-cpu", action="store_true", help="stay on the CPU")
-    parser.set_defaults(log_level="passive", disable_tqdm=True)  # for configure_logging
     return parser
 
 

@@ -9,14 +9,13 @@ from rawtrain.run import signals
 if __name__ == "__main__":
     signals.listen()  # imports take seconds, and a signal may come in the first of them
 
-import argparse
 import json
 import signal
 import sys
 from collections.abc import Sequence
 from itertools import islice
 
-from rawtrain.cli.command import reported_mistakes, run
+from rawtrain.cli.command import parser_of_use, reported_mistakes, run
 from rawtrain.data.files import iterate_lines, lines_of
 from rawtrain.errors import visible
 
@@ -33,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         configure_logging(asked)
         options = {"max_seq_length": asked.max_seq_length, "batch_size": asked.batch_size}
-        tagger = Tagger.from_pretrained(asked.model_dir, use_cpu=asked.use_cpu, **options)
+        options |= {"use_cpu": asked.use_cpu, "trust_remote_code": asked.trust_remote_code}
+        tagger = Tagger.from_pretrained(asked.model_dir, **options)
         tune_process(tagger.model.device)
         is_typed = not asked.file and not asked.text and sys.stdin.isatty()
         if is_typed:
@@ -46,14 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m rawtrain.tag",
-        description="Find names in text with a model that rawtrain.ner trained.",
-        epilog="Offsets count code points from 0; the end is exclusive. The score is the "
+    parser = parser_of_use(
+        "tag",
+        "Find names in text with a model that rawtrain.ner trained.",
+        "Offsets count code points from 0; the end is exclusive. The score is the "
         "mean probability of the labels of an entity's words.",
-        allow_abbrev=False,
     )
-    parser.add_argument("model_dir", help="folder of the model, or its name on the hub")
     parser.add_argument("text", nargs="*", help="texts (default: each line of standard input)")
     parser.add_argument("--file", help="tag each line of this file instead")
     parser.add_argument("--encoding", default="utf-8", help="of the file (default: utf-8)")
@@ -62,8 +60,6 @@ def _parser():
     parser.add_argument("--batch_size", "--batch-size", type=int, default=32, help=rows)
     longest = "longest window over a text, in sub-words (default: the model's limit)"
     parser.add_argument("--max_seq_length", "--max-seq-length", type=int, help=longest)
-    parser.add_argument("--use_cpu", "--use-cpu", action="store_true", help="stay on the CPU")
-    parser.set_defaults(log_level="passive", disable_tqdm=True)  # for configure_logging
     return parser
 
 

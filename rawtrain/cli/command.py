@@ -56,6 +56,20 @@ def settings_from(settings_class: type[Settings], arguments: Sequence[str]) -> S
     return settings
 
 
+def parser_of_use(command: str, description: str, epilog: str) -> ArgumentParser:
+    """The parser of a command that uses a finished model, with the flags that all of them have."""
+    prog = f"python -m rawtrain.{command}"
+    parser = ArgumentParser(prog, description=description, epilog=epilog, allow_abbrev=False)
+    parser.add_argument("model_dir", help="folder of the model, or its name on the hub")
+    parser.add_argument("--use_cpu", "--use-cpu", action="store_true", help="stay on the CPU")
+    trust = "run code that the model brings; only if you trust its authors"
+    parser.add_argument(
+        "--trust_remote_code", "--trust-remote-code", action="store_true", help=trust
+    )
+    parser.set_defaults(log_level="passive", disable_tqdm=True)  # for configure_logging
+    return parser
+
+
 @contextlib.contextmanager
 def reported_mistakes() -> Iterator[None]:
     """Turn a user's mistake, raised as ValueError or OSError, into a message and exit code 2.

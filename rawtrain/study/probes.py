@@ -137,7 +137,9 @@ def measure(model, tokenizer, words: list[dict], general_rows: Columns | None, s
     """What the model says in the place of each word, and its scores on the general text."""
     filler, answers, scores = MaskFiller(model, tokenizer, tokenizer.model_max_length), [], {}
     for word in words:
-        probabilities = filler.probabilities(word["text"])[0]
+        ids = tokenizer(word["text"].replace(MASK, word["word"]), verbose=False)["input_ids"]
+        ids[ids.index(word["token"])] = tokenizer.mask_token_id  # in place: it stands there once
+        probabilities = filler.predict(ids)[0]
         likeliest = probabilities.topk(NUM_LIKELIEST).indices.tolist()
         names = [tokenizer.decode([token]).strip() for token in likeliest]
         answers.append({"probability": float(probabilities[word["token"]]), "likeliest": names})

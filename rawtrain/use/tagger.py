@@ -58,17 +58,18 @@ class Tagger:
         *,
         max_seq_length: int | None = None,
         batch_size: int = 32,
-        use_cpu: bool = False,
+        **options: Any,
     ) -> "Tagger":
         """The tagger of a folder that a run wrote, or of any model with IOB2 labels.
 
         max_seq_length: the longest window in sub-words (default: the model's limit).
-        batch_size: rows at once. Raises ValueError for any other model.
+        batch_size: rows at once. options: use_cpu, and trust_remote_code for a model with code of
+        its own. Raises ValueError for any other model.
         """
         if batch_size < 1:
             raise ValueError(f"the batch size is {batch_size}; expected a whole number from 1")
         settings = NerSettings(
-            model_name_or_path=str(folder), max_seq_length=max_seq_length, use_cpu=use_cpu
+            model_name_or_path=str(folder), max_seq_length=max_seq_length, **options
         )
         config, tokenizer = loading.load_config(settings), tokenizers.load_word_tokenizer(settings)
         label_names = iob2_labels(loading.named_labels(config, settings), str(folder))
