@@ -8,7 +8,7 @@ import contextlib
 import logging
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,14 @@ def raise_problems(problems: Sequence[str], advice: str = "") -> None:
     if len(lines) > MAX_SHOWN:
         lines[MAX_SHOWN:] = [f"and {len(lines) - MAX_SHOWN} more"]
     raise ValueError("\n".join([*lines, advice] if advice else lines))
+
+
+def listed(names: Iterable[str]) -> str:
+    """The names with commas between; of many, the first 20 and the number of the others."""
+    shown = [*names]
+    if len(shown) > MAX_SHOWN:
+        shown[MAX_SHOWN:] = [f"and {len(shown) - MAX_SHOWN:,} more"]
+    return ", ".join(shown)
 
 
 def visible(text: str) -> str:

@@ -129,13 +129,20 @@ def test_a_type_that_only_validation_or_test_has_is_scored_as_missed(trained, tm
     output = run(tmp_path / "out", trained, **files, return_entity_level_metrics="true")
     said = [line for line in capsys.readouterr().err.splitlines() if "cannot know" in line]
     assert said == [
-        f"{files['test_file']}: the model cannot know MISC (1 times), counted as missed; "
+        f"{files['test_file']}: the model cannot know MISC (1), counted as missed; "
         "--label_list declares labels beforehand"
     ]
     found = json.loads((output / "predict_results.json").read_text())
     assert (found["predict_MISC_number"], found["predict_MISC_recall"]) == (1, 0.0)
     gold = read_conll(output / "predictions.conll", tag_column=1)
     assert gold.tags == tags
+
+
+def test_of_many_labels_twenty_are_named_and_the_others_counted(trained, tmp_path, capsys):
+    file = write_conll(tmp_path / "a.conll", *sentences(*(f"T{n:03}" for n in range(500))))
+    run(tmp_path / "out", trained, train_file=file)
+    said = capsys.readouterr().out
+    assert "for B-T000, B-T001" in said and "B-T019, and 981 more.\n" in said
 
 
 def test_part_of_speech_tags_that_training_lacks_are_refused_with_the_flag(
@@ -148,7 +155,7 @@ def test_part_of_speech_tags_that_training_lacks_are_refused_with_the_flag(
     with pytest.raises(SystemExit) as ended:
         run(tmp_path / "out", trained, **files, task_name="pos")
     said = capsys.readouterr().err
-    assert ended.value.code == 2 and "cannot know NOUN (1 times); --label_list" in said
+    assert ended.value.code == 2 and "cannot know NOUN (1); --label_list" in said
     run(tmp_path / "out", trained, **files, task_name="pos", label_list="NOUN")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from rawtrain.config import DataSettings
 from rawtrain.data.schemes import IOB_TAG
 from rawtrain.data.tables import SPAN, SPANS_FOUND, Rows, quoted
+from rawtrain.errors import listed
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def _what_is_there(rows, missing):
     spans = [column for column, values in held.items() if _has_spans(values)]
     if spans and "label_column_name" in missing:
         return f"{SPANS_FOUND} (in {quoted(spans)})"
-    columns = ", ".join(f"{column!r} ({_kind_in(values)})" for column, values in held.items())
+    columns = listed(f"{column!r} ({_kind_in(values)})" for column, values in held.items())
     flags = " and ".join(f"--{setting}" for setting in missing)
     return f"{'; '.join(missing.values())}; the columns are {columns}; choose with {flags}"
 

@@ -9,6 +9,7 @@ from itertools import chain
 from rawtrain.config import NerDataSettings, NerSettings
 from rawtrain.data.schemes import iob2_labels
 from rawtrain.data.tags import TaggedCorpus, TaggedSentences, label_list
+from rawtrain.errors import listed
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def choose_labels(
 
     Otherwise those of the data, for a new head. Raises ValueError if no score could be right.
     """
-    names, known = ", ".join(corpus.label_names), ", ".join(model_labels)
+    names, known = listed(corpus.label_names), listed(model_labels)
     labels = model_labels
     if not settings.do_train and settings.task_name != "pos":
         labels = iob2_labels(model_labels, settings.model_name_or_path or "")
@@ -76,12 +77,12 @@ def _tell_of_unknown(settings, corpus, labels):
     known = {label if is_pos else label[2:] for label in labels}
     remedy = "--label_list declares labels beforehand"
     if not settings.do_train:
-        remedy = f"the labels of {settings.model_name_or_path} are {', '.join(labels)}"
+        remedy = f"the labels of {settings.model_name_or_path} are {listed(labels)}"
     for split in corpus.splits.values():
         tags = chain(*split.tags)
         found = Counter(tags if is_pos else (tag[2:] for tag in tags if tag[0] == "B"))
-        unknown = [f"{name} ({found[name]} times)" for name in sorted(found.keys() - known)]
-        says = f"{split.source}: the model cannot know {', '.join(unknown)}"
+        unknown = [f"{name} ({found[name]:,})" for name in sorted(found.keys() - known)]
+        says = f"{split.source}: the model cannot know {listed(unknown)}"
         if unknown and (is_pos or not (settings.do_train or found.keys() & known)):
             raise ValueError(f"{says}; {remedy}")
         if unknown:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rawtrain.data.files import READ_ERRORS, iterate_lines, kind_of, open_data, read_text
-from rawtrain.errors import raise_problems
+from rawtrain.errors import listed, raise_problems
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 FORMATS = (".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", *SEPARATORS)
@@ -226,4 +226,4 @@ def _naming(source: str) -> Iterator[None]:
 
 
 def quoted(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names))
+    return listed(map(repr, names))

@@ -94,7 +94,7 @@ def check_tokens(tokenizer: PreTrainedTokenizerFast, columns: Columns, source: s
     warn_of_unknown(counts[tokenizer.unk_token_id] if tokenizer.unk_token else 0, counts.sum())
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     written = [
-        f"{tokenizer.convert_ids_to_tokens(number)} {counts[number]:,} times"
+        f"{tokenizer.convert_ids_to_tokens(number)} ({counts[number]:,})"
         for number in sorted(special)
         if counts[number]
     ]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rawtrain.errors import listed
+
 
 @dataclass(frozen=True)
 class Entities:
@@ -44,7 +46,7 @@ def find_entities(
     alien = [name for name in label_names if not re.fullmatch(r"O|[BI](-.+)?", name)]
     if alien:
         raise ValueError(
-            f"labels {', '.join(map(repr, alien[:20]))} are none of O, B-TYPE, I-TYPE: convert the"
+            f"labels {listed(map(repr, alien))} are none of O, B-TYPE, I-TYPE: convert the"
             " tags to IOB2, or say --task_name pos if every word has a tag of its own"
         )
     _check_ids(labels, label_names)

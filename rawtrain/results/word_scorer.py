@@ -11,6 +11,7 @@ from rawtrain.config import NerSettings
 from rawtrain.data.schemes import to_iob2
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.data.words import EncodedWords
+from rawtrain.errors import listed
 from rawtrain.evaluation import Evaluation
 from rawtrain.results.entities import Entities, continue_over_unseen, every_word, find_entities
 from rawtrain.results.metrics import EntityScores, entity_scores, score_dict
@@ -115,5 +116,5 @@ def check_best_metric(settings: NerSettings, validation: TaggedSentences | None)
     if kind not in types | {"overall"} or score not in ("precision", "recall", "f1"):
         raise ValueError(
             f"--metric_for_best_model is {settings.metric_for_best_model}; expected precision, "
-            f"recall or f1 of a type in {validation.source}: {', '.join(sorted(types))}"
+            f"recall or f1 of a type in {validation.source}: {listed(sorted(types))}"
         )
