@@ -176,7 +176,7 @@ def encode(settings, splits, tokenizer, model):
                 settings.preprocessing_num_workers,
                 cache_of(settings),
             )
-            check_tokens(tokenizer, text.columns, split.source)
+            check_tokens(tokenizer, text.columns, split.source, settings.whole_word_mask)
             encoded[name] = replace(text, columns=text.columns.first(max_rows))
     return encoded
 

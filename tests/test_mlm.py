@@ -30,6 +30,11 @@ def text_file(tmp_path_factory):
     return str(file)
 
 
+def write(file, lines):
+    file.write_text("\n".join(lines) + "\n")
+    return str(file)
+
+
 def run_mlm(output_dir, model_dir, text_file, *more):
     flags = ["--model_name_or_path", model_dir, "--train_file", text_file, "--use_cpu"]
     flags += ["--learning_rate", "3e-3", "--disable_tqdm", "true", "--output_dir", str(output_dir)]
@@ -204,6 +209,41 @@ def test_documents_that_are_cut_are_counted(model_dir, text_file, tmp_path, caps
     )  # fmt: skip
     printed = capsys.readouterr().out
     assert "tokens cut off" in printed and "documents cut" in printed
+
+
+@pytest.mark.parametrize("how", ["--line_by_line", "--max_seq_length=16"])
+def test_documents_of_which_the_tokenizer_makes_no_token_are_counted_and_left_out(
+    how, model_dir, tmp_path, capsys
+):
+    lines = Path(write(tmp_path / "clean.txt", [f"we met Ada {n}" for n in range(30)]))
+    nothing = "\u200b\u200d\n"
+    dirty = tmp_path / "dirty.txt"
+    dirty.write_text("".join(nothing + line + "\n" for line in lines.read_text().splitlines()))
+    flags = ["--max_steps", "2", "--per_device_train_batch_size", "1", how]
+    for file in (lines, dirty):
+        for run in ("first", "cached"):
+            validation = ["--validation_file", str(file)]
+            run_mlm(tmp_path / file.stem / run, model_dir, str(file), *flags, *validation)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("documents without a token 30 30") == 2
+    clean, *others = [
+        (tmp_path / name / "model.safetensors").read_bytes()
+        for name in ("clean/first", "clean/cached", "dirty/first", "dirty/cached")
+    ]
+    assert all(other == clean for other in others)
+
+
+def test_whole_words_as_long_as_rows_are_warned_of(model_dir, tmp_path, capsys):
+    file = write(tmp_path / "dna.txt", ["AGaPaAcmenGlobexoOslo" * 3 for _ in range(30)])
+    flags = ["--line_by_line", "--max_steps", "1"]
+    run_mlm(tmp_path / "pieces", model_dir, file, *flags)
+    assert "as long as rows" not in capsys.readouterr().err
+    run_mlm(tmp_path / "words", model_dir, file, *flags, "--whole_word_mask")
+    said = capsys.readouterr().err
+    assert "words are as long as rows" in said and "Leave it out" in said
+    file = write(tmp_path / "words.txt", ["we met Ada today"] * 30)
+    run_mlm(tmp_path / "several", model_dir, file, *flags, "--whole_word_mask")
+    assert "as long as rows" not in capsys.readouterr().err
 
 
 def test_a_tokenizer_without_mask_token_is_refused(model_dir, text_file, tmp_path, capsys):

@@ -43,13 +43,22 @@ def encode_alone(tokenizer, text):
     return tokenizer(text, return_special_tokens_mask=True, verbose=False)
 
 
+def with_tokens(tokenizer, texts):
+    """The texts of which the tokenizer makes a token beside the special ones."""
+    return [text for text in texts if 0 in encode_alone(tokenizer, text)["special_tokens_mask"]]
+
+
 @many_cases
 @given(names, texts, st.integers(3, 12))
 def test_line_by_line_a_row_is_what_the_tokenizer_makes_of_a_document(name, texts, max_length):
     tokenizer = TOKENIZERS[name]
     encoded = encode_documents(tokenizer, texts, max_length, line_by_line=True)
-    cut = [tokenizer(text, truncation=True, max_length=max_length) for text in texts]
+    cut = [
+        tokenizer(text, truncation=True, max_length=max_length)
+        for text in with_tokens(tokenizer, texts)
+    ]
     assert rows_of(encoded.columns) == [document["input_ids"] for document in cut]
+    assert encoded.num_without_tokens == len(texts) - len(cut)
 
 
 @many_cases
@@ -68,11 +77,16 @@ def test_line_by_line_what_is_cut_off_is_counted(name, texts, max_length):
 def test_blocks_end_to_end_are_all_documents_end_to_end(name, texts, max_length):
     tokenizer = TOKENIZERS[name]
     encoded = encode_documents(tokenizer, texts, max_length, line_by_line=False)
-    whole = [i for text in texts for i in encode_alone(tokenizer, text)["input_ids"]]
+    whole = [
+        i
+        for text in with_tokens(tokenizer, texts)
+        for i in encode_alone(tokenizer, text)["input_ids"]
+    ]
     assert encoded.columns.values["input_ids"].tolist() == whole
-    *full, last = encoded.columns.lengths.tolist()
-    assert set(full) <= {max_length} and 0 < last <= max_length
-    assert sum(full) + last == len(whole)
+    full, last = encoded.columns.lengths.tolist()[:-1], encoded.columns.lengths.tolist()[-1:]
+    assert set(full) <= {max_length} and all(0 < length <= max_length for length in last)
+    assert sum(full + last) == len(whole)
+    assert encoded.num_without_tokens == len(texts) - len(with_tokens(tokenizer, texts))
     assert (encoded.num_cut_documents, encoded.num_cut_tokens) == (0, 0)
 
 
@@ -82,7 +96,7 @@ def test_words_start_where_word_ids_says_and_with_every_document(name, texts, li
     tokenizer = TOKENIZERS[name]
     encoded = encode_documents(tokenizer, texts, 500, line_by_line)
     expected = []
-    for text in texts:
+    for text in with_tokens(tokenizer, texts):
         word_ids = encode_alone(tokenizer, text).word_ids()
         for before, word in zip([None, *word_ids], word_ids, strict=False):
             expected.append(word is None or word != before)
@@ -94,7 +108,10 @@ def test_words_start_where_word_ids_says_and_with_every_document(name, texts, li
 def test_special_are_the_tokens_that_the_tokenizer_added(name, texts):
     tokenizer = TOKENIZERS[name]
     encoded = encode_documents(tokenizer, texts, 500, line_by_line=True)
-    masks = [encode_alone(tokenizer, text)["special_tokens_mask"] for text in texts]
+    masks = [
+        encode_alone(tokenizer, text)["special_tokens_mask"]
+        for text in with_tokens(tokenizer, texts)
+    ]
     assert rows_of(encoded.columns, "special") == [list(map(bool, mask)) for mask in masks]
 
 

@@ -28,6 +28,7 @@ class EncodedText:
 
     columns: Columns  # input_ids, special (bool: never masked), word_starts (bool)
     num_documents: int
+    num_without_tokens: int  # of these documents; they are in no row
     num_cut_documents: int  # longer than a row (line_by_line)
     num_cut_tokens: int  # how many tokens these lost
 
@@ -52,7 +53,7 @@ def encode_documents(
     with truncating(tokenizer, longest, side=tokenizer.truncation_side) as backend:
         key = None  # blocks of all lengths come from one entry
         if cache and isinstance(texts, Texts):
-            key = key_of(backend, rows="documents", data=texts.fingerprint)
+            key = key_of(backend, rows="documents with tokens", data=texts.fingerprint)
         encode, chunks = partial(_encode_chunk, backend), partial(_chunks_of, texts)
         values = encode_rows(encode, chunks, num_workers, cache, key)
     offsets, num_cut = offsets_of(values.pop("lengths")), values.pop("num_cut")
@@ -61,8 +62,9 @@ def encode_documents(
     return EncodedText(
         Columns(values, offsets),
         num_documents=len(num_cut),
+        num_without_tokens=int((num_cut < 0).sum()),
         num_cut_documents=int((num_cut > 0).sum()),
-        num_cut_tokens=int(num_cut.sum()),
+        num_cut_tokens=int(num_cut.clip(min=0).sum()),
     )
 
 
@@ -84,13 +86,26 @@ def count_tokens(columns: Columns) -> np.ndarray:
     return counts
 
 
-def check_tokens(tokenizer: PreTrainedTokenizerFast, columns: Columns, source: str) -> None:
-    """Refuse rows without a token to mask; warn of unknown tokens, and of special ones in texts."""
+def check_tokens(
+    tokenizer: PreTrainedTokenizerFast, columns: Columns, source: str, whole_words: bool = False
+) -> None:
+    """Refuse rows without a token to mask; warn of unknown tokens, and of special ones in texts.
+
+    whole_words: they are masked as a whole; warn if these are about as long as rows.
+    """
     counts = count_tokens(columns)
     counts = np.pad(counts, (0, max(0, len(tokenizer) - len(counts))))
     if not counts.any():
         problem = "the tokenizer makes no token of this text, so there is nothing to mask"
         raise ValueError(f"{source}: {problem}; is it made for this language and script?")
+    starts, special_tokens = (columns.values[name] for name in ("word_starts", "special"))
+    num_words = np.count_nonzero(starts) - np.count_nonzero(special_tokens)
+    if whole_words and num_words < 2 * len(columns):
+        logger.warning(
+            f"{source}: words are as long as rows ({num_words:,} words in {len(columns):,} rows), "
+            f"and --whole_word_mask hides a whole one or none: most rows have nothing to predict. "
+            f"Leave it out"
+        )
     warn_of_unknown(counts[tokenizer.unk_token_id] if tokenizer.unk_token else 0, counts.sum())
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     written = [
@@ -115,12 +130,21 @@ def _chunks_of(texts):
 
 
 def _encode_chunk(backend, texts):
-    """The columns of the texts, their lengths in tokens, and how many tokens each of them lost."""
-    documents = backend.encode_batch(texts)
-    lengths = np.array([len(document) for document in documents])
+    """The columns and lengths of texts with a token, and how many tokens each text lost, else -1.
+
+    A text of which the tokenizer makes no token (U+200B alone) would be a row with nothing to mask.
+    """
+    encoded = backend.encode_batch(texts)
+    num_cut = [
+        sum(p.special_tokens_mask.count(0) for p in d.overflowing)
+        if 0 in d.special_tokens_mask
+        else -1
+        for d in encoded
+    ]
+    documents = [one for one, cut in zip(encoded, num_cut, strict=True) if cut >= 0]
+    lengths = np.array([len(document) for document in documents], dtype=np.int64)
     word = flat(document.word_ids for document in documents)
     begins = (positions_in_rows(lengths) == 0) | (np.diff(word, prepend=-1) != 0)
-    num_cut = [sum(p.special_tokens_mask.count(0) for p in d.overflowing) for d in documents]
     return {
         "input_ids": flat(document.ids for document in documents),
         "special": flat(document.special_tokens_mask for document in documents).astype(bool),

@@ -97,14 +97,18 @@ def show_data(splits, encoded, tokenizer, settings: MlmSettings) -> dict[str, di
 def describe(documents, encoded) -> dict[str, int]:
     """The figures of a split of documents, and what its reading and encoding left out."""
     lengths = encoded.columns.lengths
-    cut = {"documents cut": encoded.num_cut_documents, "tokens cut off": encoded.num_cut_tokens}
+    lost = {
+        "documents without a token": encoded.num_without_tokens,
+        "documents cut": encoded.num_cut_documents,
+        "tokens cut off": encoded.num_cut_tokens,
+    }
     return {
         "documents": encoded.num_documents,
         "rows": len(lengths),
         "tokens": int(lengths.sum()),
         "longest row, in tokens": int(lengths.max()),
         **documents.left_out,
-        **{name: number for name, number in cut.items() if number},
+        **{name: number for name, number in lost.items() if number},
     }
 
 
