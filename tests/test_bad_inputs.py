@@ -168,6 +168,8 @@ CASES = [
          "'北 B-LOC'$"),
     case("GBK that is named", "北 B-LOC\n京 I-LOC\n".encode("gbk"), flags="--encoding gb18030",
          words=[["北", "京"]]),
+    case("an end within a character", "北 B-LOC\n京 I-LOC\n大".encode("gbk")[:-1],
+         flags="--encoding gb18030", refused="^a.conll:3: byte 0xb4 .* is not GB18030 text; "),
     case("bytes of no encoding", b"a O\n\xff\xff\x81 O\n",
          refused="^a.conll:2: .*; its encoding is not known: name it with --encoding$"),
     case("UTF-16 without a mark", CONLL.encode("utf-16-le"), flags="--encoding utf-16",

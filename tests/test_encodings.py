@@ -30,6 +30,10 @@ def test_the_encoding_of_a_sentence_is_named_and_no_other_that_makes_rubbish(enc
     assert set(named) <= {encoding} | MORE_THAN_ONE.get(encoding, set())
 
 
+def test_of_two_that_fit_alike_the_one_that_is_seen_more_comes_first():
+    assert plausible_encodings("España y Perú\n".encode("cp1252")) == ["cp1252", "cp1250"]
+
+
 @pytest.mark.parametrize("encoding", SENTENCES)
 def test_words_a_line_are_enough(encoding):
     words = SENTENCES[encoding].split() if " " in SENTENCES[encoding] else SENTENCES[encoding]

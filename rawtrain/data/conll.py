@@ -11,9 +11,9 @@ tabs alone separate: a word may hold a space, and an empty cell keeps its place.
 U+2028 separate nothing.
 
 A line that starts with # is a comment, unless it has as many columns as the other lines and a tag
-in its tag column: a tag that other lines have too, or "#MeToo HT" after another word; one of the
-form O or B-PER; or #, the Penn Treebank's tag of this word. So "#MeToo B-MISC" is a word, and
-"# sent_id = 12" is a comment even in a file of four columns.
+in its tag column: one that other lines have, or a hashtag after another word or before a tab; one
+of the form O or B-PER; or #, the Penn Treebank's tag of this word. So "#MeToo B-MISC" is a word,
+and "# sent_id = 12" is a comment even in a file of four columns.
 
 Columns have names below a header, and in CoNLL-U and CoNLL-U Plus ("# global.columns = ...").
 """
@@ -31,8 +31,10 @@ from rawtrain.errors import raise_problems
 
 logger = logging.getLogger(__name__)
 
+Column = int | str
+
 DOCUMENT = "-DOCSTART-"
-COLUMN = re.compile(r"[^ \t]+")
+CELL = re.compile(r"[^ \t]+")
 CONLLU = ["ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC"]
 NO_WORD = re.compile(r"\d+[-.]\d+")  # in CoNLL-U, the ID of a range (1-2) or an empty node (3.1)
 HEADER = re.compile("tokens?|words?|form|tags?|labels?|ner|ner_tags?", re.IGNORECASE)
@@ -40,10 +42,7 @@ JOINED = {"SpaceAfter=No", "NoSpaceAfter"}  # CoNLL-U and HIPE: no blank follows
 
 
 def read_conll(
-    path: str | Path,
-    token_column: int | str = 0,
-    tag_column: int | str = -1,
-    encoding: str = "utf-8",
+    path: str | Path, token_column: Column = 0, tag_column: Column = -1, encoding: str = "utf-8"
 ) -> TaggedSentences:
     """The sentences of a CoNLL file.
 
@@ -51,7 +50,7 @@ def read_conll(
     what follows "name=" in the column MISC, O if nothing does.
     """
     left_out: Counter[str] = Counter()
-    rows = _cells(list(iterate_lines(path, encoding, left_out)))
+    rows, by_tabs = _cells(list(iterate_lines(path, encoding, left_out)))
     plain = [row for row in rows if row and not row[0].startswith(("#", DOCUMENT))]
     if not plain:
         raise ValueError(f"{path}: no sentence in this file; expected a word and a tag a line")
@@ -65,8 +64,9 @@ def read_conll(
     width = Counter(map(len, plain)).most_common(1)[0][0]
     token, tag_of = _columns(place, plain, width, names, token_column, tag_column)
     known_tags = {tag_of(row) for row in plain if len(row) == width} | {"#"}
-    for before, row in pairwise(rows):
-        if len(before) == len(row) == width and before[0][:1] != "#" and re.match("#.", row[0]):
+    for before, row in pairwise([[], *rows]):
+        is_inside = len(before) == width and before[0][:1] != "#"
+        if len(row) == width and re.match(r"#\S", row[0]) and (by_tabs or is_inside):
             known_tags.add(tag_of(row))
     sentences: list[list[tuple]] = [[]]
     problems = []
@@ -96,23 +96,19 @@ def read_conll(
         found = f"{len(words):,} sentences, the longest of {longest:,} words"
         logger.warning(f"{path}: {found}: are blank lines missing?")
     known = joined if any(map(any, joined)) else None
-    return TaggedSentences(words, tags, lines, str(path), left_out=dict(left_out), joined=known)
+    return TaggedSentences(words, tags, lines, str(path), left_out=left_out, joined=known)
 
 
 def _cells(lines):
-    """The cells of each line, none of a blank one."""
+    """The cells of each line, none of a blank one, and whether tabs alone separate them."""
     plain = [line for line in lines if line.strip(" \t") and not line.startswith(("#", DOCUMENT))]
     empty = "\t" * min((len(line) - len(line.rstrip("\t")) for line in plain), default=0)
     num_tabs = {line.removesuffix(empty).count("\t") for line in plain}
-    num_columns = {len(COLUMN.findall(line)) for line in plain}
+    num_columns = {len(CELL.findall(line)) for line in plain}
     if 0 in num_tabs or (len(num_tabs) > 1 and len(num_columns) == 1):
-        return [COLUMN.findall(line) for line in lines]
-    return [
-        [cell.strip(" ") or cell for cell in line.removesuffix(empty).split("\t")]
-        if line.strip(" \t")
-        else []
-        for line in lines
-    ]
+        return [CELL.findall(line) for line in lines], False
+    by_tabs = (line.removesuffix(empty).split("\t") if line.strip(" \t") else [] for line in lines)
+    return [[cell.strip(" ") or cell for cell in cells] for cells in by_tabs], True
 
 
 def _names(path, rows, plain, asked):

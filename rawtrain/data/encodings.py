@@ -33,8 +33,7 @@ OTHERS |= {"cp1255": HEBREW, "cp1256": ARABIC}
 
 def plausible_encodings(data: bytes) -> list[str]:
     """The encodings that make plausible text of the bytes, which end with a line, best first."""
-    shares: dict[str, float] = {}
-    texts = []
+    plausible: dict[str, tuple[float, str]] = {}  # by text
     for encoding, frequent in (LATIN | OTHERS).items():
         try:
             text = data.decode(encoding)
@@ -52,8 +51,7 @@ def plausible_encodings(data: bytes) -> list[str]:
             fits = share > 0.2 and near_plain < 0.3
         else:
             fits = share > 0.7 and near_plain < 0.3 and mean_length > 1.5
-        if fits and text not in texts:
-            shares[encoding] = share
-            texts.append(text)
-    best = max(shares.values(), default=0)
-    return sorted((e for e in shares if shares[e] > 0.9 * best), key=lambda e: -shares[e])
+        if fits:
+            plausible.setdefault(text, (-share, encoding))
+    ranked = sorted(plausible.values(), key=lambda found: found[0])
+    return [encoding for share, encoding in ranked if share < 0.9 * ranked[0][0]]

@@ -56,9 +56,7 @@ def kind_of(path: str | Path) -> str:
     >>> kind_of("docs.JSONL.gz"), kind_of("words.conll"), kind_of("words")
     ('.jsonl', '.conll', '')
     """
-    path = Path(path)
-    is_compressed = path.suffix.lower() in (".gz", ".bz2", ".xz", ".zst")
-    return Path(path.stem if is_compressed else path).suffix.lower()
+    return Path(re.sub(r"\.(gz|bz2|xz|zst)$", "", str(path).lower())).suffix
 
 
 def read_text(path: str | Path, encoding: str = "utf-8", longest: int = LONGEST_LINE) -> str:
@@ -183,7 +181,8 @@ def _decoded(file, name, encoding, longest):
             wrong = offset + len(data) - len(error.object) + error.start
             found = f"{name}:{line}: byte 0x{error.object[error.start]:02x} at offset {wrong}"
             said = f"{found} is not {encoding.upper().removesuffix('-SIG')} text"
-            raise ValueError(f"{said}; {_advice(file, data, offset, encoding)}") from None
+            advice = _advice(file, data or error.object, offset, encoding)
+            raise ValueError(f"{said}; {advice}") from None
         except UnicodeError as error:
             raise ValueError(f"{name}: {error}; choose another --encoding") from None
         yield text
