@@ -138,7 +138,7 @@ CONLLU = (
         "#now\tHT\n# x\ty\na\tNN\n\n#yes\tHT\n",
     ],
 )
-def test_a_hashtag_inside_a_sentence_is_a_word_even_if_no_other_word_has_its_tag(tmp_path, content):
+def test_a_hashtag_after_a_word_or_before_a_tab_is_a_word_whatever_its_tag(tmp_path, content):
     read = read_conll(write(tmp_path, content))
     assert [tag for tags in read.tags for tag in tags].count("HT") == 2
     assert read.left_out == ({"comment lines": 1} if "# x" in content else {})
