@@ -76,7 +76,7 @@ def main(settings: NerSettings) -> None:
     sources = {name: TaggedTokens(rows.columns) for name, rows in encoded.items()}
     batches, batch_loss = make_batches(model, sources, tokenizer, settings)
     scorers = {
-        name: WordScorer(rows, label_names, settings, splits[name].tags)
+        name: WordScorer(rows, label_names, settings, splits[name].gold_tags)
         for name, rows in encoded.items()
     }
 
@@ -91,11 +91,13 @@ def main(settings: NerSettings) -> None:
         )
     for name in run.to_score:
         evaluation = evaluate(model, batches[name], settings, batch_loss, keep_token_losses=True)
-        show_scores(name, settings, splits, encoded, scorers[name], evaluation)
+        metrics = {}
+        if splits[name].gold_tags:
+            show_scores(name, settings, splits, encoded, scorers[name], evaluation)
+            metrics = evaluation.metrics(job.PREFIXES[name], scorers[name])
         if name == "test":
             file, tags = run.output_dir / "predictions.conll", scorers[name].tags(evaluation)
             write_predictions(file, splits[name].words, splits[name].tags, tags)
-        metrics = evaluation.metrics(job.PREFIXES[name], scorers[name])
         run.write_scores(name, metrics, len(splits[name].words))
     run.close("" if uses_own_data(settings) else f"the real job: {THE_REAL_JOB}")
 

@@ -141,8 +141,12 @@ CASES = [
          refused="--train_file a.conll does not exist"),
     case("a folder", Path.mkdir, refused="--train_file a.conll is a folder"),
     case("one column", "a O\nb\n", refused="^a.conll:2: number of columns: 1, on other"),
-    case("only ever one column", "\n# c\na\nb\n", refused="^a.conll:3: number of columns, "
-         "separated by spaces or tabs: 1; expected the word in column 0"),
+    case("only ever one column", "\n# c\na\nb\n", refused="^a.conll: has no tags\nExpected a"
+         " tag after each word, behind a space or a tab; .* --tag_column. Only a --test_file may"),
+    case("only _ for tags", {"a.conll": IOB2, "b.conll": "a X _\nb X _\n"},
+         flags="--train_file a.conll --validation_file b.conll", refused="^b.conll: has no tags"),
+    case("no second column where one is asked for", "a\n", flags="--tag_column 1",
+         refused="^a.conll:1: number of columns, separated by spaces or tabs: 1; expected"),
     case("columns vary", "a O\nb x y O\nc O\n", refused="^a.conll:2: number of columns: 4, "
          "on other lines 2"),
     case("the first line differs", "a b O\nc O\nd O\n", refused="^a.conll:1: .*: 3, on other"),

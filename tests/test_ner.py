@@ -154,6 +154,29 @@ def test_a_trained_model_keeps_its_order_of_labels_and_predicts_without_training
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize("tag", ["", " _", "\tX\t_"])
+def test_a_test_file_without_tags_is_predicted_and_not_scored(output, tmp_path, tag, capsys):
+    written = (output / "predictions.conll").read_text()
+    rows = [line.split("\t") for line in written.split("\n")]
+    file = tmp_path / "words.conll"
+    file.write_text("\n".join(row[0] + tag if row[0] else "" for row in rows))
+    run_ner(tmp_path / "out", str(output), {"test_file": str(file)}, "--do_predict")
+    assert f"{file}: has no tags; it is predicted and not scored" in capsys.readouterr().err
+    found = (tmp_path / "out" / "predictions.conll").read_text()
+    assert found == "\n".join("\t".join([r[0], "_", r[2]]) if r[0] else "" for r in rows)
+    assert results(tmp_path / "out", "predict") == {"predict_samples": 30}
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize("task", ["ner", "pos"])
+def test_a_test_file_without_tags_may_come_with_training_data(model_dir, tmp_path, task):
+    files = {name: str(tmp_path / name) for name in ("train_file", "test_file")}
+    Path(files["train_file"]).write_text("Ada B-PER\nran I-X\n")
+    Path(files["test_file"]).write_text("Ada _\n")
+    run_ner(tmp_path / "out", model_dir, files, "--task_name", task, "--num_train_epochs", "1")
+    assert (tmp_path / "out" / "predictions.conll").read_text().startswith("Ada\t_\t")
+
+
 def test_long_sentences_go_through_windows_and_every_word_is_scored(
     output, files, tmp_path, capsys
 ):

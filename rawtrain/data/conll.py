@@ -128,6 +128,8 @@ def _names(path, rows, plain, asked):
 
 def _columns(place, plain, width, names, token_column, tag_column):
     """The number of the column of words, and the function that gives the tag of a row."""
+    if width == 1 and (token_column, tag_column) == (0, -1):
+        return 0, lambda row: "_"  # words alone
     key = ""
     if isinstance(tag_column, str) and tag_column not in names:
         tag_column, _, key = tag_column.partition(":")

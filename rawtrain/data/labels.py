@@ -79,7 +79,7 @@ def _tell_of_unknown(settings, corpus, labels):
     if not settings.do_train:
         remedy = f"the labels of {settings.model_name_or_path} are {listed(labels)}"
     for split in corpus.splits.values():
-        tags = chain(*split.tags)
+        tags = chain(*split.gold_tags)
         found = Counter(tags if is_pos else (tag[2:] for tag in tags if tag[0] == "B"))
         unknown = [f"{name} ({found[name]:,})" for name in sorted(found.keys() - known)]
         says = f"{split.source}: the model cannot know {listed(unknown)}"

@@ -44,11 +44,22 @@ Split = TypeVar("Split", TaggedSentences, Documents)
 def read_tagged(settings: NerDataSettings) -> TaggedCorpus:
     """The tagged sentences that the settings name, and their labels."""
     splits = _read_splits(settings, read_sentences, sentences_of)
+    labelled = {name: split for name, split in splits.items() if split.gold_tags}
+    unlabelled = {name: split.source for name, split in splits.items() if not split.gold_tags}
+    if source := unlabelled.pop("test", None):
+        logger.info(f"{source}: has no tags; it is predicted and not scored")
+    raise_problems(
+        [f"{source}: has no tags" for source in unlabelled.values()],
+        "Expected a tag after each word, behind a space or a tab; choose its column with "
+        "--tag_column. Only a --test_file may have one column, or _ for every tag.",
+    )
     scheme, num_repaired = "none", 0
-    if settings.task_name != "pos":
-        splits, scheme, num_repaired = tags.unify(splits, settings.repair_tags)
+    if settings.task_name != "pos" and labelled:
+        labelled, scheme, num_repaired = tags.unify(labelled, settings.repair_tags)
+    splits |= labelled
     _warn_of_bad_training_data(splits)
-    return TaggedCorpus(splits, labels_of_data(splits, scheme, settings), scheme, num_repaired)
+    label_names = labels_of_data(labelled, scheme, settings) if labelled else []
+    return TaggedCorpus(splits, label_names, scheme, num_repaired)
 
 
 def read_documents(settings: DataSettings) -> dict[str, Documents]:

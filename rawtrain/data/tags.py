@@ -31,6 +31,11 @@ class TaggedSentences:
         """A hash of the words and tags; it does not depend on where they were read."""
         return sha256_of(json.dumps([self.words, self.tags]))
 
+    @property
+    def gold_tags(self) -> list[list[str]]:
+        """The tags; none where all are _, which are predicted and not scored."""
+        return self.tags if any(tag != "_" for tags in self.tags for tag in tags) else []
+
     def place(self, sentence: int, word: int) -> str:
         """Where a word was read: "train.conll:7"."""
         return f"{self.source}{self.at}{self.lines[sentence][word]}"

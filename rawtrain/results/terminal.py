@@ -72,7 +72,7 @@ def describe_tagged(sentences, encoded, is_pos: bool = False) -> dict[str, int]:
 
     is_pos: the tags are of single words, and have no types.
     """
-    tags = [tag for tags in sentences.tags for tag in tags]
+    tags = [tag for tags in sentences.gold_tags for tag in tags]
     types = Counter(tags if is_pos else (tag[2:] for tag in tags if tag[:2] == "B-"))
     figures = {
         "sentences": len(sentences.words),
