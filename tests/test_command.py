@@ -540,18 +540,19 @@ def test_mlm_evaluates_on_a_share_of_the_training_file():
     assert mlm(*own_data("train_file"), "--do_eval").do_eval
 
 
-def test_an_output_folder_with_something_in_it_is_refused_until_that_may_be_replaced():
+def test_an_output_folder_with_something_in_it_that_no_run_wrote_is_refused():
     Path("out").mkdir()
     ner("--output_dir", "out")
     Path("out/model.safetensors").touch()
-    (message,) = mistakes(ner, "--output_dir", "out")
-    assert message.startswith("--output_dir out is not empty; choose another, or add --overwrite")
-    ner("--output_dir", "out", "--overwrite_output_dir")
+    for flags in [], ["--overwrite_output_dir"], ["--resume_from_checkpoint", "false"]:
+        (message,) = mistakes(ner, "--output_dir", "out", *flags)
+        assert message.startswith("--output_dir out is not empty, and no run listed in written.js")
 
 
 @pytest.mark.parametrize("source", ["out", "out/checkpoint-5", "../{}/out"])
 def test_the_model_to_start_from_may_not_lie_in_the_output_folder(empty_folder, source):
     Path("out/checkpoint-5").mkdir(parents=True)
+    Path("out/written.json").write_text("[]")
     source = source.format(empty_folder.name)
     command = f"--model_name_or_path {source} --output_dir out --overwrite_output_dir"
     expected = f"--model_name_or_path {source} lies in --output_dir out; choose another output"

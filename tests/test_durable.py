@@ -87,6 +87,37 @@ def test_an_infinite_number_is_written_as_json_and_read_as_infinite(tmp_path):
     assert json.loads(text, parse_constant=pytest.fail) == values
 
 
+def test_a_name_is_listed_before_it_is_written_and_no_longer_when_it_is_gone(events, tmp_path):
+    durable.start_list(tmp_path)
+    events.clear()
+    durable.write_json(tmp_path / "x.json", 1)
+    assert [event[-1] for event in events if event[0] == "rename"] == ["written.json", "x.json"]
+    make(tmp_path / "thing")
+    assert durable.listed(tmp_path) == ["x.json", "thing"]
+    durable.delete(tmp_path / "x.json"), durable.delete(tmp_path / "thing")
+    assert durable.listed(tmp_path) == [] and names(tmp_path) == ["written.json"]
+
+
+def test_what_somebody_else_put_there_is_never_written_over(tmp_path):
+    durable.start_list(tmp_path)
+    (tmp_path / "x.json").write_text("the user's")
+    (tmp_path / "thing").mkdir()
+    with pytest.raises(
+        RunError, match=r"x\.json: this run has to write it, but did not write what"
+    ):
+        durable.write_json(tmp_path / "x.json", 1)
+    with pytest.raises(RunError, match=r"thing: this run has to write it"):
+        make(tmp_path / "thing")
+    assert (tmp_path / "x.json").read_text() == "the user's" and not names(tmp_path / "thing")
+
+
+@pytest.mark.parametrize("text", ['["../photos"]', '["/etc"]', '[""]', '[".."]', "[1]", "{", "3"])
+def test_a_list_that_names_other_folders_or_cannot_be_read_is_damage(text, tmp_path):
+    (tmp_path / "written.json").write_text(text)
+    with pytest.raises(DamagedError, match=r"written\.json: cannot be read"):
+        durable.listed(tmp_path)
+
+
 def test_a_deleted_folder_loses_its_name_before_its_files(events, tmp_path, monkeypatch):
     make(tmp_path / "thing")
     left = []
@@ -103,9 +134,14 @@ def test_what_is_half_written_or_half_deleted_is_swept_away_and_nothing_else(tmp
     (tmp_path / ".writing-x.json").write_text("{")
     (tmp_path / ".deleting-old").mkdir()
     (tmp_path / ".writing-link").symlink_to(tmp_path / "thing")
-    (tmp_path / ".hidden").write_text("the user's")
+    (tmp_path / ".writing-novel").mkdir()  # the user's, as is all that is not listed
     durable.sweep(tmp_path)
-    assert names(tmp_path) == [".hidden", "thing"]
+    assert len(names(tmp_path)) == 6
+    listed = ["thing", "other", "x.json", "old", "link"]
+    (tmp_path / "written.json").write_text(json.dumps(listed))
+    durable.sweep(tmp_path)
+    assert names(tmp_path) == [".writing-novel", "thing", "written.json"]
+    assert durable.listed(tmp_path) == ["thing"]
     verify(tmp_path / "thing")
 
 

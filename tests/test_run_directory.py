@@ -19,6 +19,8 @@ from test_checkpoint import some_checkpoints
 from rawtrain import MlmSettings, NerSettings
 from rawtrain.config import DataSettings, ModelSettings, TrainingSettings
 from rawtrain.errors import RunError
+from rawtrain.models.tokenizers import load_tokenizer
+from rawtrain.run import durable
 from rawtrain.run.checkpoint import save_model
 from rawtrain.run.directory import claim
 from rawtrain.run.identity import FREE, identity_of, output_dir_problem, settings_that_count
@@ -33,6 +35,9 @@ OF_THIS_RUN = {
 }
 
 
+OF_A_START = ("identity.json", "settings.json", "written.json")
+
+
 def identity(settings, **changes):
     counted = settings_that_count(settings)
     return {"task": settings.task, "settings": counted, **OF_THIS_RUN, **changes}
@@ -43,7 +48,7 @@ def start(settings, *steps, is_finished=False):
     directory = reopened(settings)
     folder = directory.path
     some_checkpoints(settings, *steps, identity=directory.identity)
-    (folder / "metrics.jsonl").write_text('{"loss": 1.0}\n')
+    durable.write_text(folder / "metrics.jsonl", '{"loss": 1.0}\n')
     if is_finished:
         save_model(tiny_bert(), NoTokenizer(), folder)
     return folder
@@ -59,7 +64,8 @@ def reopened(settings, **changes):
 def test_a_new_run_starts_and_leaves_its_settings_and_identity(settings):
     directory = reopened(settings())
     assert not directory.is_finished and directory.resumes_from is None
-    assert sorted(os.listdir(directory.path)) == [".lock", "identity.json", "settings.json"]
+    assert sorted(os.listdir(directory.path)) == [".lock", *OF_A_START]
+    assert durable.listed(directory.path) == ["identity.json", "settings.json"]
 
 
 def test_an_unfinished_run_is_resumed_and_says_so(settings, caplog):
@@ -93,9 +99,7 @@ def test_resume_from_checkpoint_false_restarts_from_scratch(settings):
         (folder / "notes.txt").write_text("the user's")
         directory = reopened(settings(resume_from_checkpoint="false"))
         assert directory.resumes_from is None and not directory.is_finished
-        assert sorted(os.listdir(folder)) == [
-            ".lock", "identity.json", "notes.txt", "settings.json",
-        ]  # fmt: skip
+        assert sorted(os.listdir(folder)) == sorted([".lock", "notes.txt", *OF_A_START])
         shutil.rmtree(folder)
 
 
@@ -216,6 +220,32 @@ def test_the_identity_knows_weights_configuration_tokenizer_and_data(small_token
     assert of() != of(tiny_bert(dropout=0.1))  # the same weights
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model_input_names": ["input_ids", "attention_mask", "token_type_ids"]},
+        {"model_max_length": 20},
+        {"padding_side": "left"},
+        {"truncation_side": "left"},
+        {"split_special_tokens": True},
+        {"clean_up_tokenization_spaces": True},
+        {"mask_token": "[UNK]"},
+        {"pad_token": "[MASK]"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_tokenizer_config_json_is_another_run(model_dir, tmp_path, changed):
+    def of(folder):
+        tokenizer = load_tokenizer(NerSettings(model_name_or_path=str(folder)))
+        return identity_of(NerSettings(), {}, tokenizer, tiny_bert())["tokenizer"]
+
+    folder = shutil.copytree(model_dir, tmp_path / "another name")
+    assert of(folder) == of(model_dir)  # where it lies does not count
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    assert of(folder) != of(model_dir)
+
+
 # Checkpoints that are given
 
 
@@ -284,7 +314,8 @@ def test_a_folder_with_nothing_but_a_lock_and_half_written_files_is_as_good_as_e
         (folder / name).write_text("x")
     assert output_dir_problem(settings()) is None
     reopened(settings())
-    assert sorted(os.listdir(folder)) == [".lock", "identity.json", "settings.json"]
+    half_written = [".deleting-checkpoint-5", ".lock"]  # of whom is not known
+    assert sorted(os.listdir(folder)) == [*half_written, *OF_A_START]
 
 
 def test_an_interrupted_training_is_not_given_up_for_an_evaluation(settings):
@@ -296,10 +327,125 @@ def test_an_interrupted_training_is_not_given_up_for_an_evaluation(settings):
 
 def test_what_was_left_half_written_is_removed_when_a_run_resumes(settings):
     folder = start(settings(), 5)
+    durable.enter(folder / "checkpoint-10"), durable.enter(folder / "checkpoint-1")
     (folder / ".writing-checkpoint-10").mkdir()
     (folder / ".deleting-checkpoint-1").mkdir()
     reopened(settings())
     assert sorted(path.name for path in folder.glob(".*")) == [".lock"]
+
+
+# What a person keeps in it
+
+
+PERSONS = ("trackers", "checkpoint-1", "damaged-checkpoint-photos", ".writing-novel",
+           ".deleting-old", "notes.txt", "model-of-the-house.safetensors")  # fmt: skip
+
+
+def put_persons_things(folder):
+    for name in PERSONS:
+        (folder / name).mkdir()
+        (folder / name / "irreplaceable").write_text("x")
+
+
+def are_there(folder):
+    return all((folder / name / "irreplaceable").exists() for name in PERSONS)
+
+
+@pytest.mark.parametrize(
+    "flag", [{"overwrite_output_dir": True}, {"resume_from_checkpoint": "false"}]
+)
+def test_only_what_the_run_wrote_is_deleted_and_it_is_named_before(settings, flag, caplog):
+    folder = start(settings(save_total_limit=2), 5, 6, 7, is_finished=True)
+    put_persons_things(folder)
+    with caplog.at_level("INFO", logger="rawtrain"):
+        reopened(settings(save_total_limit=2, **flag))
+    assert sorted(os.listdir(folder)) == sorted([".lock", *OF_A_START, *PERSONS])
+    assert are_there(folder)
+    assert (
+        "deletes what its earlier start wrote: checkpoint-6, checkpoint-7, config.json, iden"
+        in (caplog.text)
+    )
+
+
+def test_a_persons_folder_named_like_a_checkpoint_is_neither_resumed_nor_moved_nor_deleted(
+    settings,
+):
+    folder = start(settings(save_total_limit=2), 5)
+    put_persons_things(folder)
+    assert reopened(settings(save_total_limit=2)).resumes_from.name == "checkpoint-5"
+    some_checkpoints(settings(save_total_limit=2), 6, 7, 8)
+    assert are_there(folder) and not (folder / "checkpoint-6").exists()
+    with pytest.raises(RunError, match=r"checkpoint-1: this run has to write it, but did not"):
+        some_checkpoints(settings(), 1)
+
+
+def test_a_copy_of_a_checkpoint_that_was_put_back_is_resumed_and_is_the_runs_again(settings):
+    folder = start(settings(), 5)
+    shutil.copytree(folder / "checkpoint-5", folder.parent / "copy")
+    durable.delete(folder / "checkpoint-5")
+    shutil.copytree(folder.parent / "copy", folder / "checkpoint-5")
+    assert reopened(settings()).resumes_from.name == "checkpoint-5"
+    assert "checkpoint-5" in durable.listed(folder)
+
+
+@pytest.mark.parametrize("flag", [{}, {"overwrite_output_dir": True}])
+def test_a_folder_without_the_list_of_a_run_is_left_as_it_is(settings, flag):
+    folder = start(settings(), 5, is_finished=True)
+    (folder / "written.json").unlink()
+    before = sorted(os.listdir(folder))
+    with pytest.raises(ValueError, match=r"no run listed in written\.json what it wrote there"):
+        reopened(settings(**flag))
+    assert sorted(os.listdir(folder)) == before
+
+
+def test_a_kill_at_any_moment_loses_no_entry_and_takes_nothing_of_a_person(settings, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def dying(original):
+        def call(*args, **kwargs):
+            nonlocal calls_left
+            calls_left -= 1
+            if calls_left == 0:
+                raise Killed
+            return original(*args, **kwargs)
+
+        return call
+
+    for number in range(1, 200):
+        folder = start(settings(), 5, is_finished=True)
+        put_persons_things(folder)
+        calls_left, is_killed = number, False
+        with monkeypatch.context() as patch:
+            for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
+                patch.setattr(os, name, dying(getattr(os, name)))
+            try:
+                reopened(settings(overwrite_output_dir=True))
+            except Killed:
+                is_killed = True
+        assert are_there(folder)
+        reopened(settings(seed=7, overwrite_output_dir=True))  # another run takes what is left
+        assert sorted(os.listdir(folder)) == sorted([".lock", *OF_A_START, *PERSONS])
+        shutil.rmtree(folder)
+        if not is_killed:
+            break
+    assert number > 30
+
+
+# What Trainer left
+
+
+@pytest.mark.parametrize("file", ["trainer_state.json", "optimizer.pt"])
+def test_a_checkpoint_of_trainer_is_called_by_its_name(settings, tmp_path, file):
+    folder = tmp_path / "output"
+    (folder / "checkpoint-500").mkdir(parents=True)
+    (folder / "checkpoint-500" / file).touch()
+    advice = r"checkpoint-500 is a checkpoint of transformers' Trainer, .* --model_name_or_path"
+    with pytest.raises(ValueError, match=f"--output_dir .*{advice}"):
+        reopened(settings(overwrite_output_dir=True))
+    given = {"resume_from_checkpoint": str(folder / "checkpoint-500")}
+    with pytest.raises(ValueError, match=f"--resume_from_checkpoint: .*{advice}"):
+        reopened(settings(output_dir=str(tmp_path / "new"), **given))
 
 
 def test_match_trainer_restarts_from_scratch_and_says_so(settings, caplog):

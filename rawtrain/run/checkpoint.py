@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from rawtrain.models.files import check_weight_files
 from rawtrain.run import durable, signals
 from rawtrain.run.best import best_step
-from rawtrain.run.durable import DAMAGED, DamagedError
+from rawtrain.run.durable import DAMAGED, MANIFEST, DamagedError
 from rawtrain.run.identity import IDENTITY_FILE, differences, read_identity
 from rawtrain.run.plan import Plan
 from rawtrain.run.state import RunState, check_saves, check_weights, load_weights, read_numbers
@@ -74,6 +74,7 @@ class Checkpoints:
         Raises NonFiniteError and saves nothing if a loss, gradient or weight is NaN or infinite.
         """
         path = self.output_dir / f"checkpoint-{state.step}"
+        durable.enter(path)
         if not path.exists():  # else it was interrupted in the evaluation of this very step
             state.record.check()
             check_weights(state.model)
@@ -97,14 +98,20 @@ class Checkpoints:
 
     def _keep_to_limit(self, state):
         best = best_step(state.log.history, self.settings)
-        steps = [step for step, _ in in_folder(self.output_dir)]
+        ours = durable.ours(self.output_dir)
+        steps = [step for step, path in in_folder(self.output_dir) if path in ours]
         for step in beyond_limit(steps, self.settings.save_total_limit, best):
             durable.delete(self.output_dir / f"checkpoint-{step}")
 
 
 def in_folder(output_dir):
-    """The checkpoints in a folder as (step, path), the newest first."""
-    found = [(NAME.fullmatch(path.name), path) for path in Path(output_dir).iterdir()]
+    """The checkpoints in a folder as (step, path), the newest first.
+
+    They are those that its run wrote, and copies that somebody put there.
+    """
+    ours = durable.ours(Path(output_dir))
+    there = [p for p in Path(output_dir).iterdir() if p in ours or (p / MANIFEST).exists()]
+    found = [(NAME.fullmatch(path.name), path) for path in there]
     return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
 
@@ -136,8 +143,7 @@ def newest_good(settings, identity):
         if best in (None, step) or _is_sound(output_dir / f"checkpoint-{best}", best, identity):
             return path
         # else from one before the best, which is then made again
-    damaged = sorted(path.name for path in output_dir.glob(f"{DAMAGED}*"))
-    if damaged:
+    if damaged := [path.name for path in durable.ours(output_dir, f"{DAMAGED}*")]:
         raise DamagedError(
             f"{output_dir}: no sound checkpoint is left to go on with; damaged are "
             f"{', '.join(damaged)}. Put a copy of one back as checkpoint-<step>, or begin again "

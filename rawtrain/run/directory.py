@@ -19,26 +19,19 @@ import torch
 from rawtrain.config import TrainingSettings, public_values
 from rawtrain.run import durable
 from rawtrain.run.checkpoint import in_folder, newest_good
-from rawtrain.run.durable import DAMAGED, DELETING, LOCK, MANIFEST, WRITING, DamagedError
-from rawtrain.run.identity import IDENTITY_FILE, Identity, another_run, differences, read_identity
+from rawtrain.run.durable import LOCK, MANIFEST, DamagedError
+from rawtrain.run.identity import (
+    IDENTITY_FILE,
+    Identity,
+    another_run,
+    differences,
+    output_dir_problem,
+    read_identity,
+    trainer_checkpoint,
+)
 from rawtrain.run.state import read_numbers
 
 logger = logging.getLogger(__name__)
-
-# All that a run writes, and therefore all that another run may remove.
-WRITTEN = (
-    MANIFEST,  # first: without it nothing here passes for a finished run
-    *("README.md", "card.json", "report.html", "loss.png"),
-    *("settings.json", "metrics.jsonl", "trainer_state.json", "trackers"),
-    *("train_results.json", "eval_results.json", "predict_results.json", "all_results.json"),
-    *("predictions.conll", "deployment_gap.json", "probes.json"),
-    *("model.safetensors", "model.safetensors.index.json", "model-*.safetensors", "config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model"),
-    "chat_template.jinja",
-    *(f"{DAMAGED}checkpoint-*", f"{WRITING}*", f"{DELETING}*"),
-    IDENTITY_FILE,
-)
 
 
 @dataclass(frozen=True)
@@ -59,6 +52,8 @@ def claim(settings: TrainingSettings, identity: Identity) -> RunDirectory:
     interrupted or finished and nothing of it is sound.
     """
     path = Path(settings.output_dir)
+    if problem := output_dir_problem(settings):
+        raise ValueError(problem)
     path.mkdir(parents=True, exist_ok=True)
     lock = _lock(path)
     durable.sweep(path)
@@ -77,8 +72,11 @@ def claim(settings: TrainingSettings, identity: Identity) -> RunDirectory:
     if is_known or resumes_from:
         _keep_num_threads(read_identity(resumes_from or path))
     if not is_finished:
+        durable.start_list(path)
         if resumes_from is None:
             _clear(path)
+        elif resumes_from.parent == path:
+            durable.enter(resumes_from, is_ours=True)  # a copy, put back
         identity = identity | {"num_threads": torch.get_num_threads()}
         durable.write_json(path / IDENTITY_FILE, identity)
         write_settings(settings, path / "settings.json")
@@ -115,6 +113,8 @@ def _choose_checkpoint(path, settings, identity, is_known):
         named = Path(settings.resume_from_checkpoint)
         if not named.is_dir():
             raise ValueError(f"--resume_from_checkpoint {named}: no such folder")
+        if trainers := trainer_checkpoint(named):
+            raise ValueError(f"--resume_from_checkpoint: {trainers}")
         durable.verify(named)
         if changes := differences(read_identity(named) or {}, identity):
             raise ValueError(another_run(f"--resume_from_checkpoint {named}", changes))
@@ -158,11 +158,12 @@ def _keep_num_threads(identity):
 
 
 def _clear(path):
-    for pattern in WRITTEN:
-        for found in path.glob(pattern):
-            durable.delete(found) if found.is_dir() else found.unlink()
-    for _, checkpoint in in_folder(path):
-        durable.delete(checkpoint)
+    """Delete what the run in `path` wrote: first its manifest, last its identity."""
+    ours = [entry.name for entry in durable.ours(path)]
+    if ours:
+        logger.info(f"{path}: deletes what its earlier start wrote: {', '.join(ours)}")
+    for name in sorted(ours, key=lambda name: (name == IDENTITY_FILE, name != MANIFEST)):
+        durable.delete(path / name)
 
 
 def _lock(path):

@@ -3,6 +3,8 @@
     .writing-<name>    being written; renamed to <name> when all of it is on the disk
     .deleting-<name>   being deleted; renamed from <name> before its first file goes
     damaged-<name>     does not hold what its manifest says; kept for inspection
+    written.json       the names of all that the run of a folder wrote there, listed beforehand;
+                       nothing else in it is ever written over, renamed or deleted
 
 A rename is atomic, but it says nothing about the content: after a power cut the new name may be on
 the disk without it. So every file is flushed (fsync) before the manifest is written, the manifest
@@ -24,7 +26,7 @@ from safetensors import SafetensorError
 from rawtrain.data.files import sha256_of
 from rawtrain.errors import RunError
 
-MANIFEST, LOCK = "manifest.json", ".lock"
+MANIFEST, LOCK, LIST = "manifest.json", ".lock", "written.json"
 WRITING, DELETING, DAMAGED = ".writing-", ".deleting-", "damaged-"
 
 
@@ -53,12 +55,14 @@ def replaced(folder: Path, num_bytes: int, last: str) -> Iterator[Path]:
     last: how the names of the files begin that make the others usable. They are moved last, and the
     manifest of all follows them: an interrupted move leaves `folder` without a manifest.
     """
-    with _aside(folder / "model", num_bytes) as aside:
+    with _aside(folder / "config.json", num_bytes) as aside:  # any name that it gets
         yield aside
+        enter(folder / MANIFEST)
         (folder / MANIFEST).unlink(missing_ok=True)
         names = sorted(os.listdir(aside), key=lambda name: (name.startswith(last), name))
         for name in names:
             _flush(aside / name)
+            enter(folder / name)
             os.replace(aside / name, folder / name)
         write_manifest(folder, [folder / name for name in names])
 
@@ -179,19 +183,63 @@ def read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
         return {name: (facts["bytes"], facts["sha256"]) for name, facts in files}
 
 
-def delete(folder: Path) -> None:
-    """Delete a folder that may be large: its name goes first."""
-    doomed = folder.with_name(f"{DELETING}{folder.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
-    os.rename(folder, doomed)
-    shutil.rmtree(doomed)
+def start_list(folder: Path) -> None:
+    """List from now on what is written into `folder`, unless it has a list."""
+    if not (folder / LIST).exists():
+        write_json(folder / LIST, [])
+
+
+def listed(folder: Path) -> list[str] | None:
+    """The names in `folder` that its run wrote or was about to write; None without a list."""
+    if not (folder / LIST).exists():
+        return None
+    with reading(folder / LIST):
+        names = json.loads((folder / LIST).read_bytes())
+        if elsewhere := [name for name in names if name in ("", "..") or Path(name).name != name]:
+            raise ValueError(f"{elsewhere[0]!r} is no name in this folder")
+        return names
+
+
+def ours(folder: Path, pattern: str = "*") -> list[Path]:
+    """What its run wrote into `folder`; all that is there, if it has no list."""
+    names = listed(folder)
+    return sorted(path for path in folder.glob(pattern) if names is None or path.name in names)
+
+
+def enter(path: Path, *, is_ours: bool = False) -> None:
+    """List `path` before it is written, if its folder has a list.
+
+    Raises RunError if something is there that is not listed, unless it is known to be the run's.
+    """
+    names = listed(path.parent)
+    if names is None or path.name in (LIST, *names):
+        return
+    if os.path.lexists(path) and not is_ours:
+        raise RunError(
+            f"{path}: this run has to write it, but did not write what is there; move that away "
+            f"and start the same command again"
+        )
+    write_json(path.parent / LIST, [*names, path.name])
+
+
+def delete(path: Path) -> None:
+    """Delete a file, or a folder that may be large: its name goes first."""
+    doomed = path.with_name(f"{DELETING}{path.name}")
+    _remove(doomed)
+    os.rename(path, doomed)
+    _remove(doomed)
+    if names := listed(path.parent):
+        write_json(path.parent / LIST, [name for name in names if name != path.name])
 
 
 def sweep(folder: Path) -> None:
-    """Remove what an earlier process left half written or half deleted in `folder`."""
-    for beginning in (WRITING, DELETING):
-        for path in folder.glob(f"{beginning}*"):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    """Remove what an earlier process of the run left half written or half deleted in `folder`."""
+    names = listed(folder) or []
+    for name in (LIST, *names):
+        for beginning in (WRITING, DELETING):
+            _remove(folder / f"{beginning}{name}")
+    if lost := [name for name in names if not os.path.lexists(folder / name)]:
+        write_json(folder / LIST, [name for name in names if name not in lost])
 
 
 def set_aside(folder: Path) -> Path:
@@ -199,6 +247,7 @@ def set_aside(folder: Path) -> Path:
     number = 1
     while (aside := folder.with_name(f"{DAMAGED}{folder.name}-{number}")).exists():
         number += 1
+    enter(aside)
     os.rename(folder, aside)
     _flush(folder.parent)
     return aside
@@ -208,15 +257,22 @@ def set_aside(folder: Path) -> Path:
 def _aside(folder, num_bytes):
     aside = folder.with_name(f"{WRITING}{folder.name}")
     with explained(folder, num_bytes):
-        shutil.rmtree(aside, ignore_errors=True)
+        enter(folder)
+        _remove(aside)
         aside.mkdir()
         try:
             yield aside
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(aside)
+
+
+def _remove(path):
+    """Delete a file or a folder, if it is there; of a link, the link."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 def _replace(file, content):
+    enter(file)
     aside = file.with_name(f"{WRITING}{file.name}")
     aside.write_bytes(content)
     _flush(aside)

@@ -13,9 +13,10 @@ from typing import Any
 
 from rawtrain.config import TrainingSettings, public_values
 from rawtrain.data.files import sha256_of
-from rawtrain.run.durable import DELETING, LOCK, WRITING, reading
+from rawtrain.run.durable import DELETING, LIST, LOCK, WRITING, listed, reading
 
 IDENTITY_FILE = "identity.json"
+TRAINERS = ("trainer_state.json", "optimizer.pt", "training_args.bin")  # of a Trainer checkpoint
 
 # Settings that may change before a run resumes: they move no bit of what is learnt. Paths are among
 # them, since what they lead to is compared itself.
@@ -36,6 +37,13 @@ FREE = frozenset(
     )
 )
 
+# Beside its tokenizer.json: settings in tokenizer_config.json that change rows or their meaning.
+OF_A_TOKENIZER = (
+    *("model_input_names", "model_max_length", "padding_side", "truncation_side"),
+    *("split_special_tokens", "clean_up_tokenization_spaces", "pad_token_type_id"),
+    *("special_tokens_map", "all_special_ids"),
+)
+
 Identity = dict[str, Any]  # as JSON can hold it
 
 
@@ -49,11 +57,12 @@ def identity_of(settings: TrainingSettings, splits: Mapping, tokenizer, model) -
         vocabulary = tokenizer.backend_tokenizer.to_str()
     except Exception:  # a tokenizer with a part in Python, as RoFormer's has
         vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
+    others = [(name, str(getattr(tokenizer, name, None))) for name in OF_A_TOKENIZER]
     return {
         "task": settings.task,
         "settings": settings_that_count(settings),
         "data": {name: split.fingerprint for name, split in splits.items() if name != "test"},
-        "tokenizer": sha256_of(vocabulary.encode()),
+        "tokenizer": sha256_of(f"{vocabulary}\n{others}"),
         "model": _model_digest(model),
         "num_processes": 1,
         "device": model.device.type,
@@ -86,19 +95,35 @@ def output_dir_problem(settings: TrainingSettings) -> str | None:
     path = Path(settings.output_dir)
     if path.exists() and not path.is_dir():
         return f"--output_dir {path} is a file; a folder is expected"
-    if settings.overwrite_output_dir or not path.is_dir():
+    if not path.is_dir():
         return None
-    earlier = read_identity(path)
-    if earlier is None:
+    if trainers := trainer_checkpoint(path):
+        return f"--output_dir {path} is not empty: {trainers}"
+    if listed(path) is None:
         if all(entry.name.startswith((LOCK, WRITING, DELETING)) for entry in path.iterdir()):
             return None  # these are left by a start that did not get far
         return (
-            f"--output_dir {path} is not empty; choose another, or add --overwrite_output_dir to "
-            f"replace what an earlier run wrote there"
+            f"--output_dir {path} is not empty, and no run listed in {LIST} what it wrote there. "
+            f"Nothing in it is written over or deleted; choose another"
         )
+    earlier = read_identity(path)
+    if earlier is None or settings.overwrite_output_dir:
+        return None
     known_now = {"task": settings.task, "settings": settings_that_count(settings)}
     changes = differences(earlier, earlier | known_now)
     return another_run(f"--output_dir {path}", changes) if changes else None
+
+
+def trainer_checkpoint(folder: Path) -> str | None:
+    """What to do with a checkpoint of Trainer, if there is one in `folder`, or it is one."""
+    for place in (folder, *sorted(folder.glob("checkpoint-*"))):
+        is_ours = (place / IDENTITY_FILE).exists()
+        if not is_ours and any((place / file).exists() for file in TRAINERS):
+            return (
+                f"{place} is a checkpoint of transformers' Trainer, which cannot be resumed here; "
+                f"start from it with --model_name_or_path, and choose another --output_dir"
+            )
+    return None
 
 
 def another_run(place: str, changes: list[str]) -> str:

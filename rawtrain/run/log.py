@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from rawtrain.config import TrainingSettings
 from rawtrain.errors import visible
-from rawtrain.run.durable import explained, json_text, write_text
+from rawtrain.run.durable import enter, explained, json_text, write_text
 
 logger = logging.getLogger("rawtrain")
 
@@ -96,6 +96,7 @@ class RunLog:
         self.history.append(entry)
         if self.metrics_file is not None:
             line = json_text(entry) + "\n"
+            enter(self.metrics_file)
             with explained(self.metrics_file, len(line)), open(self.metrics_file, "a") as file:
                 file.write(line)
         for tracker in self.trackers:

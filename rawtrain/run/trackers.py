@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rawtrain.config import TrainingSettings, public_values
-from rawtrain.run.durable import write_json
+from rawtrain.run.durable import enter, write_json
 
 
 def problems_of(settings: TrainingSettings) -> Iterator[str]:
@@ -44,6 +44,7 @@ class Tracker:
     """
 
     def __init__(self, name: str, settings: TrainingSettings, folder: Path):
+        enter(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.file, self.place = folder / f"{name}.json", [-1, 0]
         self.told: dict[str, Any] = {"id": uuid.uuid4().hex, "place": self.place}
