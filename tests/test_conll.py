@@ -242,7 +242,7 @@ def test_joined_words_and_tags_and_a_tag_with_a_blank_are_called_by_their_name(t
 
 def test_a_file_without_blank_lines_is_noticed(tmp_path, caplog):
     read_conll(write(tmp_path, "a O\nb O\n" * 700))
-    assert "1 sentences, the longest of 1,400 words: are blank lines missing?" in caplog.text
+    assert "a sentence has 1,400 words: are blank lines missing?" in caplog.text
 
 
 @pytest.mark.parametrize("joint", ["\n", ""])

@@ -93,8 +93,7 @@ def read_conll(
     if longest > 1 and all(word.isdecimal() for sentence in words for word in sentence):
         raise ValueError(f"{place}: all words are numbers; choose another --token_column")
     if longest > 1000:
-        found = f"{len(words):,} sentences, the longest of {longest:,} words"
-        logger.warning(f"{path}: {found}: are blank lines missing?")
+        logger.warning(f"{path}: a sentence has {longest:,} words: are blank lines missing?")
     known = joined if any(map(any, joined)) else None
     return TaggedSentences(words, tags, lines, str(path), left_out=left_out, joined=known)
 

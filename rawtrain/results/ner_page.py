@@ -27,15 +27,25 @@ MOST_TYPES = 40  # of the confusion
 
 
 def show_data(corpus, splits, encoded, tokenizer, label_names: list[str]) -> dict[str, dict]:
-    """Print what the data is, and one row as the model sees it; returns the figures by split."""
+    """Print what the data is, how its tags were read, and one row as the model sees it.
+
+    Returns the figures by split.
+    """
+    lines = [f"data: {', '.join(split.source for split in corpus.splits.values())}"]
+    if corpus.scheme not in ("IOB2", "none"):
+        lines.append(f"tags: {corpus.scheme}, converted to IOB2")
+    if corpus.num_repaired:
+        what = "I- that continue no entity, read as B-"
+        if corpus.scheme != "IOB2":
+            what = f"places that break {corpus.scheme}, repaired"
+        lines.append(f"tags: {corpus.num_repaired:,} {what}")
     figures = {
         name: terminal.describe_tagged(split, encoded[name], corpus.scheme == "none")
         for name, split in splits.items()
     }
     name, rows = next(iter(encoded.items()))
-    terminal.show(terminal.describe_corpus(corpus))
-    terminal.show(["", *terminal.table(figures), f"\na row of {name}:\n"])
-    terminal.show(terminal.aligned_example(tokenizer, rows.columns, label_names))
+    lines += ["", *terminal.table(figures), f"\na row of {name}:\n"]
+    terminal.show(lines + terminal.aligned_example(tokenizer, rows.columns, label_names))
     return figures
 
 

@@ -54,19 +54,6 @@ def recipe(settings: TrainingSettings) -> str:
     return " ".join(f"--{name} {getattr(settings, name)}" for name in settings.embedded_recipe)
 
 
-def describe_corpus(corpus) -> list[str]:
-    """Lines on where the tags come from and how they were read."""
-    lines = [f"data: {', '.join(split.source for split in corpus.splits.values())}"]
-    if corpus.scheme not in ("IOB2", "none"):
-        lines.append(f"tags: {corpus.scheme}, converted to IOB2")
-    if corpus.num_repaired:
-        what = "I- that continue no entity, read as B-"
-        if corpus.scheme != "IOB2":
-            what = f"places that break {corpus.scheme}, repaired"
-        lines.append(f"tags: {corpus.num_repaired:,} {what}")
-    return lines
-
-
 def describe_tagged(sentences, encoded, is_pos: bool = False) -> dict[str, int]:
     """The figures of a split: what is there, by type, and what its encoding had to do.
 
