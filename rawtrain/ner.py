@@ -28,6 +28,7 @@ from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.data.cache import cache_of
 from rawtrain.data.docstrings import read_docstring_corpus
 from rawtrain.data.labels import choose_labels, label_ids, labels_of_data
+from rawtrain.data.raw_text import learn_apostrophes
 from rawtrain.data.small_bert import small_bert_config, train_small_tokenizer
 from rawtrain.data.sources import read_tagged
 from rawtrain.data.tags import TaggedCorpus
@@ -136,6 +137,8 @@ def make_model(settings, corpus, tokenizer):
         config.id2label = dict(enumerate(label_names))
         config.label2id = {name: number for number, name in enumerate(label_names)}
     is_new = settings.do_train and label_names != model_labels
+    if settings.do_train:
+        config.words_at_apostrophes = learn_apostrophes(corpus.splits["train"].words)
     load = partial(load_model, AutoModelForTokenClassification, config, settings, new_head=is_new)
     model = fresh_model(load, settings.seed)
     check_vocabulary(tokenizer, model)

@@ -11,7 +11,7 @@ from conftest import tagged_sentences, write_conll
 from seqeval.metrics import accuracy_score, f1_score, precision_score, recall_score
 from transformers import AutoModelForTokenClassification, AutoTokenizer, TrainerState, pipeline
 
-from rawtrain import ner
+from rawtrain import Tagger, ner
 from rawtrain.cli.command import settings_from
 from rawtrain.config import NerSettings
 from rawtrain.data.conll import read_conll
@@ -271,6 +271,15 @@ def test_only_the_first_samples_are_used(output, files, tmp_path):
     assert [counts[f"{name}_samples"] for name in ("train", "eval", "predict")] == [16, 5, 7]
     written = read_conll(tmp_path / "out" / "predictions.conll")
     assert written.words == read_conll(files["test_file"]).words[:7]
+
+
+def test_raw_text_is_cut_at_apostrophes_as_the_training_data_is(model_dir, files, tmp_path):
+    tagged = [("we met l' Oslo d' Oslo", "O O O B-LOC O B-LOC"), ("we met Ada", "O O O")] * 20
+    words, tags = ([line.split() for line in lines] for lines in zip(*tagged, strict=True))
+    file = write_conll(tmp_path / "train.conll", words, tags)
+    run_ner(tmp_path / "out", model_dir, {"train_file": file}, "--eval_strategy", "no")
+    found = Tagger.from_pretrained(tmp_path / "out", use_cpu=True)("we met l’Oslo, d'Oslo")
+    assert [(one["word"], one["entity_group"]) for one in found] == [("Oslo", "LOC")] * 2
 
 
 def test_part_of_speech_tags_are_taken_as_they_are(model_dir, tmp_path):

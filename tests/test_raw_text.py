@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import settings as drawing
 from hypothesis import strategies as st
 
-from rawtrain.data.raw_text import split_words
+from rawtrain.data.raw_text import learn_apostrophes, split_words
 
 # What str.isspace() takes for a space and Unicode does not: four control characters.
 NO_SPACE = "\x1c\x1d\x1e\x1f"
@@ -40,6 +40,41 @@ def is_space(sign):
 )
 def test_words_are_those_that_conll_files_have(text, words):
     assert words_of(text) == words.split()
+
+
+@pytest.mark.parametrize(
+    ("training", "text", "words"),
+    [
+        (
+            "Vive l' Allemagne . d' O'Neill",
+            "l'Italie d’Italie L’O'Neill",
+            "l' Italie d’ Italie L’ O'Neill",
+        ),
+        ("l’ Unione dell’ arte", "dell'Unione un'arte", "dell' Unione un'arte"),
+        ("aujourd'hui d' Italie", "aujourd'hui d'Italie", "aujourd'hui d' Italie"),
+        ("Dean 's O'Neill", "Dean's O'Neill they're", "Dean 's O'Neill they 're"),
+        ("Ankara 'da", "Ankara'da", "Ankara 'da"),
+        ("foto's auto's", "foto's l'Europe", "foto's l'Europe"),
+        ("no mark", "Dean's d'Italia", "Dean 's d'Italia"),
+    ],
+)
+def test_text_is_cut_at_apostrophes_where_the_training_words_are(training, text, words):
+    learnt = learn_apostrophes([training.split()])
+    assert [text[start:end] for start, end in split_words(text, learnt)] == words.split()
+
+
+def test_nothing_learnt_is_the_default_and_strange_patterns_are_no_patterns():
+    assert split_words("they're d'Italia", learn_apostrophes([])) == split_words("they're d'Italia")
+    strange = ["(a+)+'", "'.*", "", "l'l'"]
+    assert [b - a for a, b in split_words("aaa'b l'Est", strange)] == [5, 5]
+
+
+def test_words_of_several_characters_without_blanks_between_them_are_said(caplog):
+    learn_apostrophes([["我们", "爱", "北京"]])
+    assert "2 of 3 words have several Chinese" in caplog.text and "tag_words" in caplog.text
+    caplog.clear()
+    learn_apostrophes([["我", "爱", "北"], ["Jeff", "Dean"]])
+    assert not caplog.text
 
 
 @drawing(max_examples=300)

@@ -20,7 +20,7 @@ from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.config import NerSettings
 from rawtrain.data.columns import IGNORED
-from rawtrain.data.raw_text import split_words
+from rawtrain.data.raw_text import CLITICS, split_words
 from rawtrain.data.schemes import iob2_labels
 from rawtrain.data.words import default_stride, encode_words
 from rawtrain.models import loading, tokenizers
@@ -84,7 +84,10 @@ class Tagger:
             return self([text])[0]
         if not text:
             return []
-        spans = [split_words(one) for one in text]
+        # as the words of the training data are cut; unknown for models from elsewhere
+        learnt = getattr(self.model.config, "words_at_apostrophes", None)
+        learnt = list(map(str, learnt)) if isinstance(learnt, list) else CLITICS
+        spans = [split_words(one, learnt) for one in text]
         words = [[one[a:b] for a, b in part] for one, part in zip(text, spans, strict=True)]
         labels, probabilities, sentence_offsets = self.tag_words(words)
         span_of = [span for part in spans for span in part]  # [W]
