@@ -48,16 +48,16 @@ def choose_labels(
     """
     names, known = listed(corpus.label_names), listed(model_labels)
     labels = model_labels
-    if not settings.do_train and settings.task_name != "pos":
-        labels = iob2_labels(model_labels, settings.model_name_or_path or "")
-        if labels != model_labels:
-            logger.info(f"the model's labels, {known}, are read as IOB2; its loss says little")
-    elif set(corpus.label_names) <= set(model_labels) and settings.do_train:
+    if settings.do_train and set(corpus.label_names) <= set(model_labels):
         print(f"The model knows all labels of the data; it keeps its head, for {known}.")
     elif settings.do_train:
         labels = list(corpus.label_names)
         if model_labels and "LABEL_0" not in model_labels:  # the names of labels without one
             print(f"The model's head is for {known}; a new one is drawn, for {names}.")
+    elif settings.task_name != "pos":
+        labels = iob2_labels(model_labels, settings.model_name_or_path or "")
+        if labels != model_labels:
+            logger.info(f"the model's labels, {known}, are read as IOB2; its loss says little")
     _tell_of_unknown(settings, corpus, labels)
     return labels
 

@@ -179,8 +179,9 @@ def _draw_head(model, report):
     with torch.device("meta"):  # shapes alone: those of a head follow the number of labels
         shapes = {name: weight.shape for name, weight in type(model)(more).named_parameters()}
     head = {name for name, weight in model.named_parameters() if weight.shape != shapes[name]}
-    for name in head - report["missing_keys"]:
-        module = model.get_submodule(name.rpartition(".")[0])
+    drawn = report["missing_keys"] | {name for name, *_ in report["mismatched_keys"]}
+    for part in sorted({name.rpartition(".")[0] for name in head - drawn}):
+        module = model.get_submodule(part)
         for weight in module.parameters(recurse=False):
             weight._is_hf_initialized = False  # else transformers keeps what it has loaded
         model._init_weights(module)

@@ -60,14 +60,10 @@ class WordScorer:
     @cached_property
     def _names(self):
         """The labels, and what words may have besides: O, tags of the data, the B- of an I-."""
-        more = {"O", *chain(*self.gold_tags), *self._begins}
+        more = {"O", *chain(*self.gold_tags)}
+        if self.settings.task_name != "pos":
+            more |= {f"B-{name[2:]}" for name in self.label_names if name != "O"}
         return self.label_names + sorted(more - set(self.label_names))
-
-    @cached_property
-    def _begins(self):
-        """The B- that each type of the model needs."""
-        is_pos = self.settings.task_name == "pos"
-        return {f"B-{name[2:]}" for name in self.label_names if name[:2] == "I-" and not is_pos}
 
     @cached_property
     def _gold(self):
@@ -85,10 +81,11 @@ class WordScorer:
         labels = self.rows.word_predictions(evaluation.predictions, self._names.index("O"))
         if self.settings.task_name == "pos":
             return labels
-        labels = self._continued(labels)
-        if self._begins <= {*self.label_names} and len({*self._names}) == len(self._names):
-            return labels
-        return self._numbers(chain(*map(to_iob2, self._sentences(labels))))  # of another scheme
+        labels, known = self._continued(labels), set(self.label_names)
+        lacks_begin = any(f"B-{name[2:]}" not in known for name in known - {"O"})
+        if lacks_begin or len(known) < len(self.label_names):  # a model of another scheme
+            return self._numbers(chain(*map(to_iob2, self._sentences(labels))))
+        return labels
 
     def _continued(self, labels):
         rows = self.rows
