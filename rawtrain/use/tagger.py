@@ -60,7 +60,7 @@ class Tagger:
         batch_size: int = 32,
         **options: Any,
     ) -> "Tagger":
-        """The tagger of a folder that a run wrote, or of any model with IOB2 labels.
+        """The tagger of a folder that a run wrote, or of any model whose labels mark entities.
 
         max_seq_length: the longest window in sub-words (default: the model's limit).
         batch_size: rows at once. options: use_cpu, and trust_remote_code for a model with code of
