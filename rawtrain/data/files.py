@@ -68,10 +68,16 @@ def read_text(path: str | Path, encoding: str = "utf-8", longest: int = LONGEST_
 def read_object(path: str | Path) -> dict[str, Any]:
     """The names and values in a JSON or TOML file."""
     kind = "TOML" if Path(path).suffix == ".toml" else "JSON"
-    text = read_text(path, longest=2**31)
+    file = open_data(path)
     try:
+        with file:
+            text = file.read().decode("utf-8-sig")
         content = tomllib.loads(text) if kind == "TOML" else json.loads(text)
-    except (ValueError, RecursionError) as mistake:  # both decoders name line and column
+    except (
+        ValueError,
+        RecursionError,
+        *READ_ERRORS,
+    ) as mistake:  # both decoders name line and column
         raise ValueError(f"{path}: not readable as {kind}: {mistake}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}; expected names and values")
