@@ -73,11 +73,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
         with file:
             text = file.read().decode("utf-8-sig")
         content = tomllib.loads(text) if kind == "TOML" else json.loads(text)
-    except (
-        ValueError,
-        RecursionError,
-        *READ_ERRORS,
-    ) as mistake:  # both decoders name line and column
+    except (ValueError, RecursionError, *READ_ERRORS) as mistake:
         raise ValueError(f"{path}: not readable as {kind}: {mistake}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}; expected names and values")
