@@ -25,7 +25,7 @@ from transformers import (
 
 from rawtrain import MlmSettings, NerSettings, mlm, ner
 from rawtrain.cli.command import settings_from
-from rawtrain.data.tags import label_list
+from rawtrain.data.tags import TaggedSentences, label_list
 from rawtrain.models.loading import check_length
 from rawtrain.study.tiny import tiny_model
 
@@ -74,7 +74,7 @@ def start(job, name, **flags):
     settings = settings_class(model_name_or_path=str(name), **defaults | flags)
     tokenizer = job.make_tokenizer(settings, None)
     if job is ner:
-        splits = {"test": SimpleNamespace(source="a.conll", tags=TAGS)}
+        splits = dict.fromkeys(("train", "test"), TaggedSentences(WORDS, TAGS, [], "a.conll"))
         corpus = SimpleNamespace(label_names=LABELS, splits=splits)
         model, labels = ner.make_model(settings, corpus, tokenizer)
     else:
