@@ -39,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if is_typed:
             print("type a text a line; ^D ends", file=sys.stderr)
         texts = iter(_texts(asked))
+        num_texts = 0
         while chunk := list(islice(texts, 1 if is_typed else TEXTS_AT_ONCE)):
-            for text, entities in zip(chunk, tagger(chunk), strict=True):
+            found = _tagged(tagger, chunk, num_texts + 1)
+            num_texts += len(chunk)
+            for text, entities in zip(chunk, found, strict=True):
                 as_json = json.dumps({"text": text, "entities": entities})  # ASCII: for any locale
                 print(as_json if asked.json else _for_people(text, entities), flush=is_typed)
 
@@ -61,6 +64,22 @@ def _parser():
     longest = "longest window over a text, in sub-words (default: the model's limit)"
     parser.add_argument("--max_seq_length", "--max-seq-length", type=int, help=longest)
     return parser
+
+
+def _tagged(tagger, texts, number):
+    """The entities of the texts. A ValueError, or a panic of a tokenizer, names the text at fault.
+
+    number: of the first text, from 1.
+    """
+    try:
+        return tagger(texts)
+    except BaseException as error:  # a panic is no Exception
+        if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
+            raise
+        if len(texts) == 1:
+            raise ValueError(f"text {number} cannot be tagged: {error}") from None
+    half = len(texts) // 2
+    return _tagged(tagger, texts[:half], number) + _tagged(tagger, texts[half:], number + half)
 
 
 def _texts(asked):

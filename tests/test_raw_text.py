@@ -87,6 +87,25 @@ def test_every_character_but_white_space_belongs_to_exactly_one_word(text):
     assert all(start < end for start, end in spans)
 
 
+@pytest.mark.parametrize("text", ["ab" * 200_000, "漢\u0301" * 100_000, "x" * 3_000_000])
+def test_a_text_without_blanks_is_cut_however_long_it_is(text):
+    spans = split_words(text)
+    assert [place for span in spans for place in span][1:-1:2] == [start for start, _ in spans[1:]]
+    assert (spans[0][0], spans[-1][1]) == (0, len(text))
+
+
+def test_words_of_a_long_text_are_those_of_its_parts_between_blanks():
+    part = "Jeff Dean's U.S. office (3,000 m²) isn't in Saint-Étienne... "
+    spans = split_words(part * 1000)
+    alone, length = split_words(part), len(part)
+    assert spans == [(a + n * length, b + n * length) for n in range(1000) for a, b in alone]
+
+
+def test_the_place_of_half_a_surrogate_pair_is_right_in_a_long_text():
+    with pytest.raises(ValueError, match="character 30001 of the text is half"):
+        split_words("ab " * 10_000 + "\udcff")
+
+
 def test_half_of_a_surrogate_pair_is_refused_with_its_place():
     with pytest.raises(ValueError, match="character 4 of the text is half of a surrogate pair"):
         split_words("ab \udcff")

@@ -12,6 +12,7 @@ from conftest import tagged_sentences
 from transformers import BertConfig, BertForTokenClassification
 
 from rawtrain import Tagger
+from rawtrain.data.raw_text import split_words
 from rawtrain.data.small_bert import train_small_tokenizer
 from rawtrain.tag import main
 
@@ -117,6 +118,23 @@ def test_text_in_another_encoding_is_tagged(folder, capsys, monkeypatch, tmp_pat
     for given in ([], ["--file", str(tmp_path / "a.txt")]):
         main([folder, "--encoding", "cp1252", "--json", *given])
         assert json.loads(capsys.readouterr().out)["text"] == "Börse"
+
+
+def test_the_text_at_fault_is_named_if_a_tokenizer_panics(folder, tmp_path, capsys, monkeypatch):
+    class PanicException(BaseException):  # as pyo3 names it, and as little an Exception
+        pass
+
+    def panicking(text, *learnt):
+        if text == "bad":
+            raise PanicException("retry-limit-in-match over")
+        return split_words(text, *learnt)
+
+    monkeypatch.setattr("rawtrain.use.tagger.split_words", panicking)
+    (tmp_path / "texts.txt").write_text(f"{TEXT}\n" * 6 + "bad\n" + TEXT)
+    with pytest.raises(SystemExit) as stopped:
+        main([folder, "--file", str(tmp_path / "texts.txt"), "--use_cpu"])
+    assert stopped.value.code == 2
+    assert "text 7 cannot be tagged: retry-limit-in-match over" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -32,6 +32,9 @@ _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]"
 _LETTER = rf"(?!{_UNSPACED}){_SPACED}"
 MOST_APOSTROPHES = 200  # words that are learnt: the rest are quotations
 CLITICS = ("'s", "'m", "'d", "'re", "'ve", "'ll")  # Dean's
+# A long text is cut before a blank, or anywhere if it has none: the patterns of the splitter take
+# quadratic time, and give up on a word of millions of letters.
+_PIECE = re.compile(r"(?s).{1,9999}(?=[ \t\n]|\Z)|.{1,9999}")
 _AT_APOSTROPHE = re.compile(r"'[^\W\d_]+|[^\W\d_]+'")
 _UNSPACED_WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]{2,}")
 
@@ -74,13 +77,17 @@ def split_words(text: str, at_apostrophes: Sequence[str] = CLITICS) -> list[tupl
     ['Jeff', 'Dean', "'s", 'office', '.']
     """
     try:
-        words = word_splitter(tuple(at_apostrophes)).pre_tokenize_str(text)
+        text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
             f"character {error.start + 1} of the text is half of a surrogate pair (\\ud800 to "
             f"\\udfff), which is not a character; expected text that UTF-8 can hold"
         ) from None
-    return [span for _, span in words]
+    splitter, words = word_splitter(tuple(at_apostrophes)), []
+    for piece in _PIECE.finditer(text):
+        begin, found = piece.start(), splitter.pre_tokenize_str(piece.group())
+        words += [(begin + start, begin + end) for _, (start, end) in found]
+    return words
 
 
 @functools.cache
