@@ -207,6 +207,7 @@ ATTACKS = {
     "kernel of the hub": (edited("config.json", **KERNEL), LOADS),
     "kernel in a part": (edited("config.json", attn_implementation={"": "evil/k"}), LOADS),
     "experts of the hub": (edited("config.json", experts_implementation="evil/kernel"), LOADS),
+    "layers without end": (edited("config.json", num_hidden_layers=2**70), "hidden layers"),
     "pickles beside the weights": (with_pickles, LOADS),
     "code beside the weights": (with_code, LOADS),
     "a pickle instead": (pickle_instead, "no model.safetensors, but .*pytorch_model.bin"),
@@ -240,7 +241,7 @@ def test_no_code_is_run_and_no_other_file_read(attack, load, sound, tmp_path, wa
 
     assert watched(run, folder) == []
     assert not marker.exists()
-    if answer is LOADS:
+    if answer is LOADS or (attack == "layers without end" and load in (resume, finished)):
         assert not said, said
         assert all(torch.equal(loaded[key], weight) for key, weight in expected.items())
     else:

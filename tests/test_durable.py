@@ -88,7 +88,7 @@ def test_an_infinite_number_is_written_as_json_and_read_as_infinite(tmp_path):
 
 
 def test_a_name_is_listed_before_it_is_written_and_no_longer_when_it_is_gone(events, tmp_path):
-    durable.start_list(tmp_path)
+    (tmp_path / "written.json").write_text("[]")
     events.clear()
     durable.write_json(tmp_path / "x.json", 1)
     assert [event[-1] for event in events if event[0] == "rename"] == ["written.json", "x.json"]
@@ -99,7 +99,7 @@ def test_a_name_is_listed_before_it_is_written_and_no_longer_when_it_is_gone(eve
 
 
 def test_what_somebody_else_put_there_is_never_written_over(tmp_path):
-    durable.start_list(tmp_path)
+    (tmp_path / "written.json").write_text("[]")
     (tmp_path / "x.json").write_text("the user's")
     (tmp_path / "thing").mkdir()
     with pytest.raises(

@@ -361,9 +361,8 @@ def test_only_what_the_run_wrote_is_deleted_and_it_is_named_before(settings, fla
         reopened(settings(save_total_limit=2, **flag))
     assert sorted(os.listdir(folder)) == sorted([".lock", *OF_A_START, *PERSONS])
     assert are_there(folder)
-    assert (
-        "deletes what its earlier start wrote: checkpoint-6, checkpoint-7, config.json, iden"
-        in (caplog.text)
+    assert "deletes what a run wrote there: checkpoint-6, checkpoint-7, config.json, iden" in (
+        caplog.text
     )
 
 

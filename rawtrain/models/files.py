@@ -81,6 +81,9 @@ def check_config(name: str, config: PretrainedConfig) -> None:
         if foreign := [kernel for kernel in asked if kernel not in BUILT_IN]:
             logger.info(f"not used: {kind[1:]} {foreign[0]!r} of config.json, code on the hub")
             setattr(config, kind, None)  # in its parts too
+    num_layers = getattr(config, "num_hidden_layers", None)
+    if isinstance(num_layers, int) and num_layers > 1000:  # they would be made one by one
+        raise ValueError(f"{name}: config.json has {num_layers} hidden layers; expected up to 1000")
     if getattr(config, "quantization_config", None):
         raise ValueError(
             f"{name}: its weights are quantized (quantization_config in its config.json) and "

@@ -42,7 +42,9 @@ def load_tokenizer(settings: ModelSettings, **options: Any) -> PreTrainedTokeniz
             f"{name}: model_max_length in tokenizer_config.json is {length!r}; expected from 1 on"
         )
     with reading(name):
-        return _like_its_file(tokenizer, name, settings.model_revision)
+        tokenizer = _like_its_file(tokenizer, name, settings.model_revision)
+        tokenizer.all_special_ids  # noqa: B018  raises if one of them has no entry
+        return tokenizer
 
 
 def load_word_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerFast:

@@ -72,7 +72,8 @@ def claim(settings: TrainingSettings, identity: Identity) -> RunDirectory:
     if is_known or resumes_from:
         _keep_num_threads(read_identity(resumes_from or path))
     if not is_finished:
-        durable.start_list(path)
+        if durable.listed(path) is None:
+            durable.write_json(path / durable.LIST, [])
         if resumes_from is None:
             _clear(path)
         elif resumes_from.parent == path:
@@ -161,7 +162,7 @@ def _clear(path):
     """Delete what the run in `path` wrote: first its manifest, last its identity."""
     ours = [entry.name for entry in durable.ours(path)]
     if ours:
-        logger.info(f"{path}: deletes what its earlier start wrote: {', '.join(ours)}")
+        logger.info(f"{path}: deletes what a run wrote there: {', '.join(ours)}")
     for name in sorted(ours, key=lambda name: (name == IDENTITY_FILE, name != MANIFEST)):
         durable.delete(path / name)
 

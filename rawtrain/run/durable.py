@@ -158,10 +158,7 @@ def verify(folder: Path, *, others_allowed: bool = False) -> None:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever content raises that others may have written into a DamagedError.
-
-    That may be anything: a name that is missing, a list in place of a number, a tensor too large.
-    """
+    """Turn anything that content of others raises (a missing name, a list) into a DamagedError."""
     try:
         yield
     except RunError:
@@ -181,12 +178,6 @@ def read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
     with reading(file):
         files = json.loads(file.read_bytes())["files"].items()
         return {name: (facts["bytes"], facts["sha256"]) for name, facts in files}
-
-
-def start_list(folder: Path) -> None:
-    """List from now on what is written into `folder`, unless it has a list."""
-    if not (folder / LIST).exists():
-        write_json(folder / LIST, [])
 
 
 def listed(folder: Path) -> list[str] | None:
@@ -236,8 +227,8 @@ def sweep(folder: Path) -> None:
     """Remove what an earlier process of the run left half written or half deleted in `folder`."""
     names = listed(folder) or []
     for name in (LIST, *names):
-        for beginning in (WRITING, DELETING):
-            _remove(folder / f"{beginning}{name}")
+        _remove(folder / f"{WRITING}{name}")
+        _remove(folder / f"{DELETING}{name}")
     if lost := [name for name in names if not os.path.lexists(folder / name)]:
         write_json(folder / LIST, [name for name in names if name not in lost])
 

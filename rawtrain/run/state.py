@@ -120,10 +120,9 @@ def read_numbers(folder: Path) -> dict:
     """The numbers of a checkpoint, among them its "step" and "log_history"."""
     with reading(folder / NUMBERS_FILE):
         numbers = json.loads((folder / NUMBERS_FILE).read_bytes())
-        entries = numbers["log_history"]
-        assert type(numbers["step"]) is type(numbers["num_updates"]) is int, "no number of steps"
-        assert all(type(entry["step"]) is int for entry in entries), "a log without steps"
-    return numbers
+        steps = [entry["step"] for entry in (numbers, *numbers["log_history"])]
+        assert all(type(step) is int for step in (numbers["num_updates"], *steps)), "no steps"
+        return numbers
 
 
 def load_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
