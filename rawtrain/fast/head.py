@@ -51,8 +51,7 @@ def head_at(model: nn.Module, positions: torch.Tensor, shape: torch.Size) -> Ite
 
     def keep_residual(module, arguments):
         attended, residual = arguments
-        is_whole = attended.shape == residual.shape  # BigBird changes its attention in a forward
-        return attended, residual if is_whole else at_positions(residual)
+        return attended, at_positions(residual)
 
     encoder: Any = model.base_model
     hooks = [encoder.register_forward_hook(keep_output)]
@@ -71,10 +70,12 @@ def head_at(model: nn.Module, positions: torch.Tensor, shape: torch.Size) -> Ite
 def _last_attention_like_berts(model):
     """The last layer's attention, if it has the parts `self` and `output(attended, residual)`.
 
-    None with gradient checkpointing: layers run again in backward, when the hooks are gone.
+    None with gradient checkpointing: layers run again in backward, when the hooks are gone. Nor
+    for BigBird, which exchanges its attention.
     """
     layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
-    if layers is None or model.is_activation_checkpointing:
+    exchanges_it = hasattr(model.base_model, "set_attention_type")
+    if layers is None or model.is_activation_checkpointing or exchanges_it:
         return None
     attention = getattr(layers[-1], "attention", None)
     return attention if hasattr(attention, "self") and hasattr(attention, "output") else None

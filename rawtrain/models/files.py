@@ -49,11 +49,11 @@ def check_name(name: str | None, *files: str) -> str:
 
 
 @contextlib.contextmanager
-def reading(name: str, trouble: str = "cannot be loaded") -> Iterator[None]:
+def reading(name: str, trial: str = "") -> Iterator[None]:
     """Turn any exception of transformers' loaders into a ValueError that names the broken file.
 
     A broken file can raise almost anything (KeyError, TypeError, tokenizers' plain Exception and
-    its panics), so everything is caught. Only a call of a loader, or a trial, may stand inside.
+    its panics), so everything is caught. Only a loader, or a trial of a model, may stand inside.
     """
     try:
         yield
@@ -61,8 +61,8 @@ def reading(name: str, trouble: str = "cannot be loaded") -> Iterator[None]:
         if not isinstance(mistake, Exception) and type(mistake).__name__ != "PanicException":
             raise  # a signal
         text = " ".join(str(mistake).split())  # some are paragraphs; ours are lines
-        if not isinstance(mistake, (OSError, ValueError)):
-            text = f"{trouble}: {type(mistake).__name__}: {text}"
+        if trial or not isinstance(mistake, (OSError, ValueError)):
+            text = f"{trial or 'cannot be loaded'}: {type(mistake).__name__}: {text}"
         if "pip install tiktoken" in text:  # transformers' last resort
             text = NOT_CONVERTED
         if not Path(name).is_dir():

@@ -18,6 +18,11 @@ from rawtrain.models.files import check_name, check_weight_files, reading, sourc
 
 logger = logging.getLogger(__name__)
 
+OTHER_BITS = {
+    "funnel": "transformers sets the row of its padding token to 0 when it is loaded",
+    "reformer": "it draws its hashes from a seed of its own",
+}
+
 
 def load_config(settings: ModelSettings, **options: Any) -> PretrainedConfig:
     """The configuration of the model."""
@@ -42,7 +47,7 @@ def load_model(
     if not settings.model_name_or_path:
         with reading(config.name_or_path or type(config).__name__):
             model = auto_class.from_config(config, trust_remote_code=settings.trust_remote_code)
-        _stay_sparse(model)
+        _forget_history(model, settings)
         return model.float()
     name = check_name(settings.model_name_or_path)
     stored = set().union(*check_weight_files(name, settings.model_revision).values())
@@ -59,23 +64,25 @@ def load_model(
     if new_head:
         _draw_head(model, report)
     _check_weights(name, model, report, settings)
-    _stay_sparse(model)
+    _forget_history(model, settings)
     if others := sorted(dtype for dtype in stored - {"F32"} if "F" in dtype):
         logger.info(f"weights stored as {', '.join(others)}, trained in float32")
     return model
 
 
-def _stay_sparse(model):
-    """Let BigBird choose its attention anew in each forward, where it changes it for good.
+def _forget_history(model, settings):
+    """Let what a model learns hang on its weights and batches alone, or say why it will not.
 
-    Else what it learns would hang on whether it had seen a short batch before, or evaluated one.
+    BigBird attends in full from the first short batch on, for good, be it one of an evaluation.
+    Here it chooses its attention anew in each forward.
     """
     encoder = model.base_model
-    if getattr(encoder, "attention_type", None) != "block_sparse":
-        return
-    encoder.register_forward_pre_hook(lambda encoder, _: encoder.set_attention_type("block_sparse"))
-    logging.getLogger(type(encoder).__module__).setLevel(logging.ERROR)  # it tells of each change
-    logger.info("attention is sparse in batches of long rows, and full in those of short ones")
+    if getattr(encoder, "attention_type", None) == "block_sparse":
+        encoder.register_forward_pre_hook(lambda it, _: it.set_attention_type("block_sparse"))
+        logging.getLogger(type(encoder).__module__).setLevel(logging.ERROR)  # it tells each time
+        logger.info("attention is sparse in batches of long rows, and full in those of short ones")
+    if settings.do_train and (why := OTHER_BITS.get(model.config.model_type)):
+        logger.warning(f"resumed after an interruption, this run will end with other bits: {why}")
 
 
 def named_labels(config: PretrainedConfig, settings: TrainingSettings) -> list[str]:

@@ -56,13 +56,12 @@ def load_word_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerFast:
     if splits_words_like_text(tokenizer):
         return tokenizer
     spaced = load_tokenizer(settings, add_prefix_space=True)
-    if splits_words_like_text(spaced):
-        return spaced
-    spaced = _without_class(spaced, spaced.backend_tokenizer)
-    if put_space_before_words(spaced):
-        return spaced
-    logger.warning("this tokenizer splits single words differently from words of a text")
-    return tokenizer
+    if not splits_words_like_text(spaced):
+        spaced = _without_class(spaced, spaced.backend_tokenizer)
+        if not put_space_before_words(spaced):
+            logger.warning("this tokenizer splits single words differently from words of a text")
+            return tokenizer
+    return spaced
 
 
 def splits_words_like_text(tokenizer: PreTrainedTokenizerFast) -> bool:

@@ -154,6 +154,7 @@ class KilledRun:
         except BaseException:
             traceback.print_exc()
         finally:
+            print(end="", file=sys.stderr, flush=True)
             os._exit(code)
 
     def _end_of(self, pid, to_send):

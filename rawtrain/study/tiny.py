@@ -52,5 +52,8 @@ def tiny_model(
     if architecture == "distilbert":  # has names of its own
         values |= {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2}
         dropouts = dict.fromkeys(("dropout", "attention_dropout"), dropout)
-    config = AutoConfig.for_model(architecture, **values | dropouts | sizes)
+    values = {
+        name: value for name, value in (values | dropouts | sizes).items() if value is not None
+    }
+    config = AutoConfig.for_model(architecture, **values)
     return MODELS[task].from_config(config)
