@@ -304,6 +304,21 @@ def test_an_identity_that_cannot_be_read_stops_the_run(settings):
         reopened(settings())
 
 
+@pytest.mark.parametrize("num_threads", ["many", None, -1, [2]])
+def test_an_identity_with_an_unsound_number_of_threads_stops_the_run(settings, num_threads):
+    folder = start(settings(), 5)
+    own = json.loads((folder / "identity.json").read_text())
+    durable.write_json(
+        folder / "checkpoint-5" / "identity.json", own | {"num_threads": num_threads}
+    )
+    durable.write_manifest(
+        folder / "checkpoint-5",
+        [f for f in (folder / "checkpoint-5").iterdir() if f.stem != "manifest"],
+    )
+    with pytest.raises(RunError, match=r"identity\.json: cannot be read"):
+        reopened(settings())
+
+
 # What is left of a start that did not get far
 
 

@@ -70,7 +70,8 @@ def claim(settings: TrainingSettings, identity: Identity) -> RunDirectory:
     elif settings.do_train:
         resumes_from = _choose_checkpoint(path, settings, identity, is_known)
     if is_known or resumes_from:
-        _keep_num_threads(read_identity(resumes_from or path))
+        with durable.reading((resumes_from or path) / IDENTITY_FILE):
+            _keep_num_threads(read_identity(resumes_from or path))
     if not is_finished:
         if durable.listed(path) is None:
             durable.write_json(path / durable.LIST, [])
