@@ -27,6 +27,7 @@ from rawtrain.cli import command
 from rawtrain.collate.pad import PaddedRows
 from rawtrain.collate.tokens import TaggedTokens
 from rawtrain.config import DataSettings, ModelSettings, TrainingSettings, setting
+from rawtrain.data.choice import choose, weigh_text
 from rawtrain.data.columns import IGNORED, Columns
 from rawtrain.data.files import sha256_of
 from rawtrain.data.tables import read_rows
@@ -131,10 +132,15 @@ def read_splits(settings):
     return {name: read_texts(file, settings) for name, file in files.items() if file}
 
 
+def by_name(values):
+    """No column looks like labels: only one that is named so, or asked for, is taken."""
+    return 0
+
+
 def read_texts(file, settings):
     rows = read_rows(file)
-    usual = {"text_column_name": ["text"], "label_column_name": ["label"]}
-    text, label = rows.choose(settings, usual)
+    usual = {"text_column_name": (["text"], weigh_text), "label_column_name": (["label"], by_name)}
+    text, label = choose(rows, settings, usual)
     pairs = [(row[text], row[label]) for _, row in rows.read([text, label])]
     return LabelledTexts([text for text, _ in pairs], [label for _, label in pairs], file)
 

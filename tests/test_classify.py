@@ -61,7 +61,7 @@ def test_it_learns_and_its_model_and_card_are_of_its_task(flags, tmp_path, capsy
     [
         (
             ["--train_file", "headless.csv"],
-            "no column is named 'label'; the columns are 'text', 'b'",
+            r"no column is named 'label'; the columns are 'text' \(text\), 'b' \(text\)",
         ),
         (
             ["--validation_file", "other.csv"],
