@@ -108,3 +108,13 @@ def test_bigbird_attends_to_a_long_row_sparsely_whatever_it_has_seen(settings, t
         model.base_model.set_attention_type("original_full")
         assert torch.equal(model.eval()(long).logits, before) and torch.equal(before, after)
         assert torch.equal(model(short).logits, in_full)
+
+
+def test_bigbird_drops_the_same_units_whatever_it_has_seen(settings, tmp_path):
+    tiny_model("ner", "big_bird", block_size=4, num_random_blocks=1).save_pretrained(tmp_path / "m")
+    model, answers = load(settings, tmp_path / "m").train(), []
+    for seen in (8, 40):
+        model(torch.ones(1, seen, dtype=torch.long))
+        torch.manual_seed(0)
+        answers.append(model(torch.arange(40)[None]).logits)
+    assert torch.equal(*answers)

@@ -74,11 +74,17 @@ def _forget_history(model, settings):
     """Let what a model learns hang on its weights and batches alone, or say why it will not.
 
     BigBird attends in full from the first short batch on, for good, be it one of an evaluation.
-    Here it chooses its attention anew in each forward.
+    Here it chooses its attention anew in each forward, and the layers that it makes for the change
+    take no numbers from those of dropout.
     """
+
+    def choose_anew(encoder, inputs):
+        with torch.random.fork_rng(devices=[]):
+            encoder.set_attention_type("block_sparse")
+
     encoder = model.base_model
     if getattr(encoder, "attention_type", None) == "block_sparse":
-        encoder.register_forward_pre_hook(lambda it, _: it.set_attention_type("block_sparse"))
+        encoder.register_forward_pre_hook(choose_anew)
         logging.getLogger(type(encoder).__module__).setLevel(logging.ERROR)  # it tells each time
         logger.info("attention is sparse in batches of long rows, and full in those of short ones")
     if settings.do_train and (why := OTHER_BITS.get(model.config.model_type)):
