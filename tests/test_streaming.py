@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -46,7 +47,7 @@ def test_lines_are_read_one_by_one_as_from_the_whole_text(path, text, has_mark):
     text = text.removeprefix("\ufeff")
     lines = re.sub("\r\n?", "\n", text).removesuffix("\n").split("\n") if text else []
     marked = [line[:1] == "\ufeff" and line[1:2] != " " for line in lines]  # a file was joined on
-    left_out = {}
+    left_out = Counter()
     expected = [line[mark:] for line, mark in zip(lines, marked, strict=True)]
     assert list(iterate_lines(path, left_out=left_out)) == expected
     assert left_out == ({"byte order marks": sum(marked)} if any(marked) else {})

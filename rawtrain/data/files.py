@@ -11,6 +11,7 @@ import lzma
 import re
 import tomllib
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,16 +24,22 @@ READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 # times its bytes: 2.4 GB for the longest.
 LONGEST_LINE = 16 * 2**20
 
-# How files begin that are not text, and what to do about it.
-NOT_TEXT = {
-    b"PK\x03\x04": "a zip file, as .xlsx and .docx are: unpack it, or save it as .csv or .txt",
-    b"\xd0\xcf\x11\xe0": "a file of an old Office program: save it as .csv or .txt",
-    b"{\\rtf": "an RTF file: save it as .txt",
-    b"%PDF": "a PDF file: extract its text first",
-    b"PAR1": "a Parquet file: its name must end in .parquet",
-    b"ARROW1": "an Arrow file: its name must end in .arrow",
+# How files begin that hold no data, and what to do about it.
+NOT_DATA = {
+    rb"\Z": "the file is empty",
+    rb"version https://git-lfs": "a git-LFS pointer, not the data itself; run `git lfs pull`",
+    rb"(?is)(\xef\xbb\xbf|\s|<!--.*?-->)*<(!doctype html|html|head|body)\b": (
+        "an HTML page, not data; download the raw file, or extract the text of the page"
+    ),
+    rb"PK\x03\x04": "a zip file, as .xlsx and .docx are: unpack it, or save it as .csv or .txt",
+    rb"\xd0\xcf\x11\xe0": "a file of an old Office program: save it as .csv or .txt",
+    rb"{\\rtf": "an RTF file: save it as .txt",
+    rb"%PDF": "a PDF file: extract its text first",
 }
-HTML = re.compile(rb"(\xef\xbb\xbf|\s|<!--.*?-->)*<(!doctype html|html|head|body)\b", re.I | re.S)
+TABLES = {  # if their names say nothing else
+    rb"PAR1": "a Parquet file: its name must end in .parquet",
+    rb"ARROW1": "an Arrow file: its name must end in .arrow",
+}
 
 
 def _open_zstandard(path):
@@ -81,19 +88,19 @@ def read_object(path: str | Path) -> dict[str, Any]:
 
 
 def iterate_lines(
-    path: str | Path, encoding: str = "utf-8", left_out: dict[str, int] | None = None
+    path: str | Path, encoding: str = "utf-8", left_out: Counter[str] | None = None
 ) -> Iterator[str]:
     """The lines of a file, which need not fit into memory, without their line ends.
 
     Only LF, CRLF and CR end a line: a word may hold U+2028. Files joined by `cat` have byte order
     marks before other lines than the first; these are counted in `left_out`.
     """
+    left_out = Counter() if left_out is None else left_out
     with open_data(path) as file:
         for line in lines_of(file, path, encoding):
             if line[:1] == "\ufeff" and line[1:2] not in (" ", "\t"):  # else it is a word
                 line = line[1:]
-                if left_out is not None:
-                    left_out["byte order marks"] = left_out.get("byte order marks", 0) + 1
+                left_out["byte order marks"] += 1
             yield line
 
 
@@ -130,19 +137,11 @@ def open_data(path: str | Path) -> BinaryIO:
         raise ValueError(f"{path}: a directory; expected a file") from None
     except READ_ERRORS as error:
         raise _unreadable(path, error) from None
-    problem = None
-    if not beginning:
-        problem = "the file is empty"
-    elif beginning.startswith(b"version https://git-lfs"):
-        problem = "a git-LFS pointer, not the data itself; run `git lfs pull`"
-    elif HTML.match(beginning):
-        problem = "an HTML page, not data; download the raw file, or extract the text of the page"
-    if kind_of(path) not in (".parquet", ".arrow", ".feather"):
-        kinds = (kind for start, kind in NOT_TEXT.items() if beginning.startswith(start))
-        problem = next(kinds, problem)
-    if problem:
-        file.close()
-        raise ValueError(f"{path}: {problem}")
+    is_table = kind_of(path) in (".parquet", ".arrow", ".feather")
+    for start, problem in (NOT_DATA if is_table else NOT_DATA | TABLES).items():
+        if re.match(start, beginning):
+            file.close()
+            raise ValueError(f"{path}: {problem}")
     return file
 
 
@@ -211,10 +210,11 @@ def _advice(file, line, offset, encoding):
         return f"most lines around it are UTF-8: {mend}"
     if not (names := plausible_encodings(b"\n".join(lines))):
         return "its encoding is not known: name it with --encoding"
-    texts = (line.decode(name, "replace") for name in names)
-    shown = [re.search(r".{0,20}[^\x00-\x7f].{0,30}", text)[0].strip() for text in texts]
-    read = (f"--encoding {name} reads {text!r}" for name, text in zip(names, shown, strict=True))
-    return ", ".join(read)
+    readings = []
+    for name in names:
+        shown = re.search(r".{0,20}[^\x00-\x7f].{0,30}", line.decode(name, "replace"))
+        readings.append(f"--encoding {name} reads {shown[0].strip()!r}")
+    return ", ".join(readings)
 
 
 def _unreadable(path, error):

@@ -2,6 +2,7 @@
 
 import hashlib
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -86,7 +87,7 @@ def sentences_of(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
     }
     text, label = choose(rows, settings, usual)
     names = rows.class_names.get(label)
-    words, tags, lines, problems, num_empty = [], [], [], [], 0
+    words, tags, lines, problems, left_out = [], [], [], [], Counter[str]()
     for number, row in rows.read([text, label]):
         row = {key: as_list(value) for key, value in row.items()}
         if problem := _sentence_problem(row, text, label, names):
@@ -97,15 +98,14 @@ def sentences_of(rows: Rows, settings: NerDataSettings) -> TaggedSentences:
             tags.append([names[tag] for tag in row[label]] if names and numbers else row[label])
             lines.append([number] * len(row[text]))
         else:
-            num_empty += 1
+            left_out["sentences without words"] += 1
     raise_problems(
         problems,
         f"Expected in each row: {text!r}, a list of words; {label!r}, a tag for each. Choose the "
         "columns with --text_column_name and --label_column_name.",
     )
     if not words:
-        raise ValueError(f"{rows.source}: no sentence ({num_empty} rows without words)")
-    left_out = {"sentences without words": num_empty} if num_empty else {}
+        raise ValueError(f"{rows.source}: no sentence ({left_out.total()} rows without words)")
     return TaggedSentences(words, tags, lines, rows.source, rows.at, left_out, names)
 
 
@@ -150,22 +150,22 @@ def documents_from(read: Callable[[], Iterable[str]], source: str) -> Documents:
 
     Reads all of them once, so that mistakes are reported before anything is encoded.
     """
-    digest, num_texts, num_visible = hashlib.sha256(), 0, 0
-    for text in read():
-        num_texts += 1
+    digest, num_visible, left_out = hashlib.sha256(), 0, Counter[str]()
+    for number, text in enumerate(read(), start=1):
+        if len(text) > LONGEST_LINE:
+            raise ValueError(
+                f"{source}: document {number} has {len(text):,} characters; break it up into "
+                f"documents of {LONGEST_LINE:,} at most"
+            )
         if text.strip():
             num_visible += 1
             _add(digest, text)
-        if len(text) > LONGEST_LINE:
-            raise ValueError(
-                f"{source}: document {num_texts} has {len(text):,} characters; break it up into "
-                f"documents of {LONGEST_LINE:,} at most"
-            )
+        else:
+            left_out["empty documents"] += 1
     if not num_visible:
-        raise ValueError(f"{source}: no document ({num_texts} empty ones); expected some text")
-    texts = Texts(read, source, digest.hexdigest(), 0, num_visible)
-    num_empty = num_texts - num_visible
-    return Documents(texts, source, {"empty documents": num_empty} if num_empty else {})
+        num_empty = left_out.total()
+        raise ValueError(f"{source}: no document ({num_empty} empty ones); expected some text")
+    return Documents(Texts(read, source, digest.hexdigest(), 0, num_visible), source, left_out)
 
 
 def _add(digest, text):

@@ -78,7 +78,6 @@ def read_tags(tags: Sequence[str], notation: str) -> list[str]:
 def detect_scheme(tag_sequences: Sequence[Sequence[str]]) -> str:
     """Which scheme it is. IOBES and its relatives have letters of their own.
 
-
     IOB1 and IOB2 differ in entities that follow no entity of their type: IOB1 begins them with I-,
     IOB2 with B-. If both occur, a minority of I- counts as slips in IOB2.
 

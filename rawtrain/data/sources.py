@@ -8,6 +8,7 @@ any other              sentences: CoNLL columns, as a .tsv without such rows; do
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -72,7 +73,7 @@ def read_document_file(path: str, settings: DataSettings) -> Documents:
     if kind_of(path) in FORMATS:
         return documents_of(read_rows(path, settings.encoding), settings)
     _refuse_json(path, settings.encoding)
-    marks: dict[str, int] = {}
+    marks: Counter[str] = Counter()
     documents = documents_from(partial(iterate_lines, path, settings.encoding, marks), path)
     return replace(documents, left_out={**documents.left_out, **marks})
 

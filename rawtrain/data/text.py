@@ -77,12 +77,10 @@ def split_documents(texts: SomeTexts, validation_percentage: int) -> tuple[SomeT
 def count_tokens(columns: Columns) -> np.ndarray:
     """How often each token id occurs, special tokens not counted [highest id + 1]."""
     ids, special = columns.values["input_ids"], columns.values["special"]
-    counts = np.zeros(1, dtype=np.int64)
+    counts = np.zeros(ids.max(initial=0) + 1, dtype=np.int64)
     for start in range(0, len(ids), COUNTED):  # all at once may not fit into memory
         part = slice(start, start + COUNTED)
-        more = np.bincount(ids[part][~special[part]], minlength=len(counts))
-        more[: len(counts)] += counts
-        counts = more
+        counts += np.bincount(ids[part][~special[part]], minlength=len(counts))
     return counts
 
 
