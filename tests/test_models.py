@@ -1,4 +1,5 @@
 import copy
+import math
 import shutil
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -70,6 +72,11 @@ def test_a_new_model_is_made_from_a_configuration_alone(settings, model_dir):
 
 
 SMALL = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+def test_a_model_without_a_table_of_positions_takes_rows_of_any_length():
+    config = AutoConfig.for_model("xlnet", vocab_size=30, d_model=8, n_layer=1, n_head=2, d_inner=8)
+    assert num_positions(TOKENS.from_config(config)) == math.inf  # its config says -1
 
 
 @pytest.mark.parametrize(

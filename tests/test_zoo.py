@@ -29,12 +29,14 @@ def test_the_zoo_has_forty_architectures_and_more_each_with_a_head_for_a_job():
     assert all(any(name in heads for heads in HEADS.values()) for name in NAMES)
 
 
-def test_a_model_is_made_for_each_job_without_dropout_or_it_is_told_why_not(tmp_path):
+def test_a_model_is_made_for_each_job_with_dropout_and_without_or_it_is_told_why_not(tmp_path):
     tiny_tokenizer().save_pretrained(tmp_path / "data" / "model")
     failures = write_models(tmp_path, ["albert", "gpt2", "canine"])
     made = {(file.parts[-2], file.parts[-3]) for file in tmp_path.glob("*/*/config.json")}
     assert made == {("albert", "ner"), ("albert", "mlm"), ("gpt2", "ner"), ("canine", "ner")}
-    assert AutoConfig.from_pretrained(tmp_path / "ner" / "albert").classifier_dropout_prob == 0
+    for folder, dropout in (("albert", 0.1), ("albert/still", 0)):
+        config = AutoConfig.from_pretrained(tmp_path / "ner" / folder)
+        assert config.hidden_dropout_prob == dropout
     assert failures == {}
     cells, is_well = look_at("bert", "ner", "not made: KeyError: 'x'", tmp_path)
     assert cells == ["bert", "ner", "", "", "", "", "not made: KeyError: 'x'"] and not is_well

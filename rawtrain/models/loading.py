@@ -162,7 +162,8 @@ def num_positions(model: PreTrainedModel) -> float:
     table = _position_table(model)
     if table is not None:
         return len(table.weight) - first_position(model)
-    return getattr(model.config, "max_position_embeddings", None) or math.inf
+    named = getattr(model.config, "max_position_embeddings", None) or 0
+    return named if named > 0 else math.inf  # XLNet says -1
 
 
 def first_position(model: PreTrainedModel) -> int:

@@ -1,8 +1,8 @@
 """Which architectures can be trained, and how? `python -m rawtrain.study.zoo`.
 
 Of each architecture a tiny random model is trained by both jobs, as far as transformers has a head
-for them: uninterrupted, killed with SIGKILL at a checkpoint and started again, and with --padding;
-then the saved model is evaluated from its folder. A row of the table has
+for them: uninterrupted, killed with SIGKILL at a checkpoint and started again; without dropout, and
+so with --padding; then the saved model is evaluated from its folder. A row of the table has
 
   rows       packed, or padded
   resumed    whether the killed run ended with the bits of the uninterrupted one
@@ -55,12 +55,10 @@ BART = {f"{part}_{name}": size for part in ("encoder", "decoder")
 # Sizes of their own: windows and blocks among them, which the rows are longer than
 SIZES: dict[str, dict] = {
     **{"t5": T5, "umt5": T5, "bart": BART, "mbart": BART},
-    **{
-        "big_bird": {"block_size": 4, "num_random_blocks": 1},
-        "longformer": {"attention_window": 8},
-    },
-    **{"deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}},
-    **{"esm": {"position_embedding_type": "rotary"}},
+    "big_bird": {"block_size": 4, "num_random_blocks": 1},
+    "longformer": {"attention_window": 8},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    "esm": {"position_embedding_type": "rotary"},
     **{"flaubert": {"emb_dim": 16}, "xlm": {"emb_dim": 16}, "xmod": {"default_language": "en_XX"}},
     "funnel": {"d_head": 8, "d_inner": 24, "block_sizes": [1, 1], "num_hidden_layers": None},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 2},
@@ -82,19 +80,20 @@ ANNOUNCED = re.compile("this run will end with other bits: (.*)")
 
 
 def write_models(folder: Path, names: list[str]) -> dict[tuple[str, str], str]:
-    """Models without dropout under folder/<task>/<name>; what went wrong with the others."""
+    """Models under folder/<task>/<name>, without dropout in its folder `still`; what went wrong."""
     torch.set_num_threads(1)
     tokenizer, failures = AutoTokenizer.from_pretrained(folder / "data" / "model"), {}
     for name, task in ((name, task) for name in names for task in MODELS if name in HEADS[task]):
         set_seed(0)
         sizes = COMMON | {"vocab_size": len(tokenizer)} | SIZES.get(name, {})
         try:
-            model = tiny_model(task, name, dropout=0.0, **sizes)
-            for setting, value in model.config.to_dict().items():
-                if "drop" in setting and isinstance(value, float):
-                    setattr(model.config, setting, 0.0)
-            model.save_pretrained(folder / task / name)
-            tokenizer.save_pretrained(folder / task / name)
+            model = tiny_model(task, name, **sizes)
+            for place in (folder / task / name, folder / task / name / "still"):
+                model.save_pretrained(place)
+                tokenizer.save_pretrained(place)
+                for setting, value in model.config.to_dict().items():
+                    if "drop" in setting and isinstance(value, float):
+                        setattr(model.config, setting, 0.0)
         except Exception as error:  # sizes that the architecture does not take
             failures[name, task] = f"not made: {type(error).__name__}: {error}"
     return failures
@@ -105,23 +104,24 @@ def look_at(name: str, task: str, failure: str | None, folder: Path) -> tuple[li
     if failure:
         return [name, task, "", "", "", "", failure], False
     model = f"{FLAGS} --model_name_or_path {folder / task / name}"
-    flags = [f"{model} {more}" for more in ("", "", "--padding")]
-    whole, killed, padded = (KilledRun(Job(task, each), folder) for each in flags)
+    flags = [f"{model}{more}" for more in ("", "", "/still", "/still --padding")]
+    whole, killed, packed, padded = (KilledRun(Job(task, each), folder) for each in flags)
     code = whole.start()
     if code:
-        error = whole.said.rpartition("\nerror: ")[2].splitlines()[0].partition(f"{name}: ")[2]
+        error = whole.said.rpartition("error: ")[2].partition("\n")[0].rpartition(f"{name}: ")[2]
         is_refused = code == 2 and "Traceback" not in whole.said
         note = f"refused: {error}" if is_refused else f"exit code {code}"
         return [name, task, "", "", "", "", note], is_refused
     killed.start(fault=partial(die_at, SAVED))
     killed.finish_like(whole)
+    packed.start()
     padded.start()
-    logs = zip(entries(whole.output_dir), entries(padded.output_dir), strict=False)
+    logs = zip(entries(packed.output_dir), entries(padded.output_dir), strict=False)
     difference = max((abs(a["loss"] / b["loss"] - 1) for a, b in logs if "loss" in a), default=1.0)
     scored = f"--do_eval --model_name_or_path {whole.output_dir}"
     from_disk = KilledRun(Job(task, scored), folder)
     from_disk.start()
-    runs = whole, killed, padded, from_disk
+    runs = whole, killed, packed, padded, from_disk
     rows, why = ROUTE.findall(whole.said)[0]
     before, after = (_eval_loss(run) for run in (whole, from_disk))
     is_same = abs(before / after - 1) < 1e-5  # float32 sums in another order
