@@ -18,7 +18,7 @@ from rawtrain.data.choice import (
     weigh_text,
 )
 from rawtrain.data.files import LONGEST_LINE
-from rawtrain.data.tables import Rows
+from rawtrain.data.tables import Rows, quoted
 from rawtrain.data.tags import TaggedSentences
 from rawtrain.errors import raise_problems
 
@@ -218,7 +218,7 @@ def _sentence_problem(row, text, label, names):
 
 
 def _missing(row, key):
-    return None if key in row else f"no key {key!r}; found {', '.join(map(repr, row)) or 'none'}"
+    return None if key in row else f"no key {key!r}; found {quoted(row) or 'none'}"
 
 
 def _surrogate_problem(texts):

@@ -31,7 +31,7 @@ from rawtrain.data.rows import (
     sentences_of,
     sentences_of_words,
 )
-from rawtrain.data.tables import FORMATS, SEPARATORS, hub_rows, read_rows
+from rawtrain.data.tables import FORMATS, SEPARATORS, hub_rows, quoted, read_rows
 from rawtrain.data.tags import TaggedCorpus, TaggedSentences
 from rawtrain.errors import raise_problems
 
@@ -149,9 +149,9 @@ def _load_dataset(settings: DataSettings) -> dict[str, datasets.Dataset]:
         raise ValueError(
             f"The data set {name!r} (configuration {config!r}) cannot be loaded: {reason}"
         ) from error
-    if not set(loaded) & {name for names in SPLIT_NAMES.values() for name in names}:
+    if set(loaded).isdisjoint(chain(*SPLIT_NAMES.values())):
         raise ValueError(
-            f"The data set {name!r} has the splits {', '.join(map(repr, loaded))}; "
+            f"The data set {name!r} has the splits {quoted(loaded)}; "
             "expected train, validation (or dev, val) or test"
         )
     return loaded

@@ -61,11 +61,10 @@ def read_rows(path: str, encoding: str = "utf-8") -> Rows:
             read = pa.ipc.open_file if is_file else pa.ipc.open_stream
             table = read(pa.memory_map(path)).read_all()  # which stays on the disk
         return _arrow_rows(path, table.schema, lambda names: table.select(names).to_batches(BATCH))
-    if (whole := _whole_json(path, encoding)) is None:
-        read = partial(_jsonl_rows, path, encoding)
-        return Rows(path, _keys(read()), lambda columns: read())
-    numbered = list(enumerate(whole, start=1))
-    return Rows(path, _keys(numbered), lambda columns: numbered, ", row ")
+    if whole := _whole_json(path, encoding):
+        return Rows(path, _keys(whole), lambda columns: whole, ", row ")
+    read = partial(_jsonl_rows, path, encoding)
+    return Rows(path, _keys(read()), lambda columns: read())
 
 
 def hub_rows(dataset: datasets.Dataset, source: str) -> Rows:
@@ -80,20 +79,21 @@ def _keys(numbered: Numbered) -> list[str]:
     return list(dict.fromkeys(key for _, row in islice(numbered, BATCH) for key in row))
 
 
-def _whole_json(path: str, encoding: str) -> list[dict] | None:
-    """The rows of `[{...}, ...]` or `{"data": [{...}, ...]}`; None if a row is a line."""
+def _whole_json(path: str, encoding: str) -> Numbered:
+    """The rows of `[{...}, ...]` or `{"data": [{...}, ...]}`; none if a row is a line."""
     if kind_of(path) != ".json" or Path(path).stat().st_size > LONGEST_JSON:
-        return None
+        return []
     try:
         content = _parsed(read_text(path, encoding, LONGEST_JSON))
     except (ValueError, RecursionError):
-        return None  # it is read line by line, and problems have a line
+        return []  # it is read line by line, and problems have a line
     is_object = type(content) is dict
     if is_object:
         content = content.get("data") if len(content) > 1 else next(iter(content.values()), None)
     if type(content) is not list or not content or (is_object and type(content[0]) is not dict):
-        return None
-    return [row if type(row) is dict else {"row": row} for row in content]
+        return []
+    rows = (row if type(row) is dict else {"row": row} for row in content)
+    return list(enumerate(rows, start=1))
 
 
 def _jsonl_rows(path: str, encoding: str) -> Iterator[tuple[int, dict]]:
@@ -103,10 +103,9 @@ def _jsonl_rows(path: str, encoding: str) -> Iterator[tuple[int, dict]]:
         if not line.strip(" \t"):
             continue
         if not (num_rows or problems) and (line.lstrip()[:1] == "[" or line.strip() == "{"):
-            wanted = "'.[]'" if "[" in line else "."
-            advice = (
-                f"not one JSON object a line; convert it with `jq -c {wanted} {path} > new.jsonl`"
-            )
+            part = "'.[]'" if "[" in line else "."
+            jq = f"jq -c {part} {path} > new.jsonl"
+            advice = f"not one JSON object a line; convert it with `{jq}`"
             raise ValueError(f"{path}: {SPANS_FOUND if SPAN.search(line) else advice}")
         try:
             row = _parsed(line)
