@@ -219,11 +219,14 @@ def test_conllu_is_read_from_form_and_a_name_in_misc(tmp_path, name, token_colum
         read_conll(write(tmp_path, CONLLU, name), token_column, "MISC:nam")
 
 
-def test_a_column_of_numbers_is_not_taken_for_the_words(tmp_path):
-    path = write(tmp_path, "#\thttp://x\t[2009]\n1\tAda\tB-PER\tO\n2\tran\tO\tO\n")
-    with pytest.raises(ValueError, match="all words are numbers; choose another --token_column"):
-        read_conll(path)
-    assert read_conll(path, 1, 2).words == [["Ada", "ran"]]
+def test_the_text_above_a_sentence_is_a_comment_and_no_hashtag(tmp_path):
+    path = write(tmp_path, "## klue-ner-v1_000000_wikitree\tdie <Bonn:LC>\ndie\tO\nBonn\tB-LC\n")
+    read = read_conll(path)
+    assert read.words == [["die", "Bonn"]] and read.left_out == {"comment lines": 1}
+
+
+def test_a_first_word_that_is_a_name_of_columns_is_no_header_of_a_single_column(tmp_path):
+    assert read_conll(write(tmp_path, "Words\nmatter\n")).words == [["Words", "matter"]]
 
 
 def test_joined_words_and_tags_and_a_tag_with_a_blank_are_called_by_their_name(tmp_path):

@@ -74,6 +74,37 @@ def test_the_first_text_of_a_file_without_a_header_is_not_lost(tmp_path):
     assert "the columns are '0' (text), 'A text of several words is not the name" in text
 
 
+@pytest.mark.parametrize(
+    "row", ["0,Mon Apr 06 22:19:45 PDT 2009,@ada that is a bummer", "ham,Go until jurong point now"]
+)
+def test_a_short_column_is_not_taken_for_the_text_where_there_is_no_header(tmp_path, row):
+    text = message(read_documents, train_file=write(tmp_path, "a.csv", f"{row}\n" * 9))
+    assert text.endswith("choose with --text_column_name")
+
+
+@pytest.mark.parametrize(
+    "row", [{"text": ["a b", "c"], "id": "x1"}, {"sentences": ["a b c", "d e f"], "title": "T"}]
+)
+def test_a_name_is_not_read_in_place_of_a_text_in_a_list(tmp_path, row):
+    text = message(read_documents, train_file=write(tmp_path, "a.jsonl", jsonl(row)))
+    assert "is a list\nExpected: " in text and text.endswith("choose with --text_column_name.")
+
+
+def test_a_text_that_is_null_for_many_rows_is_waited_for(tmp_path):
+    rows = [{"text": None, "title": "T one"}] * 101 + [{"text": "a", "title": "T"}]
+    read = read_documents(settings(train_file=write(tmp_path, "a.jsonl", jsonl(*rows))))["train"]
+    assert (list(read.texts), read.left_out) == (["a"], {"empty documents": 101})
+
+
+def test_an_encoding_that_utf_8_text_does_not_need_is_doubted(tmp_path, caplog):
+    path = write(tmp_path, "a.txt", "Zürich, Köln und Düsseldorf, größer als Gießen\n" * 3)
+    read_documents(settings(train_file=path, encoding="cp1252"))
+    assert "a.txt: begins like UTF-8; is --encoding cp1252 right?" in caplog.text
+    caplog.clear()
+    read_documents(settings(train_file=path))
+    assert not caplog.text
+
+
 def test_columns_that_look_alike_are_refused_once_with_what_they_hold(tmp_path):
     rows = [{"id": 1, "question": "Who was it?", "answer": "It was I."}] * 30
     text = message(read_documents, train_file=write(tmp_path, "a.jsonl", jsonl(*rows)))

@@ -212,7 +212,32 @@ def named_split(tmp_path, split):
     return str(folder)
 
 
-@pytest.mark.parametrize("split", ["validation", "dev", "val"])
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["1", "2", "12"], "'1', are numbers; choose other words with --token_column"),
+        (["1-1", "1-2"], "'1-1', are numbers"),
+        (["s1_t1", "s1_t2"], "'s1_t1', are numbers"),
+        (["bc/cctv/00/cctv_0000"], "'bc/cctv/00/cctv_0000', are paths"),
+        (["EU NNP", "Bonn NNP"], "'EU NNP', hold a space; separate all columns by tabs"),
+        (["en:Paris", "en:is"], "'en:Paris', begin with a language, as in raw WikiANN: remove it"),
+    ],
+)
+def test_words_of_a_wrong_column_are_refused(tmp_path, words, what):
+    rows = "".join(f"{words[n % len(words)]}\tO\n" for n in range(12))
+    assert f":1: all words, such as {what}" in refusal(tmp_path, "a.conll", f"{rows}\n")
+    wrong = jsonl({"tokens": words * 10, "ner_tags": ["O"] * 10 * len(words)})
+    assert f", such as {what}" in refusal(tmp_path, "a.jsonl", wrong)
+
+
+def test_sentence_ids_that_begin_anew_in_each_document_are_other_sentences(tmp_path):
+    rows = "d1,0,EU,B-ORG\nd1,0,rejects,O\nd1,1,No,O\nd2,0,Ada,B-PER\nd2,1,ran,O\n"
+    path = write(tmp_path, "a.csv", f"doc_id,sentence_id,word,tag\n{rows}")
+    words = read_tagged(settings(train_file=path)).splits["train"].words
+    assert words == [["EU", "rejects"], ["No"], ["Ada"], ["ran"]]
+
+
+@pytest.mark.parametrize("split", ["validation", "dev", "val", "valid"])
 def test_a_split_named_dev_or_val_is_the_validation_split(tmp_path, split):
     corpus = read_tagged(settings(dataset_name=named_split(tmp_path, split)))
     assert list(corpus.splits) == ["validation"]
@@ -220,7 +245,7 @@ def test_a_split_named_dev_or_val_is_the_validation_split(tmp_path, split):
 
 def test_a_data_set_without_a_known_split_is_refused_with_those_it_has(tmp_path):
     text = message(read_tagged, dataset_name=named_split(tmp_path, "extra"))
-    assert "has the splits 'extra'; expected train, validation (or dev, val) or test" in text
+    assert "has the splits 'extra'; expected train, validation (or dev, val, valid) or test" in text
 
 
 def test_settings_without_data_are_refused():

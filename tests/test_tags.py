@@ -167,7 +167,9 @@ WRITTEN = [
     ("B-PER E-PER O S-LOC | B-A M-A E-A", "BMES"),
     ("B-PER E-PER O W-LOC | B-A M-A E-A", "BMEWO"),
     ("B_PER I_PER O B_LOC", "IOB2 written B_PER"),
+    ("B:PER I:PER O B:LOC", "IOB2 written B_PER"),
     ("PER-B PER-I O LOC-B", "IOB2 written PER-B"),
+    ("PER_B PER_I O LOC_B", "IOB2 written PER-B"),
     ("b-PER i-PER o b-LOC", "IOB2 written b-per"),
     ("b-PER e-PER O s-LOC", "IOBES written b-per"),
     ("PER-m PER-e o LOC-s | LOC-b LOC-e", "BMES written per-b"),
@@ -219,6 +221,10 @@ def test_a_type_that_looks_like_another_notation_does_not_change_it():
         " ".join(f"O t{number} t{number} O" for number in range(201)),
         "B-PER b-per O",
         "B_PER B-PER O",
+        "O O O BPER IPER",  # types alone, or are they?
+        "O O O Begin-PER Inside-PER",
+        "O O B-DNA|B-protein I-DNA|I-protein O|I-protein",
+        "O O B-LOC\u200b B-LOC",  # which look alike
     ],
 )
 def test_a_wrong_column_or_a_mixture_of_notations_is_refused(tags):

@@ -1,6 +1,7 @@
 """Which columns of a table hold what a job reads: found by name, else by what they hold."""
 
 import ast
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from rawtrain.errors import listed
 logger = logging.getLogger(__name__)
 
 SAMPLE = 100  # rows that are looked at
+LONGEST_NAME = 40
 JSON_NAMES = {"NoneType": "null", "str": "text", "list": "a list", "dict": "an object"}
 JSON_NAMES |= {"int": "a number", "float": "a number", "bool": "true or false"}
 ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\d+)"""
@@ -52,9 +54,9 @@ def choose(
 
 
 def weigh_text(values: list) -> float:
-    """The mean number of words, where a value is text with letters."""
-    texts = [value for value in values if type(value) is str and any(map(str.isalpha, value))]
-    return sum(len(text.split()) for text in texts) / max(1, len(values))
+    """The mean number of words with letters; also of lists, which are then refused, not passed."""
+    words = (word for value in values for word in str(value).split())
+    return sum(any(map(str.isalpha, word)) for word in words) / max(1, len(values))
 
 
 def weigh_lists(values: list, wanted: Callable[[list], bool]) -> float:
@@ -76,6 +78,8 @@ def are_tags(items: list) -> bool:
 def as_list(value: Any) -> Any:
     """The list that a text is, as JSON or as Python shows it; any other value as it is."""
     if type(value) is str and LIST.fullmatch(value):
+        with suppress(ValueError):
+            return json.loads(value)
         with suppress(SyntaxError):
             return ast.literal_eval(value)
     return value
@@ -88,14 +92,15 @@ def json_kind(value: Any) -> str:
 
 
 def _find(rows, names, weigh, taken):
+    if any(len(name) >= LONGEST_NAME or len(name.split()) > 4 for name in rows.columns):
+        return None  # the first row of a file without a header
     by_name = {column.casefold(): column for column in reversed(rows.columns)}
     named = [by_name[name.casefold()] for name in names if name.casefold() in by_name]
     for column, values in _sample(rows, named).items():
         if weigh(values) > 0:
             return column
     others = _sample(rows, [column for column in rows.columns if column not in taken])
-    # a long name is the first text of a file without a header
-    weights = {name: weigh(values) * (len(name) < 40) for name, values in others.items()}
+    weights = {name: 0 if named else weigh(values) for name, values in others.items()}
     *_, second, best = sorted([0, 0, *weights.values()])
     if best > max(0.5, 5 * second):
         return max(weights, key=weights.get)

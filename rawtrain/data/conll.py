@@ -38,6 +38,7 @@ CELL = re.compile(r"[^ \t]+")
 CONLLU = ["ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC"]
 NO_WORD = re.compile(r"\d+[-.]\d+")  # in CoNLL-U, the ID of a range (1-2) or an empty node (3.1)
 HEADER = re.compile("tokens?|words?|form|tags?|labels?|ner|ner_tags?", re.IGNORECASE)
+HASHTAG = re.compile(r"#[^\s#]\S*")
 JOINED = {"SpaceAfter=No", "NoSpaceAfter"}  # CoNLL-U and HIPE: no blank follows the word
 
 
@@ -66,7 +67,7 @@ def read_conll(
     known_tags = {tag_of(row) for row in plain if len(row) == width} | {"#"}
     for before, row in pairwise([[], *rows]):
         is_inside = len(before) == width and before[0][:1] != "#"
-        if len(row) == width and re.match(r"#\S", row[0]) and (by_tabs or is_inside):
+        if len(row) == width and HASHTAG.fullmatch(row[0]) and (by_tabs or is_inside):
             known_tags.add(tag_of(row))
     sentences: list[list[tuple]] = [[]]
     problems = []
@@ -90,8 +91,6 @@ def read_conll(
     )
     words, tags, lines, joined = ([[w[n] for w in s] for s in sentences if s] for n in range(4))
     longest = max(map(len, words))
-    if longest > 1 and all(word.isdecimal() for sentence in words for word in sentence):
-        raise ValueError(f"{place}: all words are numbers; choose another --token_column")
     if longest > 1000:
         logger.warning(f"{path}: a sentence has {longest:,} words: are blank lines missing?")
     known = joined if any(map(any, joined)) else None
@@ -117,7 +116,11 @@ def _names(path, rows, plain, asked):
         return declared
     first, *others = plain
     recurs = any(a == b for row in others for a, b in zip(first, row, strict=False))
-    if others and (asked & set(first) or (any(map(HEADER.fullmatch, first)) and not recurs)):
+    if (
+        others
+        and len(first) > 1
+        and (asked & set(first) or (any(map(HEADER.fullmatch, first)) and not recurs))
+    ):
         logger.info(f"{path}: the first line is a header: {', '.join(first)}")
         rows[rows.index(first)] = []
         return plain.pop(0)

@@ -7,16 +7,20 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import lzma
 import re
 import tomllib
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rawtrain.data.encodings import plausible_encodings
+
+logger = logging.getLogger(__name__)
 
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
@@ -35,6 +39,7 @@ NOT_DATA = {
     rb"\xd0\xcf\x11\xe0": "a file of an old Office program: save it as .csv or .txt",
     rb"{\\rtf": "an RTF file: save it as .txt",
     rb"%PDF": "a PDF file: extract its text first",
+    rb"7z\xbc\xaf|Rar!": "an archive: unpack it first",
 }
 TABLES = {  # if their names say nothing else
     rb"PAR1": "a Parquet file: its name must end in .parquet",
@@ -163,6 +168,11 @@ def _decoded(file, name, encoding, longest):
         decoder = codecs.getincrementaldecoder(encoding)()
     except LookupError:
         raise ValueError(f"--encoding {encoding}: not known; for instance utf-8, gb18030") from None
+    if "utf" not in encoding.lower():
+        with suppress(UnicodeDecodeError):
+            seen = codecs.getincrementaldecoder("utf-8")().decode(file.peek(2**13))
+            if sum(map(str.isascii, seen)) < len(seen) - 5:
+                logger.warning(f"{name}: begins like UTF-8; is --encoding {encoding} right?")
     line, offset, data = 1, 0, b"not yet read"
     while data:
         try:

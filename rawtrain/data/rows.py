@@ -23,6 +23,7 @@ from rawtrain.data.tags import TaggedSentences
 from rawtrain.errors import raise_problems
 
 SENTENCE_NAMES = ("sentence_id", "sentence", "sent_id", "sentence #")
+DOCUMENT_NAMES = ("document_id", "doc_id", "document", "doc")  # sentence ids begin anew in each
 TEXT_NAMES = ("text", "content", "sentence", "document", "body")
 
 
@@ -121,11 +122,12 @@ def sentences_of_words(rows: Rows, settings: NerDataSettings) -> TaggedSentences
     sentence, word, tag = columns = choose(rows, settings, usual)
     words, tags, lines, problems = [], [], [], []
     seen, current = set(), None
-    for number, row in rows.read(columns):
-        if row[sentence] not in ("", current):
-            current = row[sentence]
+    document = next((c for c in rows.columns if c.casefold() in DOCUMENT_NAMES), sentence)
+    for number, row in rows.read([*columns, document]):
+        if row[sentence] != "" and (row[document], row[sentence]) != current:
+            current = row[document], row[sentence]
             if current in seen:
-                problems.append(f"{rows.place(number)}: the sentence {current!r} comes back")
+                problems.append(f"{rows.place(number)}: the sentence {row[sentence]!r} comes back")
             seen.add(current)
             for column in (words, tags, lines):
                 column.append([])

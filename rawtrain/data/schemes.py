@@ -20,15 +20,17 @@ SCHEMES = {"IOBES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
 # How a tag in an entity is written. The type of a bare B is "_", as in seqeval.
 LETTERED = {
     "B-PER": "(?P<letter>[BIESLUMW])-(?P<type>.+)",
-    "B_PER": "(?P<letter>[BIESLUMW])_(?P<type>.+)",
-    "PER-B": "(?P<type>.+)-(?P<letter>[BIESLUMW])",
+    "B_PER": "(?P<letter>[BIESLUMW])[_:./–‑](?P<type>.+)",
+    "PER-B": "(?P<type>.+)[-_:./–‑](?P<letter>[BIESLUMW])",
     "B": "(?P<letter>[BIESLUMW])(?P<type>)",
 }
 NOTATIONS = {name: f"O|{tag}" for name, tag in LETTERED.items()} | {
     name.lower(): f"[Oo]|{tag.replace('BIESLUMW', 'bieslumw')}" for name, tag in LETTERED.items()
 }
 NOTATIONS["(PER*"] = r"(?=[(*])(\((?P<type>[^()*]+))?\*?(?P<end>\))?"  # OntoNotes: (PER* *) * (LOC)
-NOTATIONS["PER"] = r"O|(?P<type>(?!.[-_])[^\W\d_].*)"
+NOTATIONS["PER"] = r"O|(?P<type>(?!.[-_]|[Bb]egin|[Ii]nside)[^\W\d_].*)"
+# Several tags in one, and characters that nobody sees: "B-PER" and "B-PER\u200b" look alike.
+NO_TAG = re.compile(r"^\s|\s$|[\u200b-\u200f\ufeff]|[|,;\s\x00-\x1f]([BIESLUMW]-|O$)")
 IOB_TAG = re.compile(NOTATIONS["B-PER"], re.DOTALL)
 NO_WORDS = re.compile(r"X|PAD|\[.+\]|<.+>")  # labels that some models have for special tokens
 
@@ -40,7 +42,7 @@ def find_notation(counts: Counter[str]) -> tuple[str, set[str]]:
     ('B_PER', {'PER'})
     """
     misfits = {
-        name: {tag for tag in counts if not re.fullmatch(pattern, tag, re.DOTALL)}
+        name: {t for t in counts if NO_TAG.search(t) or not re.fullmatch(pattern, t, re.DOTALL)}
         for name, pattern in NOTATIONS.items()
     }
 

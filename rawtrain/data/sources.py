@@ -37,8 +37,20 @@ from rawtrain.errors import raise_problems
 
 logger = logging.getLogger(__name__)
 
-SPLIT_NAMES = {"train": ["train"], "validation": ["validation", "dev", "val"], "test": ["test"]}
+SPLIT_NAMES = {
+    "train": ["train"],
+    "validation": ["validation", "dev", "val", "valid"],
+    "test": ["test"],
+}
 JSON_LINE = re.compile(r'\[?{".*}\]?,?|"[^"]*": .*|[][{}]+,?')
+OTHER_WORDS = "choose other words with --token_column or --text_column_name"
+# What all words of a file look like if they are none, and what to do.
+NO_WORDS = {
+    r"[\d\W_]+|[a-z]?\d+[_.:-][a-z]?\d+": f"are numbers; {OTHER_WORDS}",
+    r"\w+(/\w+){2,}": f"are paths; {OTHER_WORDS}",
+    r".* .*": f"hold a space; separate all columns by tabs, or {OTHER_WORDS}",
+    r"[a-z]{2,3}:.+": "begin with a language, as in raw WikiANN: remove it, sed 's/^[a-z]*://'",
+}
 Split = TypeVar("Split", TaggedSentences, Documents)
 
 
@@ -58,6 +70,8 @@ def read_tagged(settings: NerDataSettings) -> TaggedCorpus:
     if settings.task_name != "pos" and labelled:
         labelled, scheme, num_repaired = tags.unify(labelled, settings.repair_tags)
     splits |= labelled
+    for split in splits.values():
+        _check_words(split)
     _warn_of_bad_training_data(splits)
     label_names = labels_of_data(labelled, scheme, settings) if labelled else []
     return TaggedCorpus(splits, label_names, scheme, num_repaired)
@@ -152,7 +166,7 @@ def _load_dataset(settings: DataSettings) -> dict[str, datasets.Dataset]:
     if set(loaded).isdisjoint(chain(*SPLIT_NAMES.values())):
         raise ValueError(
             f"The data set {name!r} has the splits {quoted(loaded)}; "
-            "expected train, validation (or dev, val) or test"
+            "expected train, validation (or dev, val, valid) or test"
         )
     return loaded
 
@@ -168,6 +182,14 @@ def _check_inside(name: str, files: Iterable[str]) -> None:
         is_inside = "://" not in file and Path(file).resolve().is_relative_to(root)
         if not (is_inside if root.exists() else file.startswith("hf://")):
             raise ValueError(f"it names data outside itself, {file}; copy it there")
+
+
+def _check_words(split: TaggedSentences) -> None:
+    """Refuse words that come from the wrong column."""
+    words = list(chain(*split.words))
+    for form, problem in NO_WORDS.items():
+        if len(words) >= 10 and all(re.fullmatch(form, word) for word in words):
+            raise ValueError(f"{split.place(0, 0)}: all words, such as {words[0]!r}, {problem}")
 
 
 def _warn_of_bad_training_data(splits: Mapping[str, TaggedSentences]) -> None:

@@ -96,7 +96,8 @@ def check_tags(splits: Iterable[TaggedSentences]) -> str:
     if notation == "PER":  # or a column of something else, which has other proportions
         num_outside = counts.pop("O")
         most_types = max(5, min(MOST_TYPES, counts.total() // 2))
-        if num_outside <= max(counts.values()) or len(counts) > most_types:
+        has_pairs = any(f"B{tag[1:]}" in counts for tag in counts if tag[0] == "I")  # BPER, IPER
+        if num_outside <= max(counts.values()) or len(counts) > most_types or has_pairs:
             misfits = set(counts)
     raise_problems(
         [
