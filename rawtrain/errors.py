@@ -46,7 +46,7 @@ def listed(names: Iterable[str]) -> str:
     shown = [*names]
     if len(shown) > MAX_SHOWN:
         shown[MAX_SHOWN:] = [f"and {len(shown) - MAX_SHOWN:,} more"]
-    return ", ".join(shown)
+    return visible(", ".join(shown))
 
 
 def visible(text: str) -> str:
@@ -54,8 +54,10 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     unshown = ("Cc", "Zl", "Zp")
+    turning = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of writing
     return "".join(
-        repr(c)[1:-1] if c != "\n" and unicodedata.category(c) in unshown else c for c in text
+        ascii(c)[1:-1] if c in turning or (c != "\n" and unicodedata.category(c) in unshown) else c
+        for c in text
     )
 
 

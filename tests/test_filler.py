@@ -200,7 +200,10 @@ def test_the_command_lists_the_words_of_every_mask(filler, model_dir, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["we met Ada"], "no [MASK]"), (["[MASK]", "--top_k", "0"], "top_k is 0"), ([], "text")],
+    [
+        *[(["we met Ada"], "no [MASK]"), (["[MASK]", "--top_k", "0"], "top_k is 0"), ([], "text")],
+        (["caf\udce9 [MASK]"], "surrogates not allowed"),  # bytes that are not UTF-8
+    ],
 )
 def test_a_mistake_exits_with_2(arguments, said, model_dir, capsys):
     with pytest.raises(SystemExit) as stopped:

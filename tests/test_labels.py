@@ -75,6 +75,15 @@ def test_a_head_for_other_labels_is_drawn_anew_whatever_their_number(
     assert torch.equal(found, again)
 
 
+@pytest.mark.parametrize("more", ["L-PER U-PER", "X [CLS] [SEP]"])
+def test_labels_that_no_data_has_are_not_trained_further(more, tmp_path, capsys):
+    model = model_of(tmp_path / "model", f"O B-PER I-PER {more}")
+    data = write_conll(tmp_path / "data.conll", *sentences("PER"))
+    flags = {"train_file": data, "validation_file": data}
+    assert head_and_labels(run(tmp_path / "out", model, **flags))[1] == ["B-PER", "I-PER", "O"]
+    assert "a new one is drawn" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("types", [("LOC", "PER"), ("PER",)])
 def test_a_head_that_knows_all_labels_of_the_data_is_kept(types, trained, tmp_path, capsys):
     data = write_conll(tmp_path / "data.conll", *sentences(*types))

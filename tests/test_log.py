@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from rawtrain import NerSettings
+from rawtrain.errors import visible
 from rawtrain.run import log as run_log
 from rawtrain.run.log import RunLog, configure_logging
 
@@ -30,6 +31,10 @@ def test_control_characters_of_a_message_are_shown_and_never_sent(library, monke
     name = f"{library or 'rawtrain'}.anything"
     logging.getLogger(name).warning("a word \x1b]0;owned\x07 of %s", "\x9b2Jdata\nnext")
     assert r"a word \x1b]0;owned\x07 of \x9b2Jdata" + "\nnext\n" in shown.getvalue()
+
+
+def test_what_turns_the_direction_of_writing_is_shown():
+    assert visible("a\u202eb\u2066") == r"a\u202eb\u2066" and visible("שלום, é\n") == "שלום, é\n"
 
 
 def test_without_a_bar_a_line_shows_the_progress_every_20_seconds(monkeypatch, caplog):

@@ -270,6 +270,9 @@ def test_a_given_checkpoint_is_refused_if_missing_damaged_or_of_another_run(sett
     new = {"output_dir": str(tmp_path / "new")}
     with pytest.raises(ValueError, match="--resume_from_checkpoint nowhere: no such folder"):
         reopened(settings(resume_from_checkpoint="nowhere", **new))
+    own = str(Path(given).parent)
+    with pytest.raises(ValueError, match=r"name a checkpoint-<step> within it"):
+        reopened(settings(resume_from_checkpoint=own, **new))
     with pytest.raises(ValueError, match=r"checkpoint-5 holds another run(.|\n)*--seed: 42 -> 7"):
         reopened(settings(resume_from_checkpoint=given, seed=7, **new))
     (Path(given) / "optimizer.safetensors").unlink()

@@ -172,12 +172,36 @@ def test_buffers_that_are_saved_with_the_model_come_back(tmp_path):
     assert other.count.tolist() == [3, 3]
 
 
-def test_moments_of_a_parameter_that_is_not_there_are_refused(tmp_path):
+BIAS = "classifier.bias"
+MOMENTS = {  # what others wrote, and what is said
+    "of a parameter that is not there": ("lost|exp_avg", torch.zeros(5), "no parameter lost"),
+    "too small": (f"{BIAS}|exp_avg", torch.zeros(3), "other moments"),
+    "whole numbers": (f"{BIAS}|exp_avg_sq", torch.zeros(5, dtype=torch.int64), "other moments"),
+    "missing": (f"{BIAS}|exp_avg", None, "other moments"),
+}
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_moments_that_this_optimizer_did_not_write_are_refused(name, tmp_path):
     state = new_state(tiny_bert())
     take_steps(state, 1, seed=0)
     state.save(tmp_path, NoTokenizer())
-    file = tmp_path / "optimizer.safetensors"
+    file, (key, value, said) = tmp_path / "optimizer.safetensors", MOMENTS[name]
     tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
-    save_file(tensors | {"lost|exp_avg": torch.zeros(1)}, file)
-    with pytest.raises(DamagedError, match="no parameter lost"):
+    tensors[key] = value
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, file)
+    with pytest.raises(DamagedError, match=said):
+        new_state(tiny_bert()).load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "other", [{"seconds": "nan"}, {"log_history": [{"step": 1, "eval_loss": "x", "epoch": 1}]}]
+)
+def test_numbers_that_no_run_wrote_are_refused(other, tmp_path):
+    state = new_state(tiny_bert())
+    take_steps(state, 1, seed=0)
+    state.save(tmp_path, NoTokenizer())
+    numbers = json.loads((tmp_path / "state.json").read_text()) | other
+    (tmp_path / "state.json").write_text(json.dumps(numbers))
+    with pytest.raises(DamagedError, match="cannot be read"):
         new_state(tiny_bert()).load(tmp_path)

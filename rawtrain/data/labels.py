@@ -48,7 +48,10 @@ def choose_labels(
     """
     names, known = listed(corpus.label_names), listed(model_labels)
     labels = model_labels
-    if settings.do_train and set(corpus.label_names) <= set(model_labels):
+    is_known = set(corpus.label_names) <= set(model_labels)
+    if settings.task_name != "pos":  # L-PER, X and [CLS] are no labels of any data
+        is_known &= all(re.fullmatch("O|[BI](-.+)?", label) for label in model_labels)
+    if settings.do_train and is_known:
         print(f"The model knows all labels of the data; it keeps its head, for {known}.")
     elif settings.do_train:
         labels = list(corpus.label_names)

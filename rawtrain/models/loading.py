@@ -120,6 +120,10 @@ def check_vocabulary(
         embeddings: Any = model.get_input_embeddings()
         size = len(embeddings.weight)
         if may_grow and len(tokenizer) > size:
+            found = (
+                f"the tokenizer has {len(tokenizer)} tokens, and the model embeddings for {size}"
+            )
+            logger.warning(f"{name}: {found}; the others are new: is it this model's tokenizer?")
             size = len(tokenizer)
             model.resize_token_embeddings(size)
         with torch.random.fork_rng(devices=[]):  # Reformer draws in a forward

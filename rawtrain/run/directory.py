@@ -29,9 +29,11 @@ from rawtrain.run.identity import (
     read_identity,
     trainer_checkpoint,
 )
-from rawtrain.run.state import read_numbers
+from rawtrain.run.state import NUMBERS_FILE, read_numbers
 
 logger = logging.getLogger(__name__)
+
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,10 @@ def _choose_checkpoint(path, settings, identity, is_known):
         named = Path(settings.resume_from_checkpoint)
         if not named.is_dir():
             raise ValueError(f"--resume_from_checkpoint {named}: no such folder")
+        if (named / IDENTITY_FILE).exists() and not (named / NUMBERS_FILE).exists():
+            raise ValueError(
+                f"--resume_from_checkpoint {named}: name a checkpoint-<step> within it"
+            )
         if trainers := trainer_checkpoint(named):
             raise ValueError(f"--resume_from_checkpoint: {trainers}")
         durable.verify(named)
@@ -154,6 +160,7 @@ def _is_finished(path):
 def _keep_num_threads(identity):
     """Compute with as many threads as the run started with: they decide how sums are split."""
     num_threads = identity["num_threads"]
+    assert 1 <= num_threads <= MOST_THREADS, f"{num_threads} threads"
     if num_threads != torch.get_num_threads():
         logger.info(f"computes with {num_threads} threads, as it started")
         torch.set_num_threads(num_threads)

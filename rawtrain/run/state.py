@@ -6,6 +6,7 @@ learning rate, and when to log, evaluate and save.
 
 import functools
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,7 @@ class RunState:
             self.scaler.load_state_dict(numbers["scaler"])
             self.record.load_state_dict(numbers["record"])
             self.seconds_before = float(numbers["seconds"])
+            assert math.isfinite(self.seconds_before), "seconds without end"
         self.log.restore(numbers["log_history"])
         self.step, self.num_updates = numbers["step"], numbers["num_updates"]
 
@@ -111,9 +113,20 @@ class RunState:
             if torch.is_tensor(value):  # copied: the file is mapped into memory, and may change
                 value = value.to(parameters[name].device, copy=True)
             self.optimizer.state[parameters[name]][key] = value
+        self._check_moments()
         for name, buffer in self.model.named_buffers():
             if name in weights:
                 buffer.copy_(weights[name])
+
+    def _check_moments(self):
+        """AdamW takes whatever is there, and reads beyond the end of a moment that is too small."""
+        if type(self.optimizer) is torch.optim.AdamW:
+            for parameter, state in self.optimizer.state.items():
+                found = {
+                    name: value.is_floating_point() and value.shape for name, value in state.items()
+                }
+                shape = parameter.shape
+                assert found == {"step": (), "exp_avg": shape, "exp_avg_sq": shape}, "other moments"
 
 
 def read_numbers(folder: Path) -> dict:
@@ -122,6 +135,8 @@ def read_numbers(folder: Path) -> dict:
         numbers = json.loads((folder / NUMBERS_FILE).read_bytes())
         steps = [entry["step"] for entry in (numbers, *numbers["log_history"])]
         assert all(type(step) is int for step in (numbers["num_updates"], *steps)), "no steps"
+        logged = (value for entry in numbers["log_history"] for value in entry.values())
+        assert all(type(value) in (int, float) for value in logged), "a log of other things"
         return numbers
 
 

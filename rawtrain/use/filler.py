@@ -51,7 +51,10 @@ class MaskFiller:
         """Raises ValueError for a text without a mask, or too long for the model."""
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}; expected a whole number from 1")
-        likeliest = self.probabilities(text).topk(min(top_k, len(self.tokenizer)))
+        text.encode()  # raises for half of a surrogate pair: an argument that is not UTF-8
+        likeliest = self.probabilities(text)[:, : len(self.tokenizer)].topk(
+            min(top_k, len(self.tokenizer))
+        )
         return [
             [
                 {"score": score, "token": token, "token_str": self.tokenizer.decode([token])}
