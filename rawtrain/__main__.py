@@ -11,6 +11,7 @@ COMMANDS = {
     "study.probes": "what an adaptation learnt, and what it forgot",
     "study.parity": "train beside transformers' Trainer and compare every bit",
     "study.kill": "kill runs at any instant, start them again and compare",
+    "study.zoo": "which architectures train packed, and resume with the same bits",
     "study.transfer": "train in each language, test in all others",
     "study.curve": "scores over the number of training sentences",
     "study.seeds": "how much of a score is luck: mean and deviation over seeds",

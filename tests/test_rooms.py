@@ -34,7 +34,7 @@ FLOOR = {name: number for number, names in enumerate(ROOMS) for name in names}
 
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60  # lines
 LONGEST = {"loop.py": 200, "ner.py": 200, "mlm.py": 220}
-LONGEST_PACKAGE, LONGEST_STUDY = 10500, 2600
+LONGEST_PACKAGE, LONGEST_STUDY = 10500, 2650
 
 
 def modules():

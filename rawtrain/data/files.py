@@ -168,7 +168,7 @@ def _decoded(file, name, encoding, longest):
         decoder = codecs.getincrementaldecoder(encoding)()
     except LookupError:
         raise ValueError(f"--encoding {encoding}: not known; for instance utf-8, gb18030") from None
-    if "utf" not in encoding.lower():
+    if "utf" not in encoding.lower() and hasattr(file, "peek"):
         with suppress(UnicodeDecodeError):
             seen = codecs.getincrementaldecoder("utf-8")().decode(file.peek(2**13))
             if sum(map(str.isascii, seen)) < len(seen) - 5:

@@ -70,9 +70,7 @@ def read_tagged(settings: NerDataSettings) -> TaggedCorpus:
     if settings.task_name != "pos" and labelled:
         labelled, scheme, num_repaired = tags.unify(labelled, settings.repair_tags)
     splits |= labelled
-    for split in splits.values():
-        _check_words(split)
-    _warn_of_bad_training_data(splits)
+    _look_at_data(splits)
     label_names = labels_of_data(labelled, scheme, settings) if labelled else []
     return TaggedCorpus(splits, label_names, scheme, num_repaired)
 
@@ -192,12 +190,13 @@ def _check_words(split: TaggedSentences) -> None:
             raise ValueError(f"{split.place(0, 0)}: all words, such as {words[0]!r}, {problem}")
 
 
-def _warn_of_bad_training_data(splits: Mapping[str, TaggedSentences]) -> None:
-    """Warn if all tags are the same, and of sentences that repeat another or one of training."""
+def _look_at_data(splits: Mapping[str, TaggedSentences]) -> None:
+    """Refuse words that are none; warn if all tags are the same, and of sentences that repeat."""
     known = set(map(tuple, splits["train"].words)) if "train" in splits else set()
     for name, split in splits.items():
         sentences = list(map(tuple, split.words))
         source, total = split.source, f"of {len(sentences):,} sentences"
+        _check_words(split)
         names = tags.label_list(split.tags)
         if name == "train" and len(names) == 1:
             logger.warning(f"{source}: every word has the tag {names[0]!r}: nothing to learn")

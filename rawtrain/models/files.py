@@ -215,6 +215,5 @@ def _no_safetensors(name):
     return f"{name}: no {WHOLE}, but {', '.join(others)}. {advice}"
 
 
-def source_of(settings):
-    """Where and how transformers' loaders are to look for a model, beside its name."""
+def source_of(settings):  # for transformers' loaders, beside the name
     return {"revision": settings.model_revision, "trust_remote_code": settings.trust_remote_code}

@@ -126,30 +126,13 @@ def cut(text: str, longest: int = LONGEST_NAME) -> str:
     return text if len(text) <= longest else f"{text[:half]}…{text[half + 1 - longest :]}"
 
 
-# Tables of texts, the first column aligned to the left and the others to the right
-
-
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table, with two blanks between its columns."""
-    return ["  ".join(cells) for cells in _aligned(header, rows)]
+    """Lines of a table, its first column aligned to the left and the others to the right."""
+    return ["  ".join(cells) for cells in aligned(header, rows)]
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table that is also read on a terminal; the cells are Markdown.
-
-    >>> print("\\n".join(markdown_table(["on", "F1"], [["de", "0.612"], ["all", "**0.7**"]])))
-    | on  |      F1 |
-    |:----|--------:|
-    | de  |   0.612 |
-    | all | **0.7** |
-    """
-    cells = _aligned(header, rows)
-    first, *later = ("-" * len(title) for title in cells[0])
-    titles, *lines = (f"| {' | '.join(row)} |" for row in cells)
-    return [titles, f"|:-{first}|" + "".join(f"-{dashes}:|" for dashes in later), *lines]
-
-
-def _aligned(header, rows) -> list[list[str]]:
+def aligned(header, rows) -> list[list[str]]:
+    """The cells, those of a column of one width."""
     table = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [

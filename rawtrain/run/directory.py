@@ -33,8 +33,6 @@ from rawtrain.run.state import NUMBERS_FILE, read_numbers
 
 logger = logging.getLogger(__name__)
 
-MOST_THREADS = 1024
-
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -160,7 +158,7 @@ def _is_finished(path):
 def _keep_num_threads(identity):
     """Compute with as many threads as the run started with: they decide how sums are split."""
     num_threads = identity["num_threads"]
-    assert 1 <= num_threads <= MOST_THREADS, f"{num_threads} threads"
+    assert 1 <= num_threads <= 1024, f"{num_threads} threads"
     if num_threads != torch.get_num_threads():
         logger.info(f"computes with {num_threads} threads, as it started")
         torch.set_num_threads(num_threads)

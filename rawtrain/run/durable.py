@@ -90,10 +90,7 @@ def write_json(file: Path, values: Any) -> None:
 
 
 def json_text(values: Any, **form: Any) -> str:
-    """JSON for any program: infinity is 1e999, a number that Python reads as infinite again.
-
-    Raises ValueError for NaN, which JSON cannot say.
-    """
+    """JSON for any program: infinity is 1e999, read as infinite again. ValueError for NaN."""
 
     def without_names(found):
         if found[0] == "NaN":

@@ -21,11 +21,10 @@ from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import NerSettings
 from rawtrain.data.files import sha256_of
 from rawtrain.data.sources import read_sentences
-from rawtrain.results.terminal import markdown_table
 from rawtrain.run import signals
 from rawtrain.run.durable import MANIFEST
 from rawtrain.study.corpora import Corpus, find_corpus
-from rawtrain.study.runs import Scores, Study, StudyRun, scores_of
+from rawtrain.study.runs import Scores, Study, StudyRun, markdown_table, scores_of
 
 SIZES = (250, 500, 1000, 2000, 4000)  # those of the book
 CURVE_COLOR, ZERO_SHOT_COLOR = "#0072b2", "#d55e00"  # distinct for the colour-blind too

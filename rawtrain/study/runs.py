@@ -11,7 +11,7 @@ import json
 import logging
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from rawtrain.cli.command import reported_mistakes, settings_from
 from rawtrain.config import NerSettings
 from rawtrain.data.files import sha256_of
 from rawtrain.results.files import read_metrics
+from rawtrain.results.terminal import aligned
 from rawtrain.run.durable import write_json, write_text
 from rawtrain.run.identity import differences, settings_that_count
 from rawtrain.run.log import configure_logging
@@ -249,3 +250,18 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     return value
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table that is also read on a terminal; the cells are Markdown.
+
+    >>> print("\\n".join(markdown_table(["on", "F1"], [["de", "0.612"], ["all", "**0.7**"]])))
+    | on  |      F1 |
+    |:----|--------:|
+    | de  |   0.612 |
+    | all | **0.7** |
+    """
+    cells = aligned(header, rows)
+    first, *later = ("-" * len(title) for title in cells[0])
+    titles, *lines = (f"| {' | '.join(row)} |" for row in cells)
+    return [titles, f"|:-{first}|" + "".join(f"-{dashes}:|" for dashes in later), *lines]

@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import NerSettings, uses_own_data
 from rawtrain.errors import RunError
-from rawtrain.results.terminal import markdown_table
 from rawtrain.run import signals
-from rawtrain.study.runs import Scores, Study, scores_of
+from rawtrain.study.runs import Scores, Study, markdown_table, scores_of
 
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 ALL_TYPES = "all types"

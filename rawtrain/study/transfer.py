@@ -18,10 +18,9 @@ from typing import Any
 
 from rawtrain.cli.command import reported_mistakes, run
 from rawtrain.config import NerSettings
-from rawtrain.results.terminal import markdown_table
 from rawtrain.run import signals
 from rawtrain.study.corpora import ALL, Corpus, find_corpus, write_corpus_of_all
-from rawtrain.study.runs import Scores, Study, StudyRun, scores_of
+from rawtrain.study.runs import Scores, Study, StudyRun, markdown_table, scores_of
 
 EACH = "each"  # the row of models that were evaluated on what they were trained on
 

@@ -52,9 +52,8 @@ class MaskFiller:
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}; expected a whole number from 1")
         text.encode()  # raises for half of a surrogate pair: an argument that is not UTF-8
-        likeliest = self.probabilities(text)[:, : len(self.tokenizer)].topk(
-            min(top_k, len(self.tokenizer))
-        )
+        num_tokens = len(self.tokenizer)  # a model may have embeddings for more
+        likeliest = self.probabilities(text)[:, :num_tokens].topk(min(top_k, num_tokens))
         return [
             [
                 {"score": score, "token": token, "token_str": self.tokenizer.decode([token])}
