@@ -175,9 +175,13 @@ def test_buffers_that_are_saved_with_the_model_come_back(tmp_path):
 BIAS = "classifier.bias"
 MOMENTS = {  # what others wrote, and what is said
     "of a parameter that is not there": ("lost|exp_avg", torch.zeros(5), "no parameter lost"),
-    "too small": (f"{BIAS}|exp_avg", torch.zeros(3), "other moments"),
-    "whole numbers": (f"{BIAS}|exp_avg_sq", torch.zeros(5, dtype=torch.int64), "other moments"),
-    "missing": (f"{BIAS}|exp_avg", None, "other moments"),
+    "too small": (f"{BIAS}|exp_avg", torch.zeros(3), "exp_avg has another shape or type"),
+    "whole numbers": (
+        f"{BIAS}|exp_avg_sq",
+        torch.zeros(5, dtype=torch.int64),
+        "exp_avg_sq has another",
+    ),
+    "missing": (f"{BIAS}|exp_avg", None, "KeyError: .exp_avg"),
 }
 
 
