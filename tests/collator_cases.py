@@ -186,7 +186,9 @@ def _outcomes(collator_class, settings, calls):
             collator = collator_class(**settings)
         except Exception as error:
             return [type(error)]
-        outcomes.append({k: v for k, v in vars(collator).items() if k != "tokenizer"})
+        outcomes.append(
+            {k: v for k, v in vars(collator).items() if k != "tokenizer" and k[0] != "_"}
+        )
         for change, features, return_tensors in calls:
             vars(collator).update(change)
             given = copy.deepcopy(features)

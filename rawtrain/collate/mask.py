@@ -8,6 +8,7 @@ Shapes: B rows, T sub-words of a padded row.
 """
 
 import multiprocessing
+import os
 import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from rawtrain.data.columns import IGNORED
 class DataCollatorForLanguageModeling:
     """Pads features or plain id lists, masks them, and adds the labels.
 
-    Takes the place of the class of this name in transformers 5.23.0: the same draws from the same
+    Takes the place of the class of this name in transformers 5.24: the same draws from the same
     generator, so the same masks; tests/test_collator_masking.py compares the two. Labels are -100
     where nothing is to be predicted; with `mlm=False` they are the ids, -100 at pad tokens.
     A `seed` gives the collator a generator of its own, seeded with seed + number of the worker.
@@ -56,13 +57,13 @@ class DataCollatorForLanguageModeling:
             self.mask_replace_prob, self.random_replace_prob = 1, 0
         self.mask_replace_prob = float(self.mask_replace_prob)
         self.random_replace_prob = float(self.random_replace_prob)
-        self.generator = None
+        self.generator = self._generator_pid = None
 
     def __call__(self, features: Sequence, return_tensors: str | None = None) -> Mapping[str, Any]:
         """The batch; `features` are a dict for each row, or its token ids alone."""
         framework, multiple = pad.chosen_framework(self, return_tensors), self.pad_to_multiple_of
-        if self.seed is not None and self.generator is None:
-            self.generator = self._own_generator(self.seed)
+        if self.seed is not None:
+            self._have_own_generator(self.seed, framework)
         batch: MutableMapping[str, Any]
         if isinstance(features[0], Mapping):
             columns = pad.columns_of(features)
@@ -118,8 +119,11 @@ class DataCollatorForLanguageModeling:
             )
         return problems
 
-    def _own_generator(self, seed: int) -> torch.Generator | np.random.Generator:
-        """Made at the first call: only then is it known which worker this is."""
+    def _have_own_generator(self, seed: int, framework: str) -> None:
+        """Each framework and each process draws from one of its own, made at its first batch."""
+        kind = torch.Generator if framework == "pt" else np.random.Generator
+        if isinstance(self.generator, kind) and self._generator_pid == os.getpid():
+            return
         worker = torch.utils.data.get_worker_info()
         if worker is None and multiprocessing.current_process().name != "MainProcess":
             raise ValueError(
@@ -127,9 +131,11 @@ class DataCollatorForLanguageModeling:
                 "worker, so its number is not known: collate in one of these, or leave the seed out"
             )
         seed += worker.id if worker else 0
-        if self.return_tensors == "pt":
-            return torch.Generator().manual_seed(seed)
-        return np.random.default_rng(seed)
+        is_torch = framework == "pt"
+        self.generator = (
+            torch.Generator().manual_seed(seed) if is_torch else np.random.default_rng(seed)
+        )
+        self._generator_pid = os.getpid()
 
     def _mask(self, input_ids, special_tokens_mask, offset_mapping, draws):
         if special_tokens_mask is None:  # asked once: a token is special by its id, wherever it is
