@@ -27,7 +27,7 @@ from rawtrain.optim import learning_rate_schedule
 from rawtrain.precision import choose_device
 from rawtrain.randomness import seed_as_trainer
 from rawtrain.results import terminal
-from rawtrain.results.card import note_run, write_card
+from rawtrain.results.card import write_card
 from rawtrain.results.files import PREFIXES, read_metrics, write_metrics, write_training_results
 from rawtrain.results.hub import log_in, upload
 from rawtrain.run import directory, signals
@@ -139,10 +139,6 @@ class Run:
     @property
     def has_work(self) -> bool:
         return self.settings.do_train or bool(self.to_score)
-
-    def note_data(self, splits: dict, figures: dict[str, dict]) -> None:
-        """Keep for the model card what the data are; figures: as `terminal.table` takes them."""
-        note_run(self.settings, splits, figures)
 
     def train(
         self,

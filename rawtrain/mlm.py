@@ -37,6 +37,7 @@ from rawtrain.models.loading import check_length, check_vocabulary, load_config,
 from rawtrain.models.tokenizers import load_tokenizer
 from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
+from rawtrain.results.card import note_run
 from rawtrain.results.mlm_page import score, show_data, show_scores
 from rawtrain.run.plan import check_steps
 
@@ -58,7 +59,7 @@ def main(settings: MlmSettings) -> None:
     if not run.has_work:
         run.close()
         return
-    run.note_data(splits, show_data(splits, encoded, tokenizer, settings))
+    note_run(run.settings, splits, show_data(splits, encoded, tokenizer, settings))
     sources = {
         name: MaskedTokens(rows.columns, tokenizer, settings) for name, rows in encoded.items()
     }

@@ -45,6 +45,7 @@ from rawtrain.models.loading import (
 from rawtrain.models.tokenizers import load_word_tokenizer
 from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
+from rawtrain.results.card import note_run
 from rawtrain.results.ner_page import show_data, show_scores, write_predictions
 from rawtrain.results.word_scorer import WordScorer, check_best_metric
 from rawtrain.run.plan import check_steps
@@ -73,7 +74,7 @@ def main(settings: NerSettings) -> None:
     if not run.has_work:
         run.close()
         return
-    run.note_data(splits, show_data(corpus, splits, encoded, tokenizer, label_names))
+    note_run(run.settings, splits, show_data(corpus, splits, encoded, tokenizer, label_names))
     sources = {name: TaggedTokens(rows.columns) for name, rows in encoded.items()}
     batches, batch_loss = make_batches(model, sources, tokenizer, settings)
     scorers = {

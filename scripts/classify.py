@@ -38,6 +38,7 @@ from rawtrain.models.loading import check_length, check_vocabulary, load_config,
 from rawtrain.models.tokenizers import load_tokenizer
 from rawtrain.randomness import fresh_model
 from rawtrain.results import terminal
+from rawtrain.results.card import note_run
 from rawtrain.run.plan import check_steps
 
 
@@ -92,7 +93,7 @@ def main(settings: ClassifySettings) -> None:
         return
     figures = {name: {"texts": len(x.texts), **Counter(x.labels)} for name, x in splits.items()}
     print("\n".join(terminal.table(figures)))
-    run.note_data(splits, figures)
+    note_run(run.settings, splits, figures)
     kinds = {"train": TrainingBatches, "validation": EvaluationBatches}
     batches = {
         name: kinds[name](len(c), settings, PaddedRows(TaggedTokens(c), tokenizer), c.lengths)

@@ -130,11 +130,8 @@ class DataCollatorForLanguageModeling:
                 "a seed was given, but this process is neither the main one nor a DataLoader "
                 "worker, so its number is not known: collate in one of these, or leave the seed out"
             )
-        seed += worker.id if worker else 0
-        is_torch = framework == "pt"
-        self.generator = (
-            torch.Generator().manual_seed(seed) if is_torch else np.random.default_rng(seed)
-        )
+        seeded = torch.Generator().manual_seed if framework == "pt" else np.random.default_rng
+        self.generator = seeded(seed + worker.id if worker else seed)
         self._generator_pid = os.getpid()
 
     def _mask(self, input_ids, special_tokens_mask, offset_mapping, draws):

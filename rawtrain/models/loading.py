@@ -120,10 +120,8 @@ def check_vocabulary(
         embeddings: Any = model.get_input_embeddings()
         size = len(embeddings.weight)
         if may_grow and len(tokenizer) > size:
-            found = (
-                f"the tokenizer has {len(tokenizer)} tokens, and the model embeddings for {size}"
-            )
-            logger.warning(f"{name}: {found}; the others are new: is it this model's tokenizer?")
+            found = f"{size} embeddings for {len(tokenizer)} tokens: the others are new"
+            logger.warning(f"{found}; is {name} the tokenizer of this model?")
             size = len(tokenizer)
             model.resize_token_embeddings(size)
         with torch.random.fork_rng(devices=[]):  # Reformer draws in a forward
