@@ -1,6 +1,9 @@
 """The house: imports run down the list of rooms, never up; no file and no function is too long."""
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -118,3 +121,17 @@ def test_the_package_keeps_its_promised_size():
         room = "study" if path.is_relative_to(PACKAGE / "study") else "rest"
         sizes[room] += len(path.read_text(encoding="utf-8").splitlines())
     assert sizes["study"] < LONGEST_STUDY and sizes["rest"] < LONGEST_PACKAGE, sizes
+
+
+def test_every_package_that_is_imported_is_declared():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
+    declared = {re.match(r"[\w-]+", line)[0].replace("-", "_") for line in project["dependencies"]}
+    optional = {"accelerate", "wandb"}  # for a study of the tests, and for --report_to
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            found = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+            assert found <= declared | optional | {"rawtrain"}, (path, found)
