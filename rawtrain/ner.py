@@ -134,11 +134,10 @@ def make_model(settings, corpus, tokenizer):
         config = load_config(settings)
     model_labels = named_labels(config, settings)
     label_names = choose_labels(settings, corpus, model_labels)
+    is_new = settings.do_train and label_names != model_labels
     if settings.do_train:
         config.id2label = dict(enumerate(label_names))
         config.label2id = {name: number for number, name in enumerate(label_names)}
-    is_new = settings.do_train and label_names != model_labels
-    if settings.do_train:
         config.words_at_apostrophes = learn_apostrophes(corpus.splits["train"].words)
     load = partial(load_model, AutoModelForTokenClassification, config, settings, new_head=is_new)
     model = fresh_model(load, settings.seed)
