@@ -231,10 +231,10 @@ def test_words_of_a_wrong_column_are_refused(tmp_path, words, what):
 
 
 def test_sentence_ids_that_begin_anew_in_each_document_are_other_sentences(tmp_path):
-    rows = "d1,0,EU,B-ORG\nd1,0,rejects,O\nd1,1,No,O\nd2,0,Ada,B-PER\nd2,1,ran,O\n"
+    rows = "d1,0,EU,B-ORG\nd1,0,rejects,O\nd2,0,Ada,B-PER\nd2,1,ran,O\nd3,1,No,O\n"
     path = write(tmp_path, "a.csv", f"doc_id,sentence_id,word,tag\n{rows}")
     words = read_tagged(settings(train_file=path)).splits["train"].words
-    assert words == [["EU", "rejects"], ["No"], ["Ada"], ["ran"]]
+    assert words == [["EU", "rejects"], ["Ada"], ["ran"], ["No"]]
 
 
 @pytest.mark.parametrize("split", ["validation", "dev", "val", "valid"])
